@@ -1,0 +1,67 @@
+# Everything a person types, in one place. `make help` lists it.
+# EXTRA=gpu takes requirements/gpu.lock (onnxruntime-gpu) instead of requirements/cpu.lock.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+EXTRA  ?= cpu
+UV     := .uv/bin/uv
+BIN    := .venv/bin
+SYNCED := .venv/.synced-$(EXTRA)
+
+.PHONY: help env demo test check serve up model format lock clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+env: $(SYNCED)  ## the environment in .venv, from the hashed lock file
+
+# uv lives beside .venv: a sync removes from .venv whatever the lock does not name.
+$(UV): requirements/uv.lock
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none is on the PATH."; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}. Say which to use: make PYTHON=/path/to/python3.11")'
+	@echo "Fetching uv ..."
+	@$(PYTHON) -m venv .uv || { echo "python -m venv failed; on Debian and Ubuntu it comes with the package python3-venv."; exit 1; }
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	@touch $@
+
+$(SYNCED): requirements/$(EXTRA).lock pyproject.toml $(UV)
+	@echo "Making .venv from requirements/$(EXTRA).lock (about 5 GB, most of it torch) ..."
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	@$(UV) pip sync --quiet --require-hashes requirements/$(EXTRA).lock
+	@$(UV) pip install --quiet --no-deps --no-build-isolation --offline --editable .
+	@$(BIN)/python -m server.protos
+	@rm -f .venv/.synced-* && touch $@
+
+demo: env  ## export a real pretrained model, serve it, ask it over HTTP and gRPC, stop
+	@scripts/demo
+
+test: env  ## every test, the real server included
+	@$(BIN)/python -m pytest
+
+check: env  ## lint and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: env
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+MODEL := model_store/efficientnet_lite0-1.0.mar
+
+model: $(MODEL)  ## the demo model's archive, exported and packaged unless it is there
+$(MODEL): | $(SYNCED)
+	@test -d artifacts/efficientnet_lite0-1.0 || $(BIN)/shipway export efficientnet_lite0
+	@$(BIN)/shipway package artifacts/efficientnet_lite0-1.0
+
+serve: env model  ## a server left running with the demo model; `.venv/bin/shipway stop` ends it
+	@$(BIN)/shipway serve --background
+	@$(BIN)/shipway register $(MODEL)
+
+up: env model  ## the same in the foreground, until Ctrl-C or SIGTERM
+	@exec scripts/up $(MODEL)
+
+lock: $(UV)  ## resolve the lock files anew
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" requirements/uv.in -o requirements/uv.lock
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements/cpu.lock
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra dev --extra gpu --overrides requirements/gpu-overrides.txt pyproject.toml -o requirements/gpu.lock
+
+clean:  ## everything that was made, the environment included
+	rm -rf .venv .uv .shipway artifacts build *.egg-info server/generated model_store/*.mar

@@ -1,0 +1,151 @@
+"""`shipway export`."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from export.pipeline import Exported
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def export(
+        recipe: str = typer.Argument(help="A recipe's name, or the path of your own."),
+        weights: Path | None = typer.Option(
+            None, help="A state_dict, .pth or .safetensors, instead of the recipe's."
+        ),
+        out: Path = typer.Option(Path("artifacts"), help="Where NAME-VERSION goes."),
+        version: str | None = typer.Option(None, help="Instead of the recipe's."),
+        only: list[str] = typer.Option([], help="Try this technique alone; may be repeated."),
+        overwrite: bool = typer.Option(False, help="Replace an artifact of that version."),
+    ) -> None:
+        """Make, verify and measure candidate programs, choose one, seal the artifact."""
+        from export.pipeline import export as run
+        from export.techniques import TECHNIQUES
+
+        if unknown := sorted(set(only) - set(TECHNIQUES)):
+            raise typer.BadParameter(
+                f"{', '.join(unknown)}: there are {', '.join(TECHNIQUES)}.", param_hint="--only"
+            )
+        with ShownSteps(console) as steps:
+            exported = run(
+                recipe,
+                steps,
+                weights=weights,
+                out=out,
+                version=version,
+                overwrite=overwrite,
+                only=tuple(only),
+            )
+        console.print(candidates_table(exported))
+        manifest = exported.manifest
+        console.print(f"[green]chosen[/] {manifest.chosen}: {manifest.chosen_because}")
+        console.print(f"[green]sealed[/] {exported.path}  →  shipway package {exported.path}")
+
+
+class ShownSteps:
+    """A line with a moving bar and a clock for the step at hand, and a line for each one done."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def step(self, doing: str) -> "ShownStep":
+        return ShownStep(self._progress, self._console, doing)
+
+
+class ShownStep:
+    def __init__(self, progress: Progress, console: Console, doing: str) -> None:
+        self._progress, self._console, self._doing = progress, console, doing
+        self._outcome = ""
+
+    def __enter__(self) -> Self:
+        self._start = time.perf_counter()
+        self._task = self._progress.add_task(self._doing, total=None)
+        return self
+
+    def note(self, outcome: str) -> None:
+        self._outcome = f"  {outcome}"
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.remove_task(self._task)
+        mark = "[green]✓[/]" if error is None else "[red]✗[/]"
+        seconds = time.perf_counter() - self._start
+        self._console.print(f"{mark} {self._doing}[dim]{self._outcome}  {seconds:.1f} s[/]")
+
+
+def candidates_table(exported: "Exported") -> Table:
+    """Every candidate with what was found of it, the chosen one marked."""
+    certificate, manifest = exported.certificate, exported.manifest
+    table = Table(
+        title=f"{manifest.name} {manifest.version} on {certificate.host.cores} cores, "
+        f"{certificate.threads} threads; compared on {certificate.evaluation.rows} inputs",
+        title_justify="left",
+    )
+    table.add_column("candidate", overflow="fold")
+    table.add_column("format")
+    table.add_column("precision")
+    table.add_column("size", justify="right")
+    for size in certificate.eager_latency_ms:
+        table.add_column(f"batch {size}", justify="right")
+    table.add_column("off eager by", justify="right")
+    table.add_column("top-1 agrees", justify="right")
+    table.add_column("verdict", overflow="fold")
+    blank = "–"
+    table.add_row(
+        "eager",
+        "PyTorch",
+        "fp32",
+        blank,
+        *(f"{each:.1f} ms" for each in certificate.eager_latency_ms.values()),
+        blank,
+        blank,
+        "the reference",
+        style="dim",
+    )
+    for name, each in certificate.candidates.items():
+        worst = max(each.agreement, key=lambda found: found.relative_error, default=None)
+        chosen = name == manifest.chosen
+        table.add_row(
+            name,
+            each.format,
+            each.precision,
+            f"{each.bytes / 1e6:.1f} MB" if each.bytes else blank,
+            *(
+                f"{each.latency_ms[size]:.1f} ms" if size in each.latency_ms else blank
+                for size in certificate.eager_latency_ms
+            ),
+            f"{worst.relative_error:.1e}" if worst else blank,
+            f"{min(found.top1_agreement for found in each.agreement):.0%}" if worst else blank,
+            "passed, chosen" if chosen else each.verdict,
+            style="bold green" if chosen else None if each.passed else "red",
+        )
+    return table

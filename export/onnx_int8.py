@@ -1,0 +1,139 @@
+"""ONNX in static int8: calibrated on real inputs, weights per channel, run by ONNX Runtime."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from export.onnx_fp32 import TECHNIQUE as FP32
+from export.technique import Job, Technique, Unavailable
+from shipway.artifact.manifest import Requirements
+from shipway.runtime.host import cpu_flags
+
+CALIBRATION_BATCH = 8
+_VNNI = ("avx512_vnni", "avx_vnni")
+_PREPROCESSING = ("Transpose", "Cast", "Sub", "Mul")
+
+
+def build(job: Job, path: Path) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    source = job.programs / FP32.file
+    if not source.exists():
+        raise Unavailable(f"it is made from {FP32.name}, which is not there")
+    logging.getLogger().setLevel(logging.ERROR)  # the quantizer advises what is done just here
+    with TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(path),
+            _Calibration(job.input.name, job.calibration),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            # Unsigned activations and signed weights is the pair that VNNI multiplies.
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            # Without VNNI products of 8-bit weights saturate 16 bits; of 7-bit ones they do not.
+            reduce_range=_vnni() is None,
+            calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=[node.name for node in _preprocessing(onnx.load(prepared))],
+        )
+    model = onnx.load(path)
+    if feed_pixels_directly(model):
+        onnx.checker.check_model(model)
+        onnx.save(model, path)
+
+
+def feed_pixels_directly(model: onnx.ModelProto) -> bool:
+    """Takes cast, normalisation and quantization of the pixels out, where they cancel.
+
+    Pixels are 8 bits already. Quantizing (pixel - mean) * k with scale k and zero point mean gives
+    back the pixel, exactly; so they can be given to the first layer as they are. That needs one
+    integer mean and one deviation for all three channels. Returns whether it was done.
+    """
+    graph = model.graph
+    chain = {node.op_type: node for node in _preprocessing(model)}
+    if set(chain) != set(_PREPROCESSING):
+        return False
+    constants = {each.name: each for each in graph.initializer}
+    try:
+        mean = numpy_helper.to_array(constants[chain["Sub"].input[1]]).ravel()
+        k = numpy_helper.to_array(constants[chain["Mul"].input[1]]).ravel()
+    except KeyError:
+        return False
+    if np.ptp(mean) or np.ptp(k) or mean[0] != round(mean[0]) or not 0 <= mean[0] <= 255:
+        return False
+    quantizers = [
+        node
+        for node in graph.node
+        if node.op_type == "QuantizeLinear" and node.input[0] == chain["Mul"].output[0]
+    ]
+    if len(quantizers) != 1 or _readers(graph, chain["Mul"].output[0]) != 1:
+        return False
+    (quantizer,) = quantizers
+    for name, value in zip(quantizer.input[1:], (np.float32(k[0]), np.uint8(mean[0])), strict=True):
+        constants[name].CopyFrom(numpy_helper.from_array(np.asarray(value), name))
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name == quantizer.output[0]:
+                node.input[index] = chain["Transpose"].output[0]
+    for node in (quantizer, chain["Mul"], chain["Sub"], chain["Cast"]):
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    for constant in [each for each in graph.initializer if each.name not in used]:
+        graph.initializer.remove(constant)
+    return True
+
+
+def _preprocessing(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes between the input and the first layer, which wire.py put there."""
+    reached, nodes = {model.graph.input[0].name}, []
+    for node in model.graph.node:
+        if node.op_type in _PREPROCESSING and node.input[0] in reached:
+            reached.add(node.output[0])
+            nodes.append(node)
+    return nodes
+
+
+def _readers(graph: onnx.GraphProto, name: str) -> int:
+    return sum(list(node.input).count(name) for node in graph.node)
+
+
+def _vnni() -> str | None:
+    return next((flag for flag in _VNNI if flag in cpu_flags()), None)
+
+
+def requires() -> Requirements:
+    # 8-bit weights give other, wrong results on a processor whose products saturate.
+    flag = _vnni()
+    return Requirements(cpu_flags=(flag,) if flag else ())
+
+
+class _Calibration:
+    """The calibration inputs, a few at a time, as ONNX Runtime asks for them."""
+
+    def __init__(self, input_name: str, rows: np.ndarray) -> None:
+        self._batches: Iterator[dict[str, np.ndarray]] = (
+            {input_name: rows[start : start + CALIBRATION_BATCH]}
+            for start in range(0, len(rows), CALIBRATION_BATCH)
+        )
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._batches, None)
+
+
+TECHNIQUE = Technique(
+    name="onnx_int8",
+    file="onnx_int8.onnx",
+    format="onnx",
+    precision="int8",
+    quantization="static QDQ, uint8 activations, int8 weights per channel, min-max calibration",
+    build=build,
+    requires=requires,
+)

@@ -1,0 +1,20 @@
+"""TorchScript, traced and frozen: the legacy format, for servers that load nothing newer."""
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from export.technique import Job, Technique
+
+
+def build(job: Job, path: Path) -> None:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and meant all the same
+        traced = torch.jit.trace(job.module, torch.from_numpy(job.example))
+        torch.jit.save(torch.jit.freeze(traced.eval()), path)
+
+
+TECHNIQUE = Technique(
+    name="torchscript", file="torchscript.pt", format="torchscript", portable=True, build=build
+)

@@ -1,0 +1,30 @@
+"""`shipway package`."""
+
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def package(
+        artifact: Path = typer.Argument(help="The folder that `shipway export` wrote."),
+        model_store: Path = typer.Option(
+            Path("model_store"), "--model-store", help="Where the .mar goes."
+        ),
+    ) -> None:
+        """Make a self-contained .mar of an artifact."""
+        from handlers.archive import pack
+        from shipway.artifact.bundle import open_artifact
+
+        opened = open_artifact(artifact)
+        path = pack(opened, model_store)
+        manifest = opened.manifest
+        console.print(
+            f"[green]packaged[/] {manifest.name} {manifest.version}: {path} "
+            f"({path.stat().st_size / 1e6:.1f} MB, {manifest.chosen} with {manifest.fallback} "
+            "for other hosts)"
+        )

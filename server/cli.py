@@ -1,0 +1,355 @@
+"""The verbs of a running server: serve, stop, register, promote, unregister, models, …"""
+
+import json
+import mimetypes
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from server.config import FILE_NAME, find_config, read_config
+from server.errors import PredictionFailed
+from server.state import DIRECTORY_NAME, ServerRecord, StateDirectory, find_project
+
+if TYPE_CHECKING:
+    from handlers.archive import MarInfo
+    from server.inference import Predictor
+    from server.management import ManagementClient, ModelVersion
+
+# Enough to fill several batches while others are being answered; far below job_queue_size.
+REQUESTS_AT_ONCE = 16
+MANY_FILES = 10
+BAR_WIDTH = 20
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        envvar="SHIPWAY_STATE",
+        help="The server's state directory.  [default: the nearest .shipway upward]",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = None) -> None:
+    """Adds this room's verbs to `app`. `inspect` checks a .mar, as handlers.archive does."""
+
+    @app.command()
+    def serve(
+        background: Annotated[
+            bool, typer.Option("--background", help="Return when it is ready.")
+        ] = False,
+        config: Annotated[
+            Path | None,
+            typer.Option(help=f"[default: the nearest {FILE_NAME} upward]", show_default=False),
+        ] = None,
+        model_store: Annotated[
+            Path | None,
+            typer.Option(help="[default: model_store beside it]", show_default=False),
+        ] = None,
+        state: StateOption = None,
+    ) -> None:
+        """Start TorchServe and wait until it is ready. Ctrl-C stops it."""
+        from server import launch
+        from server.java import find_java
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+        where = _state(state)
+        settings = read_config(config or find_config(Path.cwd()))
+        java = find_java()
+        if java.remark:
+            err.print(java.remark, style="yellow")
+        launched = None
+        try:
+            with err.status(f"Starting TorchServe on Java {java.major} …"):
+                launched = launch.start(
+                    settings,
+                    java=java,
+                    model_store=model_store or settings.path.parent / "model_store",
+                    state=where,
+                    dies_with_us=not background,
+                )
+            _print_addresses(launched.record, where)
+            if background:
+                out.print("`shipway stop` ends it.")
+                return
+            out.print("Ctrl-C ends it.")
+            launch.wait(launched, where)
+        except KeyboardInterrupt:
+            if not launched:
+                err.print("stopped before it was ready")
+                raise typer.Exit(130) from None
+            with err.status("Stopping TorchServe and its workers … (Ctrl-C again: at once)"):
+                launch.end(launched, where)
+        out.print("stopped")
+
+    @app.command()
+    def stop(state: StateOption = None) -> None:
+        """Stop the server, its workers included."""
+        from server import launch
+
+        with err.status("Stopping TorchServe and its workers …"):
+            record = launch.stop(_state(state))
+        out.print(f"stopped the server at {record.addresses.inference}")
+
+    @app.command("register")
+    def register_(
+        mar: Annotated[Path, typer.Argument(help="A .mar, as `shipway package` writes it.")],
+        batch_size: Annotated[
+            int | None, typer.Option(min=1, help="[default: the .mar's]", show_default=False)
+        ] = None,
+        max_batch_delay: Annotated[
+            int | None, typer.Option(min=0, help="ms  [default: the .mar's]", show_default=False)
+        ] = None,
+        workers: Annotated[
+            int | None, typer.Option(min=1, help="[default: the .mar's]", show_default=False)
+        ] = None,
+        state: StateOption = None,
+    ) -> None:
+        """Register a version, checked first; wait until its workers are ready."""
+        from server.store import stored
+
+        where = _state(state)
+        store = Path(where.require_running().model_store)
+        info = (inspect or _inspect_mar)(mar)
+        with _management(where) as management, stored(mar, store, digest=info.digest) as name:
+            with err.status(f"Starting the workers of {info.name} {info.version} …"):
+                management.register(
+                    name,
+                    name=info.name,
+                    version=info.version,
+                    batch_size=_first(batch_size, info.batch_size),
+                    max_batch_delay_ms=_first(max_batch_delay, info.max_batch_delay_ms),
+                    workers=_first(workers, info.workers),
+                )
+            versions = management.describe(info.name)
+        [new] = [one for one in versions if one.version == info.version]
+        [default] = [one for one in versions if one.default]
+        role = (
+            "it answers all requests that name no version"
+            if new is default
+            else f"the default is still {default.version}; "
+            f"`shipway promote {info.name} {info.version}` changes that"
+        )
+        out.print(f"registered {info.name} {info.version} ({_settings(new)}): {role}")
+
+    @app.command()
+    def promote(name: str, version: str, state: StateOption = None) -> None:
+        """Make VERSION the one that answers requests that name no version."""
+        with _management(_state(state)) as management:
+            [before] = [one for one in management.describe(name) if one.default]
+            management.promote(name, version)
+        out.print(
+            f"promoted {name} {version}"
+            + (": it was the default" if before.version == version else f", from {before.version}")
+        )
+
+    @app.command()
+    def unregister(name: str, version: str, state: StateOption = None) -> None:
+        """Take VERSION out of service. Its archive stays in the model store."""
+        with _management(_state(state)) as management:
+            management.unregister(name, version)
+            gone = name not in management.names()
+        out.print(
+            f"unregistered {name} {version}" + (f"; no version of {name} is left" if gone else "")
+        )
+
+    @app.command()
+    def models(as_json: JsonOption = False, state: StateOption = None) -> None:
+        """List what is registered."""
+        with _management(_state(state)) as management:
+            versions = management.models()
+        if as_json:
+            _print_json([asdict(one) for one in versions])
+        elif versions:
+            out.print(_table_of_models(versions))
+        else:
+            out.print("No model is registered. `shipway register MAR` does that.")
+
+    @app.command()
+    def describe(name: str, as_json: JsonOption = False, state: StateOption = None) -> None:
+        """Show every version of a model, and its workers."""
+        with _management(_state(state)) as management:
+            versions = management.describe(name)
+        if as_json:
+            _print_json([asdict(one) for one in versions])
+        else:
+            out.print(_table_of_versions(versions))
+
+    @app.command()
+    def predict(
+        name: str,
+        files: Annotated[
+            list[Path], typer.Argument(metavar="FILE…", exists=True, dir_okay=False, readable=True)
+        ],
+        version: Annotated[
+            str | None, typer.Option(help="[default: the promoted one]", show_default=False)
+        ] = None,
+        grpc: Annotated[bool, typer.Option("--grpc", help="Ask over gRPC.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+        state: StateOption = None,
+    ) -> None:
+        """Ask a model about files."""
+        from server.inference import GrpcPredictor, HttpPredictor
+
+        where = _state(state)
+        predictor: Predictor = GrpcPredictor(where) if grpc else HttpPredictor(where)
+        failures = 0
+        with closing(predictor):
+            for answer in _progress(_ask_all(predictor, name, files, version), len(files)):
+                failures += "error" in answer
+                if as_json:
+                    print(json.dumps(answer, ensure_ascii=False), flush=True)
+                else:
+                    _print_answer(answer)
+        if failures:
+            raise typer.Exit(1)
+
+
+def _ask_all(
+    predictor: "Predictor", name: str, files: list[Path], version: str | None
+) -> Iterator[dict[str, Any]]:
+    """One answer per file, in order. They are sent together, so that the server can batch them."""
+
+    def ask(file: Path) -> dict[str, Any]:
+        content_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        try:
+            predictions = predictor.predict(
+                name, file.read_bytes(), version=version, content_type=content_type
+            )
+        except PredictionFailed as error:
+            details = {"code": error.code, "type": error.type, "message": str(error)}
+            return {"file": str(file), "error": details}
+        return {"file": str(file), "predictions": predictions}
+
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        yield from pool.map(ask, files)
+
+
+def _progress(answers: Iterable[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
+    # On a terminal that shows the answers, they are the progress.
+    if total < MANY_FILES or out.is_terminal or not err.is_terminal:
+        yield from answers
+        return
+    with Progress(console=err, transient=True, redirect_stdout=False) as progress:
+        yield from progress.track(answers, total=total, description="Asking")
+
+
+def _print_answer(answer: dict[str, Any]) -> None:
+    out.print(answer["file"], style="bold", markup=False)
+    match answer:
+        case {"error": {"code": code, "type": kind, "message": message}}:
+            out.print(f"  {code} {kind}: {message}", style="red", markup=False)
+        case {"predictions": [{"class_id": _, "label": _, "probability": _}, *_] as ranked}:
+            out.print(_table_of_predictions(ranked))
+        case {"predictions": anything}:
+            out.print_json(data=anything)
+
+
+def _table_of_predictions(ranked: list[dict[str, Any]]) -> Table:
+    table = Table("", "label", "class", "probability", "", box=None, pad_edge=True)
+    for column in (0, 2, 3):
+        table.columns[column].justify = "right"
+    for rank, one in enumerate(ranked, start=1):
+        probability = float(one["probability"])
+        table.add_row(
+            str(rank),
+            str(one["label"]),
+            str(one["class_id"]),
+            f"{probability:.1%}",
+            "█" * round(probability * BAR_WIDTH),
+        )
+    return table
+
+
+def _table_of_models(versions: "list[ModelVersion]") -> Table:
+    table = Table("name", "version", "default", "workers ready", "batch size", "delay")
+    for one in versions:
+        table.add_row(
+            one.name,
+            one.version,
+            "●" if one.default else "",
+            f"{one.workers_ready} of {one.workers}",
+            str(one.batch_size),
+            f"{one.max_batch_delay_ms} ms",
+        )
+    return table
+
+
+def _table_of_versions(versions: "list[ModelVersion]") -> Table:
+    """One column a version, as there are more facts than versions."""
+    table = Table("", *(one.version for one in versions), title=versions[0].name)
+    rows: dict[str, Callable[[ModelVersion], object]] = {
+        "default": lambda one: "●" if one.default else "",
+        "archive": lambda one: one.mar,
+        "workers ready": lambda one: f"{one.workers_ready} of {one.workers}",
+        "worker processes": lambda one: ", ".join(map(str, one.worker_pids)),
+        "memory": lambda one: f"{one.memory_bytes / 2**20:.0f} MiB" if one.memory_bytes else "–",
+        "device": lambda one: one.device,
+        "batch size": lambda one: one.batch_size,
+        "batch delay": lambda one: f"{one.max_batch_delay_ms} ms",
+        "requests waiting": lambda one: one.requests_waiting,
+        "response timeout": lambda one: f"{one.response_timeout_s} s",
+        "startup timeout": lambda one: f"{one.startup_timeout_s} s",
+    }
+    for fact, of in rows.items():
+        table.add_row(fact, *(str(of(one)) for one in versions))
+    return table
+
+
+def _print_addresses(record: ServerRecord, state: StateDirectory) -> None:
+    addresses = record.addresses
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("inference", addresses.inference, f"gRPC {addresses.grpc_inference}")
+    table.add_row("management", addresses.management, f"gRPC {addresses.grpc_management}")
+    table.add_row("metrics", f"{addresses.metrics}/metrics")
+    table.add_row("tokens", str(state.key_file))
+    table.add_row("logs", str(state.logs))
+    out.print("[green]TorchServe is ready.[/]")
+    out.print(table)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _settings(version: "ModelVersion") -> str:
+    workers = "1 worker" if version.workers == 1 else f"{version.workers} workers"
+    return f"{workers}, batches of {version.batch_size}, {version.max_batch_delay_ms} ms delay"
+
+
+def _first(wanted: int | None, otherwise: int) -> int:
+    return otherwise if wanted is None else wanted
+
+
+def _state(path: Path | None) -> StateDirectory:
+    return StateDirectory((path or find_project(Path.cwd()) / DIRECTORY_NAME).absolute())
+
+
+@contextmanager
+def _management(state: StateDirectory) -> "Iterator[ManagementClient]":
+    from server.management import ManagementClient
+
+    with closing(ManagementClient(state)) as client:
+        yield client
+
+
+def _inspect_mar(path: Path) -> "MarInfo":
+    from handlers.archive import inspect_mar
+
+    return inspect_mar(path)

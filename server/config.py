@@ -1,0 +1,156 @@
+"""config.properties, as far as this project needs to know it: who listens where."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from server.errors import ConfigError
+
+FILE_NAME = "config.properties"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A place where the server waits for clients."""
+
+    purpose: str
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT as a client on this machine reaches it."""
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
+        return f"{anywhere.get(self.host, self.host)}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where clients on this machine reach a server."""
+
+    inference: str
+    """http://HOST:PORT, as for the two below."""
+    management: str
+    metrics: str
+    grpc_inference: str
+    """HOST:PORT"""
+    grpc_management: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """One config.properties, read and checked."""
+
+    path: Path
+    inference: Listener
+    management: Listener
+    metrics: Listener
+    grpc_inference: Listener
+    grpc_management: Listener
+    vm_args: tuple[str, ...]
+    """What the file wants the Java command line to say."""
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        return (
+            self.inference,
+            self.management,
+            self.metrics,
+            self.grpc_inference,
+            self.grpc_management,
+        )
+
+    @property
+    def addresses(self) -> Addresses:
+        return Addresses(
+            inference=f"http://{self.inference.address}",
+            management=f"http://{self.management.address}",
+            metrics=f"http://{self.metrics.address}",
+            grpc_inference=self.grpc_inference.address,
+            grpc_management=self.grpc_management.address,
+        )
+
+
+def find_config(start: Path) -> Path:
+    """The nearest config.properties, from `start` upward; raises ConfigError if there is none."""
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    raise ConfigError(
+        f"There is no {FILE_NAME} in {start} or in any folder above. Go to the project's folder, "
+        "or name a file with --config."
+    )
+
+
+def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> ServerConfig:
+    """Raises ConfigError naming the key for what TorchServe would trip over later, or silently."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Name another with --config.") from error
+    values = {
+        key: _with_variables(value, environment) for key, value in parse_properties(text).items()
+    }
+
+    def http(purpose: str, key: str, port: int) -> Listener:
+        return _http_listener(path, purpose, key, values.get(key, f"http://127.0.0.1:{port}"))
+
+    def grpc(purpose: str, key: str, port: int) -> Listener:
+        value = values.get(f"{key}_port", str(port))
+        if not _is_port(value):
+            raise ConfigError(f"{path}: {key}_port={value} is no port; give 1 to 65534.")
+        host = values.get(f"{key}_address", "127.0.0.1")
+        return Listener(purpose=purpose, host=host, port=int(value))
+
+    config = ServerConfig(
+        path=path.resolve(),
+        inference=http("inference", "inference_address", 8080),
+        management=http("management", "management_address", 8081),
+        metrics=http("metrics", "metrics_address", 8082),
+        grpc_inference=grpc("gRPC inference", "grpc_inference", 7070),
+        grpc_management=grpc("gRPC management", "grpc_management", 7071),
+        vm_args=tuple(values.get("vmargs", "").split()),
+    )
+    seen: dict[int, str] = {}
+    for listener in config.listeners:
+        other = seen.setdefault(listener.port, listener.purpose)
+        if other != listener.purpose:
+            raise ConfigError(
+                f"{path}: {other} and {listener.purpose} both want port {listener.port}. "
+                "Give each its own."
+            )
+    return config
+
+
+def parse_properties(text: str) -> dict[str, str]:
+    r"""Java's format: `#` and `!` comments, `=` or `:`, a `\` at the end of a line continues it."""
+    values: dict[str, str] = {}
+    logical_lines = re.sub(r"(?<!\\)((?:\\\\)*)\\\n[ \t]*", r"\1", text).splitlines()
+    for line in map(str.strip, logical_lines):
+        if line and line[0] not in "#!":
+            key, _, value = re.sub(r"\s*[=:]\s*|\s+", "=", line, count=1).partition("=")
+            values[key] = re.sub(r"\\(.)", r"\1", value)
+    return values
+
+
+def _with_variables(value: str, environment: Mapping[str, str]) -> str:
+    """TorchServe's own $$NAME$$."""
+    return re.sub(r"\$\$(\w+)\$\$", lambda found: environment.get(found[1], found[0]), value)
+
+
+def _http_listener(path: Path, purpose: str, key: str, value: str) -> Listener:
+    parts = urlsplit(value)
+    port = parts.netloc.rpartition(":")[2]
+    if parts.scheme != "http" or not parts.hostname or not _is_port(port):
+        raise ConfigError(
+            f"{path}: {key}={value} is no address that can be served here. Write "
+            f"http://HOST:PORT; for TLS, put a reverse proxy in front."
+        )
+    return Listener(purpose=purpose, host=parts.hostname, port=int(port))
+
+
+def _is_port(value: str) -> bool:
+    return value.isdigit() and 1 <= int(value) < 65535  # TorchServe refuses 65535

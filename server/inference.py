@@ -1,0 +1,201 @@
+"""Predictions through the front door, over HTTP and over TorchServe's gRPC."""
+
+import json
+from typing import Any, NoReturn, Protocol
+from urllib.parse import quote
+
+import httpx
+
+from server.errors import ModelNotFound, PredictionFailed, Refused, Unreachable, VersionNotFound
+from server.state import StateDirectory
+from server.tokens import Tokens, is_token_refused
+
+# Longer than a worker may take (default_response_timeout), so that TorchServe's own error arrives.
+ANSWER_WITHIN_S = 150.0
+
+
+class Predictor(Protocol):
+    """A way of asking one server for predictions. Safe to share between threads."""
+
+    def predict(
+        self, name: str, body: bytes, *, version: str | None = None, content_type: str = ...
+    ) -> Any:
+        """The handler's answer to one input, parsed.
+
+        Raises PredictionFailed if this input gets none, ModelNotFound or VersionNotFound if none
+        would, Unreachable if the server does not answer.
+        """
+
+    def close(self) -> None: ...
+
+
+class HttpPredictor:
+    """A Predictor over HTTP."""
+
+    def __init__(self, state: StateDirectory) -> None:
+        """The predictor of the server that runs from `state`; raises NoServer."""
+        addresses = state.require_running().addresses
+        self._address = addresses.inference
+        self._tokens = Tokens(state.key_file, addresses.management)
+        self._http = httpx.Client(base_url=self._address, timeout=ANSWER_WITHIN_S)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def predict(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        version: str | None = None,
+        content_type: str = "application/octet-stream",
+    ) -> Any:
+        path = f"/predictions/{quote(name)}" + (f"/{quote(version)}" if version else "")
+
+        def post(token: dict[str, str]) -> httpx.Response:
+            return self._http.post(
+                path, content=body, headers={"content-type": content_type} | token
+            )
+
+        try:
+            answer = self._tokens.send("inference", post, is_token_refused)
+        except httpx.TransportError as error:
+            raise _unreachable(self._address, error) from error
+        if answer.is_success:
+            return _parsed(answer.content)
+        if answer.status_code == 413 and not answer.content:
+            raise _too_large(body)
+        refusal = as_refusal(_parsed(answer.content)) or Refused(
+            f"HTTP {answer.status_code} {answer.text.strip()}",
+            code=answer.status_code,
+            type=answer.reason_phrase,
+        )
+        raise _explained(refusal, name, version)
+
+
+class GrpcPredictor:
+    """A Predictor over gRPC."""
+
+    def __init__(self, state: StateDirectory) -> None:
+        """The predictor of the server that runs from `state`; raises NoServer."""
+        import grpc
+
+        from server import protos
+
+        addresses = state.require_running().addresses
+        self._address = addresses.grpc_inference
+        self._tokens = Tokens(state.key_file, addresses.management)
+        # The server's own limits decide; the client's default, 4 MiB, is less than a photo.
+        unlimited = [
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
+        ]
+        self._channel = grpc.insecure_channel(self._address, options=unlimited)
+        stubs = protos.load()
+        self._request = stubs.inference_pb2.PredictionsRequest
+        self._service = stubs.inference_pb2_grpc.InferenceAPIsServiceStub(self._channel)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def predict(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        version: str | None = None,
+        content_type: str = "",  # gRPC has no place for it; a handler looks at the bytes
+    ) -> Any:
+        import grpc
+
+        request = self._request(model_name=name, model_version=version or "", input={"body": body})
+
+        def call(token: dict[str, str]) -> Any:
+            try:
+                return self._service.Predictions(
+                    request, metadata=tuple(token.items()), timeout=ANSWER_WITHIN_S
+                )
+            except grpc.RpcError as error:
+                return error
+
+        answer = self._tokens.send("inference", call, _is_permission_denied)
+        if isinstance(answer, grpc.RpcError):
+            self._fail(answer, name, version, body)
+        value = _parsed(answer.prediction)
+        # TorchServe drops a handler's status here: its 4xx arrives as an answer like any other.
+        if refusal := as_refusal(value):
+            raise _explained(refusal, name, version)
+        return value
+
+    def _fail(self, error: Any, name: str, version: str | None, body: bytes) -> NoReturn:
+        import grpc
+
+        status, said = error.code(), error.details() or ""
+        if status is grpc.StatusCode.UNAVAILABLE:
+            raise _unreachable(self._address, said)
+        if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise _too_large(body)
+        # TorchServe says INTERNAL to nearly everything, a model that is not there included. What
+        # happened is in the Java class, which it puts on the last line.
+        message, _, java_class = said.rpartition("\n")
+        refusal = Refused(
+            message or said, code=500, type=java_class.rpartition(".")[2] or status.name
+        )
+        raise _explained(refusal, name, version)
+
+
+def as_refusal(value: Any) -> Refused | None:
+    """The error in an answer: the shape is TorchServe's, and the project's handlers keep to it."""
+    match value:
+        case {"code": int(code), "type": str(type), "message": str(message)} if code >= 400:
+            return Refused(message, code=code, type=type)
+    return None
+
+
+def _is_permission_denied(answer: Any) -> bool:
+    import grpc
+
+    return isinstance(answer, grpc.RpcError) and (
+        answer.code() is grpc.StatusCode.PERMISSION_DENIED
+    )
+
+
+def _explained(refusal: Refused, name: str, version: str | None) -> Refused:
+    if refusal.type == "ModelNotFoundException":
+        return refusal.retold(
+            ModelNotFound, f"No model {name!r} is registered. `shipway models` lists what is."
+        )
+    if refusal.type == "ModelVersionNotFoundException":
+        return refusal.retold(
+            VersionNotFound,
+            f"{name} has no version {version}. `shipway describe {name}` lists what there is.",
+        )
+    if "has no worker to serve" in str(refusal):
+        return refusal.retold(
+            PredictionFailed,
+            f"{name} did not take the request: its queue is full (job_queue_size), or it has no "
+            f"worker (`shipway describe {name}` tells).",
+        )
+    return refusal.retold(PredictionFailed, str(refusal))
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return content.decode(errors="replace")
+
+
+def _unreachable(address: str, error: object) -> Unreachable:
+    return Unreachable(
+        f"The server at {address} does not answer ({error}). `shipway stop` and `shipway serve` "
+        "start it anew."
+    )
+
+
+def _too_large(body: bytes) -> PredictionFailed:
+    return PredictionFailed(
+        f"The request has {len(body):,} bytes, more than the server takes (max_request_size).",
+        code=413,
+        type="RequestTooLarge",
+    )

@@ -1,0 +1,62 @@
+"""The `shipway` command. Each room adds its own verbs, by the entry point `shipway.commands`."""
+
+import sys
+from importlib.metadata import entry_points
+
+import typer
+from rich.console import Console
+
+from shipway import __version__
+from shipway.errors import ShipwayError
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"shipway {__version__}")
+        raise typer.Exit
+
+
+def build_app() -> typer.Typer:
+    """The command with the verbs of every installed room, in the order of a model's life."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def shipway(
+        version: bool = typer.Option(
+            False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ) -> None:
+        """From a trained PyTorch state_dict to a model answering HTTP and gRPC requests."""
+
+    rooms = {point.name: point for point in entry_points(group="shipway.commands")}
+    for name in (
+        "export",
+        "package",
+        "server",
+        *sorted(rooms.keys() - {"export", "package", "server"}),
+    ):
+        if name in rooms:
+            rooms[name].load()(app)
+    return app
+
+
+def main() -> None:
+    try:
+        build_app()()
+    except ShipwayError as error:
+        errors.print(f"[bold red]error:[/] {error}", markup=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

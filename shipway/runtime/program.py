@@ -1,0 +1,47 @@
+"""One interface over every exported format; the same code runs in verification and in serving."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from shipway.artifact.bundle import Artifact
+
+
+class Program(Protocol):
+    """An exported program, open and ready. Not safe to call from two threads at once."""
+
+    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The outputs for one batch, in the manifest's order; dtypes and shapes as it says."""
+        ...
+
+
+def open_file(path: Path, format: str, *, threads: int) -> Program:
+    """Opens a program that has already been checked. `threads` are those of one run."""
+    # Imported here: a worker that serves ONNX should not pay for the other runtimes.
+    match format:
+        case "onnx":
+            from shipway.runtime.onnx_runtime import OnnxRuntimeProgram
+
+            return OnnxRuntimeProgram(path, threads=threads)
+        case "torchscript":
+            from shipway.runtime.torch_programs import TorchScriptProgram
+
+            return TorchScriptProgram(path, threads=threads)
+        case "torch_export":
+            from shipway.runtime.torch_programs import TorchExportProgram
+
+            return TorchExportProgram(path, threads=threads)
+        case "aot_inductor":
+            from shipway.runtime.torch_programs import AotInductorProgram
+
+            return AotInductorProgram(path, threads=threads)
+    raise AssertionError(f"the manifest lets no format {format!r} through")
+
+
+def open_program(artifact: Artifact, name: str, *, threads: int) -> Program:
+    """Opens a program of an artifact, its digest checked first."""
+    return open_file(
+        artifact.program_path(name), artifact.manifest.programs[name].format, threads=threads
+    )

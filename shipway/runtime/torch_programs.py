@@ -1,0 +1,49 @@
+"""TorchScript, torch.export and AOTInductor programs, run by torch in inference mode."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class _TorchProgram:
+    """NumPy in, NumPy out, around anything that maps tensors to a tensor or several."""
+
+    def __init__(self, call: Callable[..., Any], *, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._call = call
+
+    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        with torch.inference_mode():
+            outputs = self._call(*map(torch.from_numpy, inputs))
+        if isinstance(outputs, torch.Tensor):
+            outputs = (outputs,)
+        return [output.numpy() for output in outputs]
+
+
+class EagerProgram(_TorchProgram):
+    """The module itself: what every other program is compared with."""
+
+    def __init__(self, module: torch.nn.Module, *, threads: int) -> None:
+        super().__init__(module.eval(), threads=threads)
+
+
+class TorchScriptProgram(_TorchProgram):
+    def __init__(self, path: Path, *, threads: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # kept as a legacy format
+            script = torch.jit.load(path, map_location="cpu")
+        super().__init__(script, threads=threads)
+
+
+class TorchExportProgram(_TorchProgram):
+    def __init__(self, path: Path, *, threads: int) -> None:
+        super().__init__(torch.export.load(path).module(), threads=threads)
+
+
+class AotInductorProgram(_TorchProgram):
+    def __init__(self, path: Path, *, threads: int) -> None:
+        super().__init__(torch._inductor.aoti_load_package(str(path)), threads=threads)

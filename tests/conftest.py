@@ -1,0 +1,88 @@
+"""What many tests share: real photos, an artifact made in seconds, the demo's made in minutes."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from export.pipeline import Exported, export
+from shipway.artifact.bundle import Artifact, open_artifact
+from shipway.artifact.manifest import ImagePreprocessing
+
+REPOSITORY = Path(__file__).parent.parent
+TINY_RECIPE = REPOSITORY / "tests" / "data" / "tiny_recipe.py"
+PHOTOS = Path(skimage.data.__file__).parent
+
+
+class Silent:
+    """Steps that nobody watches."""
+
+    def step(self, doing: str) -> "Silent":
+        return self
+
+    def note(self, outcome: str) -> None:
+        pass
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A real export of the tiny network, to ONNX fp32 and int8."""
+    return export(
+        str(TINY_RECIPE),
+        Silent(),
+        out=tmp_path_factory.mktemp("tiny"),
+        only=("torchscript", "torch_export", "onnx_fp32", "onnx_int8"),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tiny: Exported) -> Artifact:
+    return open_artifact(tiny.path)
+
+
+@pytest.fixture(scope="session")
+def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """EfficientNet-Lite0, exported by the command that a user types, every technique tried."""
+    out = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "shipway.cli", "export", "efficientnet_lite0", "--out", out]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (out / "printed.txt").write_text(done.stdout)
+    return open_artifact(out / "efficientnet_lite0-1.0")
+
+
+@pytest.fixture(scope="session")
+def cat() -> Path:
+    return PHOTOS / "chelsea.png"
+
+
+@pytest.fixture
+def spec() -> ImagePreprocessing:
+    return ImagePreprocessing(
+        height=32,
+        width=32,
+        crop_fraction=0.875,
+        resample="bicubic",
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+        source="a test",
+    )
+
+
+def encoded(pixels: np.ndarray | Image.Image, format: str = "PNG", **options: object) -> bytes:
+    """An image file's bytes."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()

@@ -1,0 +1,65 @@
+"""A network small enough to export in seconds, on random pixels: for tests of the export itself."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from export.recipe import Axis, ImagePreprocessing, Inputs, Recipe
+
+WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-{os.getuid()}.pth"
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU6(),
+            nn.Conv2d(8, 16, 3, stride=2, padding=1),
+            nn.ReLU6(),
+        )
+        self.dropout = nn.Dropout(0.5)  # shows at once if a program was not made in eval mode
+        self.classifier = nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.dropout(self.features(x).mean((2, 3))))
+
+
+def save_weights() -> Path:
+    torch.manual_seed(0)
+    torch.save(Tiny().state_dict(), WEIGHTS)
+    return WEIGHTS
+
+
+def noise(seed: int) -> Inputs:
+    def load(spec: ImagePreprocessing) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        coarse = random.integers(0, 256, (24, 4, 4, 3), np.uint8)
+        return coarse.repeat(spec.height // 4, axis=1).repeat(spec.width // 4, axis=2)
+
+    return Inputs(description=f"24 random mosaics, seed {seed}", load=load)
+
+
+recipe = Recipe(
+    name="tiny",
+    module=Tiny,
+    weights=save_weights,
+    batch=Axis(name="batch", min=1, max=4),
+    preprocessing=ImagePreprocessing(
+        height=32,
+        width=32,
+        crop_fraction=1.0,
+        resample="bilinear",
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+        source="made up for tests",
+    ),
+    labels=lambda: [f"class {index}" for index in range(10)],
+    calibration=noise(0),
+    evaluation=noise(1),
+)

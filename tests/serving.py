@@ -1,0 +1,131 @@
+"""A real TorchServe for a test: its own ports, state, model store, and nothing left afterwards."""
+
+import re
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from model_archiver import ModelArchiver, ModelArchiverConfig
+
+from server import launch
+from server.config import read_config
+from server.inference import GrpcPredictor, HttpPredictor
+from server.java import find_java
+from server.management import ManagementClient
+from server.state import ServerRecord, StateDirectory
+from server.tokens import Tokens
+
+REPOSITORY = Path(__file__).parent.parent
+SHIPWAY = (sys.executable, "-m", "shipway.cli")
+
+PORT_KEYS = (
+    "inference_address",
+    "management_address",
+    "metrics_address",
+    "grpc_inference_port",
+    "grpc_management_port",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningServer:
+    """What a test may want of a server."""
+
+    record: ServerRecord
+    state: StateDirectory
+    config: Path
+    model_store: Path
+    management: ManagementClient
+    inference: HttpPredictor
+    grpc: GrpcPredictor
+    tokens: Tokens
+
+    def processes(self) -> list[psutil.Process]:
+        """Java, the workers and whatever they started."""
+        return self.record.processes()
+
+
+@contextmanager
+def running_server(
+    folder: Path, *, model_store: Path | None = None, **settings: object
+) -> Iterator[RunningServer]:
+    """A server with the repository's config.properties, on free ports, `settings` changed."""
+    config = write_config(folder, **settings)
+    state = StateDirectory(folder / ".shipway")
+    launched = launch.start(
+        read_config(config),
+        java=find_java(),
+        model_store=model_store or folder / "model_store",
+        state=state,
+        dies_with_us=True,
+    )
+    try:
+        with (
+            closing(ManagementClient(state)) as management,
+            closing(HttpPredictor(state)) as inference,
+            closing(GrpcPredictor(state)) as grpc,
+        ):
+            yield RunningServer(
+                record=launched.record,
+                state=state,
+                config=config,
+                model_store=Path(launched.record.model_store),
+                management=management,
+                inference=inference,
+                grpc=grpc,
+                tokens=Tokens(state.key_file, launched.record.addresses.management),
+            )
+    finally:
+        launch.end(launched, state)
+    assert not launched.record.processes()
+
+
+def write_config(folder: Path, **settings: object) -> Path:
+    """The repository's config.properties in `folder`, with free ports and `settings` changed."""
+    ports = free_ports(len(PORT_KEYS))
+    for key, port in zip(PORT_KEYS, ports, strict=True):
+        settings.setdefault(key, f"http://127.0.0.1:{port}" if "address" in key else port)
+    text = (REPOSITORY / "config.properties").read_text()
+    for key, value in settings.items():
+        line = f"{key}={value}"
+        text, found = re.subn(rf"^{key}=.*$", lambda _, line=line: line, text, flags=re.MULTILINE)
+        if not found:
+            text += f"{line}\n"
+    config = folder / "config.properties"
+    config.write_text(text)
+    return config
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on; all are held until all are known, so that they differ."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
+    """Waits for something that another process does in its own time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def build_mar(folder: Path, name: str, version: str, handler: str) -> Path:
+    """NAME-VERSION.mar with nothing in it but a handler, given as source."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / f"{name}_handler.py"
+    source.write_text(handler)
+    config = ModelArchiverConfig(
+        model_name=name, version=version, handler=str(source), export_path=str(folder)
+    )
+    ModelArchiver.generate_model_archive(config)
+    return Path(shutil.move(folder / f"{name}.mar", folder / f"{name}-{version}.mar"))
