@@ -46,7 +46,12 @@ def register(app: typer.Typer) -> None:
                 overwrite=overwrite,
                 only=tuple(only),
             )
+        console.print()
         console.print(candidates_table(exported))
+        console.print()
+        for name, candidate in exported.certificate.candidates.items():
+            if not candidate.passed:
+                console.print(f"[red]{name} is left out:[/] {candidate.verdict}")
         manifest = exported.manifest
         console.print(f"[green]chosen[/] {manifest.chosen}: {manifest.chosen_because}")
         console.print(f"[green]sealed[/] {exported.path}  →  shipway package {exported.path}")
@@ -106,46 +111,45 @@ def candidates_table(exported: "Exported") -> Table:
     """Every candidate with what was found of it, the chosen one marked."""
     certificate, manifest = exported.certificate, exported.manifest
     table = Table(
-        title=f"{manifest.name} {manifest.version} on {certificate.host.cores} cores, "
-        f"{certificate.threads} threads; compared on {certificate.evaluation.rows} inputs",
+        title=f"{manifest.name} {manifest.version}: {certificate.evaluation.rows} held-out inputs, "
+        f"{certificate.threads} threads, latency in ms",
         title_justify="left",
+        title_style="bold",
+        caption="off by: the distance of its outputs from eager's, relative to eager's length",
+        caption_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+        header_style="dim",
     )
-    table.add_column("candidate", overflow="fold")
-    table.add_column("format")
-    table.add_column("precision")
-    table.add_column("size", justify="right")
+    table.add_column("format", no_wrap=True)
+    table.add_column("precision", no_wrap=True)
+    table.add_column("MB", justify="right", no_wrap=True)
     for size in certificate.eager_latency_ms:
-        table.add_column(f"batch {size}", justify="right")
-    table.add_column("off eager by", justify="right")
-    table.add_column("top-1 agrees", justify="right")
-    table.add_column("verdict", overflow="fold")
-    blank = "–"
-    table.add_row(
-        "eager",
-        "PyTorch",
-        "fp32",
-        blank,
-        *(f"{each:.1f} ms" for each in certificate.eager_latency_ms.values()),
-        blank,
-        blank,
-        "the reference",
-        style="dim",
-    )
+        table.add_column(f"batch {size}", justify="right", no_wrap=True)
+    table.add_column("off by", justify="right", no_wrap=True)
+    table.add_column("top-1", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    eager = (f"{each:.1f}" for each in certificate.eager_latency_ms.values())
+    table.add_row("eager", "fp32", "", *eager, "", "", "the reference", style="dim")
     for name, each in certificate.candidates.items():
         worst = max(each.agreement, key=lambda found: found.relative_error, default=None)
         chosen = name == manifest.chosen
+        latency = (
+            f"{each.latency_ms[size]:.1f}" if size in each.latency_ms else "–"
+            for size in certificate.eager_latency_ms
+        )
         table.add_row(
             name,
-            each.format,
             each.precision,
-            f"{each.bytes / 1e6:.1f} MB" if each.bytes else blank,
-            *(
-                f"{each.latency_ms[size]:.1f} ms" if size in each.latency_ms else blank
-                for size in certificate.eager_latency_ms
-            ),
-            f"{worst.relative_error:.1e}" if worst else blank,
-            f"{min(found.top1_agreement for found in each.agreement):.0%}" if worst else blank,
-            "passed, chosen" if chosen else each.verdict,
+            f"{each.bytes / 1e6:.1f}" if each.bytes else "–",
+            *latency,
+            f"{worst.relative_error:.1e}" if worst else "–",
+            f"{min(found.top1_agreement for found in each.agreement):.0%}" if worst else "–",
+            "chosen" if chosen else "passed" if each.passed else _refusal(each.verdict),
             style="bold green" if chosen else None if each.passed else "red",
         )
     return table
+
+
+def _refusal(verdict: str) -> str:
+    return "skipped" if verdict.startswith("skipped") else "refused"

@@ -29,8 +29,9 @@ REQUESTS_AT_ONCE = 16
 MANY_FILES = 10
 BAR_WIDTH = 20
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# Without markup: a file or a model may have [brackets] in its name.
+out = Console(highlight=False, soft_wrap=True, markup=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 StateOption = Annotated[
     Path | None,
@@ -127,16 +128,20 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         where = _state(state)
         store = Path(where.require_running().model_store)
         info = (inspect or _inspect_mar)(mar)
-        with _management(where) as management, stored(mar, store, digest=info.digest) as name:
-            with err.status(f"Starting the workers of {info.name} {info.version} …"):
-                management.register(
-                    name,
-                    name=info.name,
-                    version=info.version,
-                    batch_size=_first(batch_size, info.batch_size),
-                    max_batch_delay_ms=_first(max_batch_delay, info.max_batch_delay_ms),
-                    workers=_first(workers, info.workers),
-                )
+        with (
+            _management(where) as management,
+            stored(mar, store, digest=info.digest) as name,
+            err.status(f"Starting the workers of {info.name} {info.version} …"),
+        ):
+            management.register(
+                name,
+                name=info.name,
+                version=info.version,
+                batch_size=_first(batch_size, info.batch_size),
+                max_batch_delay_ms=_first(max_batch_delay, info.max_batch_delay_ms),
+                workers=_first(workers, info.workers),
+            )
+        with _management(where) as management:
             versions = management.describe(info.name)
         [new] = [one for one in versions if one.version == info.version]
         [default] = [one for one in versions if one.default]
@@ -251,10 +256,10 @@ def _progress(answers: Iterable[dict[str, Any]], total: int) -> Iterator[dict[st
 
 
 def _print_answer(answer: dict[str, Any]) -> None:
-    out.print(answer["file"], style="bold", markup=False)
+    out.print(answer["file"], style="bold")
     match answer:
         case {"error": {"code": code, "type": kind, "message": message}}:
-            out.print(f"  {code} {kind}: {message}", style="red", markup=False)
+            out.print(f"  {code} {kind}: {message}", style="red")
         case {"predictions": [{"class_id": _, "label": _, "probability": _}, *_] as ranked}:
             out.print(_table_of_predictions(ranked))
         case {"predictions": anything}:
@@ -320,7 +325,7 @@ def _print_addresses(record: ServerRecord, state: StateDirectory) -> None:
     table.add_row("metrics", f"{addresses.metrics}/metrics")
     table.add_row("tokens", str(state.key_file))
     table.add_row("logs", str(state.logs))
-    out.print("[green]TorchServe is ready.[/]")
+    out.print("TorchServe is ready.", style="green")
     out.print(table)
 
 

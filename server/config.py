@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from server.errors import ConfigError
 
 FILE_NAME = "config.properties"
+TORCHSERVES_MAX_REQUEST_BYTES = 6_553_500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class ServerConfig:
     metrics: Listener
     grpc_inference: Listener
     grpc_management: Listener
+    max_request_bytes: int
     vm_args: tuple[str, ...]
     """What the file wants the Java command line to say."""
 
@@ -105,6 +107,9 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
         host = values.get(f"{key}_address", "127.0.0.1")
         return Listener(purpose=purpose, host=host, port=int(value))
 
+    limit = values.get("max_request_size", str(TORCHSERVES_MAX_REQUEST_BYTES))
+    if not limit.isdigit():
+        raise ConfigError(f"{path}: max_request_size={limit} is no number of bytes.")
     config = ServerConfig(
         path=path.resolve(),
         inference=http("inference", "inference_address", 8080),
@@ -112,6 +117,7 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
         metrics=http("metrics", "metrics_address", 8082),
         grpc_inference=grpc("gRPC inference", "grpc_inference", 7070),
         grpc_management=grpc("gRPC management", "grpc_management", 7071),
+        max_request_bytes=int(limit),
         vm_args=tuple(values.get("vmargs", "").split()),
     )
     seen: dict[int, str] = {}

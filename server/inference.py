@@ -34,10 +34,12 @@ class HttpPredictor:
 
     def __init__(self, state: StateDirectory) -> None:
         """The predictor of the server that runs from `state`; raises NoServer."""
-        addresses = state.require_running().addresses
-        self._address = addresses.inference
-        self._tokens = Tokens(state.key_file, addresses.management)
-        self._http = httpx.Client(base_url=self._address, timeout=ANSWER_WITHIN_S)
+        record = state.require_running()
+        self._address = record.addresses.inference
+        self._max_request_bytes = record.max_request_bytes
+        self._tokens = Tokens(state.key_file, record.addresses.management)
+        # The server is on this machine, whatever proxy the environment names.
+        self._http = httpx.Client(base_url=self._address, timeout=ANSWER_WITHIN_S, trust_env=False)
 
     def close(self) -> None:
         self._http.close()
@@ -50,6 +52,7 @@ class HttpPredictor:
         version: str | None = None,
         content_type: str = "application/octet-stream",
     ) -> Any:
+        _check_size(body, self._max_request_bytes)
         path = f"/predictions/{quote(name)}" + (f"/{quote(version)}" if version else "")
 
         def post(token: dict[str, str]) -> httpx.Response:
@@ -63,8 +66,6 @@ class HttpPredictor:
             raise _unreachable(self._address, error) from error
         if answer.is_success:
             return _parsed(answer.content)
-        if answer.status_code == 413 and not answer.content:
-            raise _too_large(body)
         refusal = as_refusal(_parsed(answer.content)) or Refused(
             f"HTTP {answer.status_code} {answer.text.strip()}",
             code=answer.status_code,
@@ -82,15 +83,17 @@ class GrpcPredictor:
 
         from server import protos
 
-        addresses = state.require_running().addresses
-        self._address = addresses.grpc_inference
-        self._tokens = Tokens(state.key_file, addresses.management)
-        # The server's own limits decide; the client's default, 4 MiB, is less than a photo.
-        unlimited = [
+        record = state.require_running()
+        self._address = record.addresses.grpc_inference
+        self._max_request_bytes = record.max_request_bytes
+        self._tokens = Tokens(state.key_file, record.addresses.management)
+        options = [
+            # Sending is checked below; for replies the server's limit decides, not 4 MiB.
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", -1),
+            ("grpc.enable_http_proxy", 0),
         ]
-        self._channel = grpc.insecure_channel(self._address, options=unlimited)
+        self._channel = grpc.insecure_channel(self._address, options=options)
         stubs = protos.load()
         self._request = stubs.inference_pb2.PredictionsRequest
         self._service = stubs.inference_pb2_grpc.InferenceAPIsServiceStub(self._channel)
@@ -109,6 +112,7 @@ class GrpcPredictor:
         import grpc
 
         request = self._request(model_name=name, model_version=version or "", input={"body": body})
+        _check_size(body, self._max_request_bytes - (request.ByteSize() - len(body)))
 
         def call(token: dict[str, str]) -> Any:
             try:
@@ -120,21 +124,19 @@ class GrpcPredictor:
 
         answer = self._tokens.send("inference", call, _is_permission_denied)
         if isinstance(answer, grpc.RpcError):
-            self._fail(answer, name, version, body)
+            self._fail(answer, name, version)
         value = _parsed(answer.prediction)
         # TorchServe drops a handler's status here: its 4xx arrives as an answer like any other.
         if refusal := as_refusal(value):
             raise _explained(refusal, name, version)
         return value
 
-    def _fail(self, error: Any, name: str, version: str | None, body: bytes) -> NoReturn:
+    def _fail(self, error: Any, name: str, version: str | None) -> NoReturn:
         import grpc
 
         status, said = error.code(), error.details() or ""
         if status is grpc.StatusCode.UNAVAILABLE:
             raise _unreachable(self._address, said)
-        if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            raise _too_large(body)
         # TorchServe says INTERNAL to nearly everything, a model that is not there included. What
         # happened is in the Java class, which it puts on the last line.
         message, _, java_class = said.rpartition("\n")
@@ -193,9 +195,12 @@ def _unreachable(address: str, error: object) -> Unreachable:
     )
 
 
-def _too_large(body: bytes) -> PredictionFailed:
-    return PredictionFailed(
-        f"The request has {len(body):,} bytes, more than the server takes (max_request_size).",
-        code=413,
-        type="RequestTooLarge",
-    )
+def _check_size(body: bytes, limit: int) -> None:
+    # Here, because TorchServe says 413 without a word over HTTP, and tears the stream over gRPC.
+    if len(body) > limit:
+        raise PredictionFailed(
+            f"The input has {len(body):,} bytes; the server takes {limit:,} (max_request_size in "
+            "its config.properties).",
+            code=413,
+            type="RequestTooLarge",
+        )

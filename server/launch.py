@@ -72,6 +72,7 @@ def start(
             "one a state directory of its own."
         )
     if died := state.read():
+        _end(died)
         _clear(died, state)
     for listener in config.listeners:
         _check_free(listener, config.path)
@@ -90,6 +91,7 @@ def start(
         pid=process.pid,
         launch=str(temporary),
         addresses=config.addresses,
+        max_request_bytes=config.max_request_bytes,
         config=str(config.path),
         model_store=str(model_store.resolve()),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -240,7 +242,7 @@ def _wait_until_ready(
 ) -> None:
     tokens = Tokens(state.key_file, record.addresses.management)
     deadline = time.monotonic() + READY_WITHIN_S
-    with httpx.Client(timeout=2.0) as client:
+    with httpx.Client(timeout=2.0, trust_env=False) as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise LaunchError(

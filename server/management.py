@@ -58,7 +58,8 @@ class ManagementClient:
         self._address = state.require_running().addresses.management
         self._tokens = Tokens(state.key_file, self._address)
         self._worker_log = state.worker_log
-        self._http = httpx.Client(base_url=self._address, timeout=ANSWER_WITHIN_S)
+        # The server is on this machine, whatever proxy the environment names.
+        self._http = httpx.Client(base_url=self._address, timeout=ANSWER_WITHIN_S, trust_env=False)
 
     def close(self) -> None:
         self._http.close()
@@ -102,7 +103,7 @@ class ManagementClient:
                 "under a new one, or remove this one first: "
                 f"`shipway unregister {name} {version}`.",
             )
-        if answer.is_server_error and "workers" in str(refusal):
+        if answer.is_server_error and str(refusal).startswith("Failed to start workers"):
             reason = failure_reason(_read_from(self._worker_log, log_start), name, version)
             raise refusal.retold(
                 WorkersFailed,
@@ -194,10 +195,11 @@ class ManagementClient:
             )
         if refusal.type == "InvalidModelVersionException":
             others = [one.version for one in self.describe(name) if not one.default]
+            command = f"`shipway promote {name} {others[-1]}`"
             return refusal.retold(
                 DefaultVersionInUse,
-                f"{version} is the default version of {name}, and {', '.join(others)} still stand "
-                f"beside it. Promote another first: `shipway promote {name} {others[-1]}`.",
+                f"{version} is the default version of {name}, and there are others: "
+                f"{', '.join(others)}. Promote one of them first: {command}.",
             )
         return refusal
 

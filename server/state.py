@@ -30,6 +30,7 @@ class ServerRecord:
     launch: str
     """The value of LAUNCH_MARK, which is also the server's own temporary folder."""
     addresses: Addresses
+    max_request_bytes: int
     config: str
     model_store: str
     started: str

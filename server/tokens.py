@@ -60,6 +60,7 @@ class Tokens:
                 f"{self._management}/token",
                 params={"type": kind},
                 headers=bearer(keys["API"]["key"]),
+                trust_env=False,
             )
         if answer.is_error:
             raise Refused(

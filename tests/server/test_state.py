@@ -19,7 +19,13 @@ ADDRESSES = Addresses(
 
 def record(pid: int, launch: str) -> ServerRecord:
     return ServerRecord(
-        pid=pid, launch=launch, addresses=ADDRESSES, config="c", model_store="s", started="now"
+        pid=pid,
+        launch=launch,
+        addresses=ADDRESSES,
+        max_request_bytes=1,
+        config="c",
+        model_store="s",
+        started="now",
     )
 
 
