@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from shipway import __version__
 from shipway.errors import ShipwayError
@@ -51,7 +52,7 @@ def main() -> None:
     try:
         build_app()()
     except ShipwayError as error:
-        errors.print(f"[bold red]error:[/] {error}", markup=True)
+        errors.print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("stopped")
