@@ -39,6 +39,8 @@ TECHNIQUE = Technique(
     name="aot_inductor",
     file="aot_inductor.pt2",
     format="aot_inductor",
+    runtime="torch",
     build=build,
     requires=requires,
 )
+TECHNIQUES = (TECHNIQUE,)

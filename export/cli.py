@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from export.pipeline import Exported
+    from shipway.artifact.certificate import Candidate, Certificate
+
+Objective = Literal["latency", "throughput", "size"]
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -27,6 +30,13 @@ def register(app: typer.Typer) -> None:
         version: str | None = typer.Option(None, help="Instead of the recipe's."),
         only: list[str] = typer.Option([], help="Try this technique alone; may be repeated."),
         overwrite: bool = typer.Option(False, help="Replace an artifact of that version."),
+        objective: Objective = typer.Option("latency", help="What the chosen program is best in."),
+        accuracy_budget: float = typer.Option(
+            5.0,
+            min=0,
+            help="Points the chosen program may lose: of accuracy where the true classes are "
+            "known, else of agreement with eager.",
+        ),
     ) -> None:
         """Make, verify and measure candidate programs, choose one, seal the artifact."""
         from export.pipeline import export as run
@@ -45,6 +55,8 @@ def register(app: typer.Typer) -> None:
                 version=version,
                 overwrite=overwrite,
                 only=tuple(only),
+                objective=objective,
+                budget=accuracy_budget,
             )
         console.print()
         console.print(candidates_table(exported))
@@ -110,9 +122,11 @@ class ShownStep:
 def candidates_table(exported: "Exported") -> Table:
     """Every candidate with what was found of it, the chosen one marked."""
     certificate, manifest = exported.certificate, exported.manifest
+    labelled = certificate.evaluation.labelled
+    classes = manifest.task != "text_embedding"
     table = Table(
         title=f"{manifest.name} {manifest.version}: {certificate.evaluation.rows} held-out inputs, "
-        f"{certificate.threads} threads, latency in ms",
+        f"{certificate.host.cores} cores, latency in ms",
         title_justify="left",
         title_style="bold",
         caption="off by: the distance of its outputs from eager's, relative to eager's length",
@@ -124,31 +138,60 @@ def candidates_table(exported: "Exported") -> Table:
     table.add_column("format", no_wrap=True)
     table.add_column("precision", no_wrap=True)
     table.add_column("MB", justify="right", no_wrap=True)
-    for size in certificate.eager_latency_ms:
-        table.add_column(f"batch {size}", justify="right", no_wrap=True)
+    for shape in certificate.shapes:
+        title = f"batch {shape}" if shape.isdigit() else shape.replace("x", "×")
+        table.add_column(title, justify="right", no_wrap=True)
     table.add_column("off by", justify="right", no_wrap=True)
-    table.add_column("top-1", justify="right", no_wrap=True)
+    third = "accuracy" if labelled else "top-1" if classes else "cosine"
+    table.add_column(third, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    eager = (f"{each:.1f}" for each in certificate.eager_latency_ms.values())
-    table.add_row("eager", "fp32", "", *eager, "", "", "the reference", style="dim")
+    eager = (
+        f"{min(each.median_ms for each in certificate.eager[shape].values()):.1f}"
+        for shape in certificate.shapes
+    )
+    table.add_row("eager", "fp32", "", *eager, "", _eager_accuracy(certificate), "the reference")
     for name, each in certificate.candidates.items():
         worst = max(each.agreement, key=lambda found: found.relative_error, default=None)
+        latency = (_number(each.best_ms(shape)) for shape in certificate.shapes)
+        verdict = "passed" if each.passed else _refusal(each.verdict)
         chosen = name == manifest.chosen
-        latency = (
-            f"{each.latency_ms[size]:.1f}" if size in each.latency_ms else "–"
-            for size in certificate.eager_latency_ms
-        )
         table.add_row(
             name,
             each.precision,
             f"{each.bytes / 1e6:.1f}" if each.bytes else "–",
             *latency,
             f"{worst.relative_error:.1e}" if worst else "–",
-            f"{min(found.top1_agreement for found in each.agreement):.0%}" if worst else "–",
-            "chosen" if chosen else "passed" if each.passed else _refusal(each.verdict),
+            _faithfulness(each),
+            "chosen" if chosen else verdict,
             style="bold green" if chosen else None if each.passed else "red",
         )
     return table
+
+
+def _number(latency_ms: float | None) -> str:
+    return (
+        "–"
+        if latency_ms is None
+        else f"{latency_ms:.1f}"
+        if latency_ms >= 1
+        else f"{latency_ms:.2f}"
+    )
+
+
+def _eager_accuracy(certificate: "Certificate") -> str:
+    known = (each.accuracy for each in certificate.candidates.values() if each.accuracy)
+    first = next(known, None)
+    return f"{first.eager.value:.1%}" if first else ""
+
+
+def _faithfulness(candidate: "Candidate") -> str:
+    if not candidate.agreement:
+        return "–"
+    if candidate.accuracy:
+        return f"{candidate.accuracy.candidate.value:.1%}"
+    if candidate.agreement[0].top1_agreement is None:
+        return f"{min(each.cosine for each in candidate.agreement):.4f}"
+    return f"{min(each.top1_agreement or 0 for each in candidate.agreement):.0%}"
 
 
 def _refusal(verdict: str) -> str:

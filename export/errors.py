@@ -35,3 +35,21 @@ class ChildLost(ExportError):
     def __init__(self, reason: str, log: Path) -> None:
         self.reason = reason
         super().__init__(f"The export could not go on: {reason}. What it printed is in {log}.")
+
+
+class NothingFitsBudget(ExportError):
+    """Every candidate that passed loses more than the accuracy budget allows."""
+
+    def __init__(self, budget: float, lost: dict[str, float]) -> None:
+        listed = ", ".join(
+            f"{name} loses {points:.2f}"
+            for name, points in sorted(lost.items(), key=lambda item: item[1])
+        )
+        super().__init__(
+            f"No candidate loses at most {budget:g} points, so nothing was sealed: {listed}. "
+            "Allow more with --accuracy-budget."
+        )
+
+
+class AnotherExportRuns(ExportError):
+    """Two exports of one recipe into one folder would take each other's programs apart."""

@@ -4,34 +4,56 @@ import statistics
 import time
 from collections.abc import Mapping
 
-import numpy as np
-
+from export.batches import Arrays
+from shipway.artifact.certificate import Latency
 from shipway.runtime.program import Program
 
-TURNS = 6
+TURNS = 8
+TURNS_FOR_ALL = 2
+"""After these, only programs that may still be the fastest go on."""
+CLOSE = 1.25
+"""A program may still be the fastest while its best quarter is within this of the best median."""
 RUNS_A_TURN = 4
 _SETTLE_SECONDS = 0.005  # OpenMP's threads spin for a while after the last program's run
 
 
-def latencies_ms(
-    programs: Mapping[str, Program], rows: np.ndarray, batch_sizes: tuple[int, ...]
-) -> dict[str, dict[int, float]]:
-    """Median milliseconds of one run, by program and batch size."""
-    medians: dict[str, dict[int, float]] = {name: {} for name in programs}
-    for size in batch_sizes:
-        batch = np.ascontiguousarray(np.resize(rows, (size, *rows.shape[1:])))
-        taken: dict[str, list[float]] = {name: [] for name in programs}
-        for _ in range(TURNS):
-            for name, program in programs.items():
-                time.sleep(_SETTLE_SECONDS)
-                program.run([batch])  # brings its weights back into the caches
-                for _ in range(RUNS_A_TURN):
-                    start = time.perf_counter()
-                    program.run([batch])
-                    taken[name].append(1000 * (time.perf_counter() - start))
-        for name, each in taken.items():
-            medians[name][size] = round(statistics.median(each), 3)
-    return medians
+def race(
+    programs: Mapping[str, Program], batch: Arrays, always: tuple[str, ...] = ()
+) -> dict[str, Latency]:
+    """The latency of every program on one batch; those named in `always` run every turn."""
+    taken: dict[str, list[float]] = {name: [] for name in programs}
+    running = list(programs)
+    for turn in range(TURNS):
+        if turn == TURNS_FOR_ALL:
+            best = min(statistics.median(each) for each in taken.values())
+            running = [
+                name
+                for name in running
+                if name in always or _quartiles(taken[name])[0] <= best * CLOSE
+            ]
+        for name in running:
+            time.sleep(_SETTLE_SECONDS)
+            programs[name].run(batch)  # brings its weights back into the caches
+            for _ in range(RUNS_A_TURN):
+                start = time.perf_counter()
+                programs[name].run(batch)
+                taken[name].append(1000 * (time.perf_counter() - start))
+    return {name: _latency(each) for name, each in taken.items()}
+
+
+def _latency(taken_ms: list[float]) -> Latency:
+    low, high = _quartiles(taken_ms)
+    return Latency(
+        median_ms=round(statistics.median(taken_ms), 3),
+        low_ms=round(low, 3),
+        high_ms=round(high, 3),
+        runs=len(taken_ms),
+    )
+
+
+def _quartiles(taken_ms: list[float]) -> tuple[float, float]:
+    low, _, high = statistics.quantiles(taken_ms, n=4)
+    return low, high
 
 
 def best_batch_size(latency_ms: Mapping[int, float], gain: float = 0.05) -> int:

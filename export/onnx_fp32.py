@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from export.technique import Job, Technique
-from export.torch_export import dynamic_batch
 
 
 def build(job: Job, path: Path) -> None:
@@ -19,11 +18,11 @@ def build(job: Job, path: Path) -> None:
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             job.module,
-            (torch.from_numpy(job.example),),
+            job.example_tensors,
             dynamo=True,
-            dynamic_shapes=dynamic_batch(job.batch),
-            input_names=[job.input.name],
-            output_names=["outputs"],
+            dynamic_shapes=job.dynamic_shapes,
+            input_names=[each.name for each in job.inputs],
+            output_names=[job.output],
             external_data=False,
             verbose=False,
         )
@@ -32,5 +31,11 @@ def build(job: Job, path: Path) -> None:
 
 
 TECHNIQUE = Technique(
-    name="onnx_fp32", file="onnx_fp32.onnx", format="onnx", portable=True, build=build
+    name="onnx_fp32",
+    file="onnx_fp32.onnx",
+    format="onnx",
+    runtime="onnxruntime",
+    portable=True,
+    build=build,
 )
+TECHNIQUES = (TECHNIQUE,)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from export.batches import batches
 from export.onnx_fp32 import TECHNIQUE as FP32
 from export.technique import Job, Technique, Unavailable
 from shipway.artifact.manifest import Requirements
@@ -33,7 +34,7 @@ def build(job: Job, path: Path) -> None:
         quantize_static(
             str(prepared),
             str(path),
-            _Calibration(job.input.name, job.calibration),
+            Calibration(job),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             # Unsigned activations and signed weights is the pair that VNNI multiplies.
@@ -115,13 +116,14 @@ def requires() -> Requirements:
     return Requirements(cpu_flags=(flag,) if flag else ())
 
 
-class _Calibration:
+class Calibration:
     """The calibration inputs, a few at a time, as ONNX Runtime asks for them."""
 
-    def __init__(self, input_name: str, rows: np.ndarray) -> None:
+    def __init__(self, job: Job) -> None:
+        names = [each.name for each in job.inputs]
         self._batches: Iterator[dict[str, np.ndarray]] = (
-            {input_name: rows[start : start + CALIBRATION_BATCH]}
-            for start in range(0, len(rows), CALIBRATION_BATCH)
+            dict(zip(names, batch, strict=True))
+            for batch in batches(job.calibration.arrays, job.inputs, CALIBRATION_BATCH)
         )
 
     def get_next(self) -> dict[str, np.ndarray] | None:
@@ -132,8 +134,10 @@ TECHNIQUE = Technique(
     name="onnx_int8",
     file="onnx_int8.onnx",
     format="onnx",
+    runtime="onnxruntime",
     precision="int8",
     quantization="static QDQ, uint8 activations, int8 weights per channel, min-max calibration",
     build=build,
     requires=requires,
 )
+TECHNIQUES = (TECHNIQUE,)

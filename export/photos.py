@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from export.recipe import Inputs
-from shipway.artifact.manifest import ImagePreprocessing
+from export.recipe import ImagePreprocessing, Inputs, Recipe, Rows
 from shipway.runtime.images import decode_image
 
 
 def crops(photos: Sequence[str | Path], *, each: int, seed: int) -> Inputs:
     """`each` random views of every photo: half to all of its shorter side, every other mirrored."""
 
-    def load(spec: ImagePreprocessing) -> np.ndarray:
+    def load(recipe: Recipe) -> Rows:
+        assert isinstance(recipe.preprocessing, ImagePreprocessing)
         random = np.random.default_rng(seed)
         views = [
-            _view(Image.open(photo).convert("RGB"), spec, random)
+            _view(Image.open(photo).convert("RGB"), recipe.preprocessing, random)
             for photo in photos
             for _ in range(each)
         ]
-        return np.stack(views)
+        return Rows((np.stack(views),))
 
     return Inputs(description=f"{each} crops of each of {len(photos)} photos", load=load)
 

@@ -1,52 +1,62 @@
 """From a recipe and a checkpoint to a sealed artifact: build, verify, measure, choose, seal."""
 
-import multiprocessing
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
-from statistics import geometric_mean
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 import numpy as np
 import psutil
+from torch import nn
 
 from export import worker
 from export.checkpoint import load_weights, read_state_dict
+from export.child import Child, child_process
+from export.choose import (
+    Choice,
+    Objective,
+    choose,
+    rows_of,
+    slower_than_fp32,
+)
 from export.errors import BadInputs, ChildLost, NothingPassed
 from export.measure import best_batch_size
 from export.recipe import Inputs as InputSource
-from export.recipe import Recipe, find_recipe
+from export.recipe import Recipe, Rows, find_recipe
 from export.techniques import TECHNIQUES
+from export.workshop import (
+    digest_of_rows,
+    key_of,
+    package_versions,
+    recall,
+    remember,
+    workshop,
+)
 from shipway.artifact.bundle import CERTIFICATE, MANIFEST, seal, write_record
-from shipway.artifact.certificate import Candidate, Certificate, Host, Inputs
+from shipway.artifact.certificate import Candidate, Certificate, Host, Inputs, Latency
 from shipway.artifact.digests import sha256_of
 from shipway.artifact.errors import AlreadySealed
-from shipway.artifact.manifest import Manifest, Program, Serving, TensorSpec
+from shipway.artifact.manifest import Axis, Manifest, Program, Serving, TensorSpec
 from shipway.runtime.host import available_cores
 
-CANDIDATE_SECONDS = 900
-"""After this long a candidate counts as hanging."""
 COMPARED_BATCHES = (1, 8)
+COMPARED_LENGTHS = (16, 128)
+"""For texts: tokens of the lone short one and of the batch of long ones."""
 SERVED_BATCHES = (1, 2, 4, 8, 16, 32)
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
+CLOSE_ENOUGH_FOR_OTHER_THREADS = 2.0
+"""Programs within this of the fastest are measured at other numbers of threads too."""
+SAMPLE_ROWS = 8
+"""Evaluation rows, with eager's outputs, that travel with the artifact."""
 
-T = TypeVar("T")
-
-
-class Steps(Protocol):
-    """Shows what is being done."""
-
-    def step(self, doing: str) -> "Step": ...
+Measured = dict[str, dict[str, dict[int, Latency]]]
+"""Latencies by program, shape and threads."""
 
 
 class Step(Protocol):
@@ -60,6 +70,12 @@ class Step(Protocol):
     def note(self, outcome: str) -> None:
         """What became of it, in a word or two."""
         ...
+
+
+class Steps(Protocol):
+    """Shows what is being done."""
+
+    def step(self, doing: str) -> Step: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,28 +96,31 @@ def export(
     version: str | None = None,
     overwrite: bool = False,
     only: tuple[str, ...] = (),
+    objective: Objective = "latency",
+    budget: float = 5.0,
+    finish: Callable[[Path, Manifest, Certificate], None] = lambda folder, manifest, certificate: (
+        None
+    ),
 ) -> Exported:
     """Makes, verifies, measures and chooses; seals `out`/NAME-VERSION.
 
-    `only` names the techniques to try; all of them if empty. Raises ExportError or ArtifactError.
+    `only` names the techniques to try; all of them if empty. `budget` is in points, see
+    choose.points_lost. `finish` may add files to the artifact before it is sealed. Raises
+    ExportError or ArtifactError.
     """
-    recipe, _ = find_recipe(recipe_name)
+    recipe, recipe_file = find_recipe(recipe_name)
     version = version or recipe.version
     destination = out / f"{recipe.name}-{version}"
     if destination.exists() and not overwrite:
         raise AlreadySealed(destination)
-    checkpoint = Path(weights or recipe.weights())
     with steps.step("checking the checkpoint and the inputs"):
-        load_weights(recipe.module(), read_state_dict(checkpoint), checkpoint)
-        calibration = _load_inputs(recipe, recipe.calibration, "calibration")
-        evaluation = _load_inputs(recipe, recipe.evaluation, "evaluation")
+        checkpoint, checkpoint_sha256 = _check_weights(recipe, weights)
+        calibration = _load_rows(recipe, recipe.calibration, "calibration")
+        evaluation = _load_rows(recipe, recipe.evaluation, "evaluation")
         _check_held_out(calibration, evaluation)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=f".{destination.name}-") as temporary:
-        folder = Path(temporary)
-        (folder / "programs").mkdir()
-        np.save(folder / "calibration.npy", calibration)
-        np.save(folder / "evaluation.npy", evaluation)
+        files = _check_files(recipe)
+    key = key_of(recipe_file, checkpoint_sha256, calibration, evaluation)
+    with workshop(out, recipe.name, key) as folder:
         assignment = worker.Assignment(
             recipe=recipe_name,
             weights=checkpoint,
@@ -110,150 +129,308 @@ def export(
             log=out / f"{destination.name}.log",
         )
         assignment.log.unlink(missing_ok=True)
-        with _child(assignment) as child:
+        assignment.write_rows("calibration", calibration)
+        assignment.write_rows("evaluation", evaluation)
+        with child_process(assignment) as child:
             with steps.step("running eager, the reference"):
-                classes = child.run(worker.reference)
-            labels = tuple(recipe.labels())
-            if len(labels) != classes:
-                raise BadInputs(
-                    f"The recipe has {len(labels)} labels; the module has {classes} outputs."
-                )
-            candidates = _attempt_all(child, steps, only)
-            passed = tuple(name for name, each in candidates.items() if each.passed)
-            if not any(TECHNIQUES[name].portable for name in passed):
+                outputs = child.run(worker.reference)
+            labels = _check_labels(recipe, outputs)
+            candidates = _attempt_all(child, steps, folder, only)
+            if not any(
+                each.passed and TECHNIQUES[name].portable for name, each in candidates.items()
+            ):
                 raise NothingPassed(_nothing_passed(candidates, assignment.log))
-            with steps.step("measuring the candidates in turns"):
-                sizes = tuple(sorted({min(size, recipe.batch.max) for size in COMPARED_BATCHES}))
-                latency = child.run(worker.measure, passed, sizes, True)
-            chosen = min(passed, key=lambda name: _score(latency[name]))
-            with steps.step(f"measuring {chosen} at every batch size"):
-                sizes = tuple(size for size in SERVED_BATCHES if size <= recipe.batch.max)
-                by_batch = child.run(worker.measure, (chosen,), sizes, False)[chosen]
-        candidates = {
-            name: each.model_copy(update={"latency_ms": latency.get(name, {})})
-            for name, each in candidates.items()
-        }
-        candidates[chosen] = candidates[chosen].model_copy(
-            update={"latency_ms": {**by_batch, **latency[chosen]}}
-        )
+            shapes = compared_shapes(recipe)
+            measured = _measure(child, steps, candidates, shapes, assignment.threads)
+            candidates = _judge_speed(candidates, measured, shapes)
+            choice = choose(
+                candidates,
+                measured[worker.EAGER],
+                shapes,
+                objective=objective,
+                budget=budget,
+                cores=assignment.threads,
+            )
+            by_batch, candidates = _sweep(child, steps, candidates, choice, recipe)
         certificate = Certificate(
             host=_host(),
             calibration=_describe(recipe.calibration, calibration),
             evaluation=_describe(recipe.evaluation, evaluation),
-            threads=assignment.threads,
-            eager_latency_ms=latency["eager"],
+            shapes=shapes,
+            eager=measured[worker.EAGER],
             candidates=candidates,
         )
+        programs = {
+            name: _describe_program(name, assignment.programs)
+            for name, each in candidates.items()
+            if each.passed
+        }
         manifest = Manifest(
             name=recipe.name,
             version=version,
-            task="image_classification",
-            inputs=(recipe.input,),
-            outputs=(TensorSpec(name="logits", dtype="float32", shape=(recipe.batch, classes)),),
+            task=recipe.task,
+            inputs=recipe.inputs,
+            outputs=(
+                TensorSpec(name=recipe.output, dtype="float32", shape=(recipe.batch, outputs)),
+            ),
             preprocessing=recipe.preprocessing,
             labels=labels,
-            top_k=min(recipe.top_k, classes),
-            programs={name: _describe_program(name, folder) for name in passed},
-            chosen=chosen,
-            chosen_because=_because(chosen, latency),
-            fallback=next(name for name in reversed(passed) if TECHNIQUES[name].portable),
+            top_k=min(recipe.top_k, outputs),
+            programs=programs,
+            chosen=choice.name,
+            chosen_because=choice.because,
+            objective=objective,
+            pareto=choice.pareto,
+            fallback=next(name for name in reversed(programs) if TECHNIQUES[name].portable),
             serving=Serving(
                 batch_size=best_batch_size(by_batch),
                 max_batch_delay_ms=0,
-                workers=1,
-                threads=assignment.threads,
+                workers=choice.workers,
+                threads=choice.threads,
             ),
-            checkpoint_sha256=sha256_of(checkpoint),
-            packages={each: _installed_version(each) for each in PACKAGES},
+            checkpoint_sha256=checkpoint_sha256,
+            packages=package_versions(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         with steps.step("sealing"):
-            staging = folder / "artifact"
-            staging.mkdir()
-            (folder / "programs").rename(staging / "programs")
-            write_record(staging / MANIFEST, manifest)
-            write_record(staging / CERTIFICATE, certificate)
-            if overwrite and destination.exists():
-                shutil.rmtree(destination)
-            seal(staging, destination)
+            _seal(assignment, manifest, certificate, files, destination, overwrite, finish)
     return Exported(path=destination, manifest=manifest, certificate=certificate)
 
 
-class _Child:
-    """One worker process, replaced when it dies or hangs."""
-
-    def __init__(self, assignment: worker.Assignment) -> None:
-        self._assignment = assignment
-        self._pool: ProcessPoolExecutor | None = None
-
-    def run(self, call: Callable[..., T], *arguments: object) -> T:
-        """Calls a function of export/worker.py there; raises ChildLost if it crashed or hung."""
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                1,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=worker.begin,
-                initargs=(self._assignment,),
-            )
-        try:
-            return self._pool.submit(call, *arguments).result(CANDIDATE_SECONDS)
-        except BrokenProcessPool as error:
-            self.end()
-            raise ChildLost("its process crashed", self._assignment.log) from error
-        except TimeoutError as error:
-            self.end()
-            raise ChildLost(
-                f"it took longer than {CANDIDATE_SECONDS} seconds", self._assignment.log
-            ) from error
-
-    def end(self) -> None:
-        if self._pool is not None:
-            for process in list(self._pool._processes.values()):
-                process.kill()  # a child that hangs would not hear anything gentler
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+def compared_shapes(recipe: Recipe) -> tuple[str, ...]:
+    """A lone row and a batch; for texts a short one and a batch of long ones."""
+    sizes = [min(size, recipe.batch.max) for size in COMPARED_BATCHES]
+    length = recipe.inputs[0].shape[1]
+    if isinstance(length, Axis):
+        lengths = [min(each, length.max) for each in COMPARED_LENGTHS]
+        return tuple(f"{size}x{tokens}" for size, tokens in zip(sizes, lengths, strict=True))
+    return tuple(dict.fromkeys(map(str, sizes)))
 
 
-@contextmanager
-def _child(assignment: worker.Assignment) -> Iterator[_Child]:
-    child = _Child(assignment)
-    try:
-        yield child
-    finally:
-        child.end()
-
-
-def _attempt_all(child: _Child, steps: Steps, only: tuple[str, ...]) -> dict[str, Candidate]:
-    candidates = {}
+def _attempt_all(
+    child: Child, steps: Steps, folder: Path, only: tuple[str, ...]
+) -> dict[str, Candidate]:
+    candidates: dict[str, Candidate] = {}
     for name, technique in TECHNIQUES.items():
         if only and name not in only:
+            continue
+        if known := recall(folder, name, folder / "programs" / technique.file):
+            candidates[name] = known
             continue
         with steps.step(f"building and verifying {name}") as step:
             try:
                 candidates[name] = child.run(worker.attempt, name)
             except ChildLost as error:
                 candidates[name] = worker.refused(technique, error.reason)
-            step.note("passed" if candidates[name].passed else "refused")
+            else:
+                remember(folder, name, candidates[name])
+            step.note(_verdict_in_a_word(candidates[name]))
     return candidates
 
 
-def _load_inputs(recipe: Recipe, source: InputSource, role: str) -> np.ndarray:
-    rows = np.ascontiguousarray(source.load(recipe.preprocessing))
-    spec = recipe.input
-    wanted = tuple(axis for axis in spec.shape[1:])
-    if rows.ndim != len(spec.shape) or rows.shape[1:] != wanted or str(rows.dtype) != spec.dtype:
-        raise BadInputs(
-            f"The {role} inputs are {rows.dtype} of shape {rows.shape}; "
-            f"the recipe's input is {spec.dtype} of shape (rows, {', '.join(map(str, wanted))})."
+def _verdict_in_a_word(candidate: Candidate) -> str:
+    if candidate.passed:
+        return "passed"
+    return "skipped" if candidate.verdict.startswith("skipped") else "refused"
+
+
+def _measure(
+    child: Child,
+    steps: Steps,
+    candidates: Mapping[str, Candidate],
+    shapes: tuple[str, ...],
+    cores: int,
+) -> Measured:
+    """All that passed on all cores; then those that are nearly the fastest on one core."""
+    measured: Measured = {}
+
+    def take(found: dict[str, dict[str, Latency]], threads: int) -> None:
+        for shape, by_name in found.items():
+            for name, latency in by_name.items():
+                measured.setdefault(name, {}).setdefault(shape, {})[threads] = latency
+
+    passed = [name for name, each in candidates.items() if each.passed]
+    with steps.step(f"measuring {len(passed)} candidates and eager in turns"):
+        take(child.run(worker.measure, passed, shapes, cores, True), cores)
+    if cores > 1:
+        fastest = min(_mean_ms(measured[name], cores) for name in passed)
+        close = [
+            name
+            for name in passed
+            if _mean_ms(measured[name], cores) <= fastest * CLOSE_ENOUGH_FOR_OTHER_THREADS
+        ]
+        with steps.step(f"measuring {len(close)} of them on one thread"):
+            take(child.run(worker.measure, close, shapes, 1, False), 1)
+    return measured
+
+
+def _mean_ms(by_shape: Mapping[str, Mapping[int, Latency]], threads: int) -> float:
+    return float(np.exp(np.mean([np.log(each[threads].median_ms) for each in by_shape.values()])))
+
+
+def _judge_speed(
+    candidates: Mapping[str, Candidate], measured: Measured, shapes: tuple[str, ...]
+) -> dict[str, Candidate]:
+    timed = {
+        name: each.model_copy(update={"latency": measured.get(name, {})})
+        for name, each in candidates.items()
+    }
+    judged = {}
+    for name, each in timed.items():
+        reason = slower_than_fp32(timed, name, shapes) if each.passed else None
+        judged[name] = (
+            each.model_copy(update={"passed": False, "verdict": reason}) if reason else each
         )
+    return judged
+
+
+def _sweep(
+    child: Child,
+    steps: Steps,
+    candidates: dict[str, Candidate],
+    choice: Choice,
+    recipe: Recipe,
+) -> tuple[dict[int, float], dict[str, Candidate]]:
+    """The chosen program at every batch size that serving may use, kept in the certificate too."""
+    tokens = "x".join(compared_shapes(recipe)[-1].split("x")[1:])
+    shapes = tuple(
+        f"{size}x{tokens}" if tokens else str(size)
+        for size in SERVED_BATCHES
+        if size <= recipe.batch.max
+    )
+    with steps.step(f"measuring {choice.name} at every batch size"):
+        found = child.run(worker.measure, (choice.name,), shapes, choice.threads, False)
+    winner = candidates[choice.name]
+    latency = {shape: dict(each) for shape, each in winner.latency.items()}
+    for shape, by_name in found.items():
+        latency.setdefault(shape, {}).setdefault(choice.threads, by_name[choice.name])
+    by_batch = {rows_of(shape): by_name[choice.name].median_ms for shape, by_name in found.items()}
+    return by_batch, candidates | {
+        choice.name: winner.model_copy(update={"latency": latency}),
+    }
+
+
+def _seal(
+    assignment: worker.Assignment,
+    manifest: Manifest,
+    certificate: Certificate,
+    files: Mapping[str, Path],
+    destination: Path,
+    overwrite: bool,
+    finish: Callable[[Path, Manifest, Certificate], None],
+) -> None:
+    out = destination.parent
+    with tempfile.TemporaryDirectory(
+        dir=out, prefix=f".{manifest.name}-", suffix=".sealing"
+    ) as temporary:
+        staging = Path(temporary) / "artifact"
+        for name in ("programs", "samples", *(["files"] if files else [])):
+            (staging / name).mkdir(parents=True)
+        for file in {program.file for program in manifest.programs.values()}:
+            # Copied, not linked: the workshop's may be written again, the artifact's never.
+            shutil.copyfile(assignment.folder / file, staging / file)
+        for name, path in files.items():
+            shutil.copyfile(path, staging / "files" / name)
+        evaluation = assignment.read_rows("evaluation")
+        for spec, array in zip(manifest.inputs, evaluation.arrays, strict=True):
+            np.save(staging / "samples" / f"{spec.name}.npy", array[:SAMPLE_ROWS])
+        reference = np.load(assignment.reference)[:SAMPLE_ROWS]
+        np.save(staging / "samples" / f"{manifest.outputs[0].name}.npy", reference)
+        write_record(staging / MANIFEST, manifest)
+        write_record(staging / CERTIFICATE, certificate)
+        finish(staging, manifest, certificate)
+        if overwrite and destination.exists():
+            destination.rename(Path(temporary) / "replaced")
+        seal(staging, destination)
+
+
+def _check_weights(recipe: Recipe, given: Path | None) -> tuple[Path | None, str]:
+    """The checkpoint, None for random weights, and its digest; raises if it does not fit."""
+    module = recipe.module()
+    found = given or recipe.weights()
+    if found is None:
+        return None, _digest_of_weights(module)
+    path = Path(found)
+    load_weights(module, read_state_dict(path), path)
+    return path, sha256_of(path)
+
+
+def _digest_of_weights(module: nn.Module) -> str:
+    digest = sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_files(recipe: Recipe) -> Mapping[str, Path]:
+    files = recipe.files()
+    for name, path in files.items():
+        if not Path(path).is_file():
+            raise BadInputs(f"The recipe's file {name!r} should be at {path}, and is not there.")
+    return files
+
+
+def _check_labels(recipe: Recipe, outputs: int) -> tuple[str, ...]:
+    labels = tuple(recipe.labels())
+    if recipe.task != "text_embedding" and len(labels) != outputs:
+        raise BadInputs(f"The recipe has {len(labels)} labels; the module has {outputs} outputs.")
+    return labels
+
+
+def _load_rows(recipe: Recipe, source: InputSource, role: str) -> Rows:
+    try:
+        rows = source.load(recipe)
+    except Exception as error:  # the user's own code
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise BadInputs(
+            f"The recipe's {role} inputs could not be loaded: {type(error).__name__}: {error} "
+            f"({at.filename}, line {at.lineno})"
+        ) from error
+    if not isinstance(rows, Rows) or len(rows.arrays) != len(recipe.inputs):
+        raise BadInputs(
+            f"The {role} inputs must be Rows with {len(recipe.inputs)} arrays, one for each of "
+            f"{', '.join(spec.name for spec in recipe.inputs)}."
+        )
+    for array, spec in zip(rows.arrays, recipe.inputs, strict=True):
+        _check_array(array, spec, f"{role} input {spec.name}")
+    if len({len(array) for array in rows.arrays}) != 1:
+        raise BadInputs(f"The {role} inputs differ in their number of rows.")
     if len(rows) < 2:
-        raise BadInputs(f"There are {len(rows)} {role} inputs; at least 2 are needed.")
-    return rows
+        raise BadInputs(f"There are {len(rows)} rows of {role} inputs; at least 2 are needed.")
+    if rows.targets is not None and rows.targets.shape != (len(rows),):
+        raise BadInputs(f"There are {rows.targets.shape} {role} targets for {len(rows)} rows.")
+    return Rows(tuple(np.ascontiguousarray(array) for array in rows.arrays), rows.targets)
 
 
-def _check_held_out(calibration: np.ndarray, evaluation: np.ndarray) -> None:
-    seen = {sha256(row.tobytes()).digest() for row in calibration}
-    both = sum(sha256(row.tobytes()).digest() in seen for row in evaluation)
+def _check_array(array: np.ndarray, spec: TensorSpec, what: str) -> None:
+    fits = array.ndim == len(spec.shape) and all(
+        axis.min <= length <= axis.max if isinstance(axis, Axis) else length == axis
+        for length, axis in zip(array.shape[1:], spec.shape[1:], strict=False)
+    )
+    if not fits or str(array.dtype) != spec.dtype:
+        wanted = ", ".join(
+            f"{axis.min} to {axis.max}" if isinstance(axis, Axis) else str(axis)
+            for axis in spec.shape[1:]
+        )
+        raise BadInputs(
+            f"The {what} is {array.dtype} of shape {array.shape}; "
+            f"the recipe says {spec.dtype} of shape (rows, {wanted})."
+        )
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise BadInputs(f"The {what} holds NaN or infinity, first in row {row}.")
+
+
+def _check_held_out(calibration: Rows, evaluation: Rows) -> None:
+    def digests(rows: Rows) -> list[bytes]:
+        return [
+            sha256(b"".join(array[row].tobytes() for array in rows.arrays)).digest()
+            for row in range(len(rows))
+        ]
+
+    seen = set(digests(calibration))
+    both = sum(digest in seen for digest in digests(evaluation))
     if both:
         raise BadInputs(
             f"{both} of {len(evaluation)} evaluation inputs are calibration inputs too. "
@@ -261,32 +438,20 @@ def _check_held_out(calibration: np.ndarray, evaluation: np.ndarray) -> None:
         )
 
 
-def _score(latency_ms: dict[int, float]) -> float:
-    """Smaller is better: a lone request counts as much as a full batch, each in proportion."""
-    return geometric_mean(latency_ms.values())
-
-
-def _because(chosen: str, latency: dict[str, dict[int, float]]) -> str:
-    parts = [
-        f"{each:.1f} ms at batch {size}, {latency['eager'][size] / each:.1f} times eager's speed"
-        for size, each in latency[chosen].items()
-    ]
-    return f"the fastest that passed: {'; '.join(parts)}"
-
-
-def _nothing_passed(candidates: dict[str, Candidate], log: Path) -> str:
+def _nothing_passed(candidates: Mapping[str, Candidate], log: Path) -> str:
     reasons = "\n".join(f"  {name}: {each.verdict}" for name, each in candidates.items())
     return (
         f"No program that runs on every host passed, so nothing was sealed.\n{reasons}\nSee {log}"
     )
 
 
-def _describe_program(name: str, folder: Path) -> Program:
+def _describe_program(name: str, programs: Path) -> Program:
     technique = TECHNIQUES[name]
-    path = folder / "programs" / technique.file
+    path = programs / technique.file
     return Program(
         file=f"programs/{technique.file}",
         format=technique.format,
+        runtime=technique.runtime,
         precision=technique.precision,
         quantization=technique.quantization,
         requires=technique.requires(),
@@ -295,9 +460,12 @@ def _describe_program(name: str, folder: Path) -> Program:
     )
 
 
-def _describe(source: InputSource, rows: np.ndarray) -> Inputs:
+def _describe(source: InputSource, rows: Rows) -> Inputs:
     return Inputs(
-        description=source.description, rows=len(rows), sha256=sha256(rows.tobytes()).hexdigest()
+        description=source.description,
+        rows=len(rows),
+        labelled=rows.targets is not None,
+        sha256=digest_of_rows(rows),
     )
 
 
@@ -316,12 +484,3 @@ def _host() -> Host:
         memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
         python=platform.python_version(),
     )
-
-
-def _installed_version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return version(f"{package}-gpu")

@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -13,19 +13,49 @@ from torch import nn
 
 from export.errors import UnknownRecipe
 from shipway.artifact.certificate import Tolerance
-from shipway.artifact.manifest import Axis, ImagePreprocessing, TensorSpec
+from shipway.artifact.manifest import (
+    Axis,
+    ImagePreprocessing,
+    TablePreprocessing,
+    Task,
+    TensorSpec,
+    TextPreprocessing,
+)
 
-__all__ = ["Axis", "ImagePreprocessing", "Inputs", "Recipe", "TensorSpec", "find_recipe"]
+__all__ = [
+    "Axis",
+    "ImagePreprocessing",
+    "Inputs",
+    "Recipe",
+    "Rows",
+    "TablePreprocessing",
+    "TensorSpec",
+    "TextPreprocessing",
+    "Tolerance",
+    "find_recipe",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Inputs as the wire carries them, row by row."""
+
+    arrays: tuple[np.ndarray, ...]
+    """One for each of the recipe's inputs, in its dtype and shape, all with the same rows."""
+    targets: np.ndarray | None = None
+    """The true class of each row, int64 (rows,), where it is known."""
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Real inputs for calibrating or comparing, as the wire carries them."""
+    """Real inputs for calibrating or comparing."""
 
     description: str
-    """What they are, for the certificate: "112 crops of 7 photos"."""
-    load: Callable[[ImagePreprocessing], np.ndarray]
-    """Returns rows in the dtype and shape of the recipe's input."""
+    """What they are, for the certificate: "16 crops of each of 6 photos"."""
+    load: Callable[["Recipe"], Rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,28 +65,52 @@ class Recipe:
     name: str
     """What clients ask for: letters, digits, `_`, `-` and `.`."""
     version: str = "1.0"
+    task: Task = "image_classification"
     module: Callable[[], nn.Module]
-    """Builds the architecture; its weights are loaded afterwards."""
-    weights: Callable[[], str | Path]
-    """The path of the state_dict, .pth or .safetensors, unless --weights gives another."""
+    """Builds the architecture; its weights are loaded afterwards.
+
+    It takes normalised pixels (B, 3, H, W) for images, ids and mask (B, T) for text, raw numbers
+    (B, columns) for tables.
+    """
+    weights: Callable[[], str | Path | None]
+    """The path of the state_dict, .pth or .safetensors, unless --weights gives another. None for
+    random weights: good for speed work, and for nothing else."""
+    preprocessing: ImagePreprocessing | TextPreprocessing | TablePreprocessing
     batch: Axis = field(default_factory=lambda: Axis(name="batch", min=1, max=32))
     """How many rows one run may hold."""
-    preprocessing: ImagePreprocessing
-    labels: Callable[[], Sequence[str]]
-    """The classes' names, in the order of the module's outputs."""
+    labels: Callable[[], Sequence[str]] = tuple
+    """The classes' names, in the order of the module's outputs; none for an embedding."""
     calibration: Inputs
     """What int8 ranges are taken from."""
     evaluation: Inputs
     """What candidates are compared with eager on: nothing that calibration saw."""
+    files: Callable[[], Mapping[str, Path]] = dict
+    """What else serving needs, by its name in the artifact's folder files/: a tokenizer."""
     top_k: int = 5
     tolerances: dict[str, Tolerance] = field(default_factory=dict)
     """By precision; what is not named keeps the default of export/verify.py."""
 
     @property
-    def input(self) -> TensorSpec:
-        """Pixels as they come out of decoding: uint8, (B, H, W, 3)."""
-        height, width = self.preprocessing.height, self.preprocessing.width
-        return TensorSpec(name="pixels", dtype="uint8", shape=(self.batch, height, width, 3))
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What the programs take, which is what the wire carries."""
+        match self.preprocessing:
+            case ImagePreprocessing(height=height, width=width):
+                pixels = (self.batch, height, width, 3)
+                return (TensorSpec(name="pixels", dtype="uint8", shape=pixels),)
+            case TextPreprocessing(max_length=longest):
+                tokens = (self.batch, Axis(name="length", min=2, max=longest))
+                return (
+                    TensorSpec(name="input_ids", dtype="int64", shape=tokens),
+                    TensorSpec(name="attention_mask", dtype="int64", shape=tokens),
+                )
+            case TablePreprocessing(columns=columns):
+                features = (self.batch, len(columns))
+                return (TensorSpec(name="features", dtype="float32", shape=features),)
+
+    @property
+    def output(self) -> str:
+        """The name of the programs' only output."""
+        return "embedding" if self.task == "text_embedding" else "logits"
 
 
 def find_recipe(name: str) -> tuple[Recipe, Path]:

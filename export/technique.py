@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from shipway.artifact.manifest import Axis, Requirements, TensorSpec
+from export.recipe import Rows
+from shipway.artifact.manifest import Axis, Format, Precision, Requirements, Runtime, TensorSpec
 
 
 class Unavailable(Exception):
@@ -20,13 +21,33 @@ class Job:
     """One model to export. Its module is in eval mode and takes what the wire carries."""
 
     module: nn.Module
-    example: np.ndarray
-    """Two rows or more of real input: tracing with one row would fix the batch at one."""
-    calibration: np.ndarray
-    batch: Axis
-    input: TensorSpec
+    example: tuple[np.ndarray, ...]
+    """Two rows of real input: tracing with one would fix the batch at one."""
+    calibration: Rows
+    inputs: tuple[TensorSpec, ...]
+    output: str
     programs: Path
     """Where every technique leaves its program, so that one can build on another's."""
+
+    @property
+    def example_tensors(self) -> tuple[Tensor, ...]:
+        return tuple(map(torch.from_numpy, self.example))
+
+    @property
+    def dynamic_shapes(self) -> tuple[dict[int, object], ...] | None:
+        """For torch.export: the axes that may vary, of each input.
+
+        DYNAMIC, unlike AUTO, fails the export if the module fixes an axis behind our back.
+        """
+        shapes = tuple(
+            {
+                index: torch.export.Dim.DYNAMIC(min=axis.min, max=axis.max)
+                for index, axis in enumerate(spec.shape)
+                if isinstance(axis, Axis) and axis.max > 1
+            }
+            for spec in self.inputs
+        )
+        return shapes if any(shapes) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +56,28 @@ class Technique:
 
     name: str
     file: str
-    format: Literal["onnx", "torchscript", "torch_export", "aot_inductor"]
-    precision: Literal["fp32", "int8"] = "fp32"
+    """Its name in programs/."""
+    runs: str | None = None
+    """The technique whose file this one runs as it is, on another runtime."""
+    format: Format
+    runtime: Runtime
+    precision: Precision = "fp32"
     quantization: str | None = None
+    dynamic: bool = False
+    """Whether activations are quantized by the batch they ride in, so that rows affect others."""
     portable: bool = False
     """Whether the program runs on every host that has its runtime."""
+    suits: Callable[[nn.Module], str | None] = lambda module: None
+    """Why this is not for such a module, or None: asked before anything is built."""
     build: Callable[[Job, Path], None]
     """Raises Unavailable, or anything else for a module that it cannot handle."""
     requires: Callable[[], Requirements] = Requirements
+
+
+def heavy_layers(module: nn.Module) -> tuple[int, int]:
+    """How many convolutions and how many linear layers a module has."""
+    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return (
+        sum(isinstance(each, convolutions) for each in module.modules()),
+        sum(isinstance(each, nn.Linear) for each in module.modules()),
+    )

@@ -5,25 +5,13 @@ from pathlib import Path
 import torch
 
 from export.technique import Job, Technique
-from shipway.artifact.manifest import Axis, Requirements
-
-
-def dynamic_batch(batch: Axis) -> tuple[dict[int, object]] | None:
-    """The dynamic shapes of a module with one input whose first axis is the batch.
-
-    DYNAMIC, unlike AUTO, fails the export if the module fixes the axis behind our back.
-    """
-    if batch.max == 1:
-        return None
-    return ({0: torch.export.Dim.DYNAMIC(min=batch.min, max=batch.max)},)
+from shipway.artifact.manifest import Requirements
 
 
 def exported(job: Job) -> torch.export.ExportedProgram:
     with torch.no_grad():
         return torch.export.export(
-            job.module,
-            (torch.from_numpy(job.example),),
-            dynamic_shapes=dynamic_batch(job.batch),
+            job.module, job.example_tensors, dynamic_shapes=job.dynamic_shapes
         )
 
 
@@ -40,6 +28,8 @@ TECHNIQUE = Technique(
     name="torch_export",
     file="torch_export.pt2",
     format="torch_export",
+    runtime="torch",
     build=build,
     requires=requires,
 )
+TECHNIQUES = (TECHNIQUE,)

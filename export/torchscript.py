@@ -11,10 +11,16 @@ from export.technique import Job, Technique
 def build(job: Job, path: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated, and meant all the same
-        traced = torch.jit.trace(job.module, torch.from_numpy(job.example))
+        traced = torch.jit.trace(job.module, job.example_tensors)
         torch.jit.save(torch.jit.freeze(traced.eval()), path)
 
 
 TECHNIQUE = Technique(
-    name="torchscript", file="torchscript.pt", format="torchscript", portable=True, build=build
+    name="torchscript",
+    file="torchscript.pt",
+    format="torchscript",
+    runtime="torch",
+    portable=True,
+    build=build,
 )
+TECHNIQUES = (TECHNIQUE,)

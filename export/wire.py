@@ -6,7 +6,18 @@ B = rows, H, W = pixels, C = channels, K = classes.
 import torch
 from torch import Tensor, nn
 
+from export.recipe import Recipe
 from shipway.artifact.manifest import ImagePreprocessing
+
+
+def as_served(module: nn.Module, recipe: Recipe) -> nn.Module:
+    """The module in eval mode, around it what turns the wire's inputs into its own.
+
+    Token ids and raw numbers are what modules for text and tables take already.
+    """
+    if isinstance(recipe.preprocessing, ImagePreprocessing):
+        module = FromPixels(module, recipe.preprocessing)
+    return module.eval()
 
 
 class FromPixels(nn.Module):

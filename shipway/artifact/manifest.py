@@ -63,6 +63,39 @@ class ImagePreprocessing(Record):
     """Where it is written that the weights were trained with this."""
 
 
+class TextPreprocessing(Record):
+    """From a text to token ids, by the tokenizer in the artifact's files.
+
+    The program takes ids and attention mask, both int64 (B, T), padded with `pad_id` and 0.
+    """
+
+    kind: Literal["text"] = "text"
+    tokenizer: Annotated[str, Field(pattern=r"^files/[A-Za-z0-9_.-]+$")]
+    """In the format of the `tokenizers` library."""
+    max_length: Positive
+    """In tokens, the special ones included."""
+    too_long: Literal["truncate", "refuse"]
+    pad_id: Annotated[int, Field(ge=0)] = 0
+    source: str
+
+
+class TablePreprocessing(Record):
+    """Numbers, one a column, as they are: any scaling is part of the program."""
+
+    kind: Literal["table"] = "table"
+    columns: tuple[str, ...]
+    source: str
+
+
+Preprocessing = Annotated[
+    ImagePreprocessing | TextPreprocessing | TablePreprocessing, Field(discriminator="kind")
+]
+Task = Literal["image_classification", "text_embedding", "tabular_classification"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Format = Literal["onnx", "torchscript", "torch_export", "aot_inductor"]
+Runtime = Literal["onnxruntime", "openvino", "torch"]
+
+
 class Requirements(Record):
     """What a program needs of a host; empty for one that runs anywhere."""
 
@@ -78,8 +111,11 @@ class Program(Record):
     """One exported form of the model."""
 
     file: Annotated[str, Field(pattern=r"^programs/[A-Za-z0-9_.-]+$")]
-    format: Literal["onnx", "torchscript", "torch_export", "aot_inductor"]
-    precision: Literal["fp32", "int8"]
+    format: Format
+    runtime: Runtime
+    """What runs it: the same ONNX file is one program with ONNX Runtime, another with OpenVINO."""
+    precision: Precision
+    """What its heavy operations compute in."""
     quantization: str | None = None
     """The scheme in words, None for an unquantized program."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -97,19 +133,35 @@ class Serving(Record):
     threads: Positive
 
 
+class ParetoPoint(Record):
+    """A program that no other one beats in both: what it loses, and how long it takes."""
+
+    program: Name
+    points_lost: float
+    """Of accuracy where the true classes are known, else of agreement with eager; in percent."""
+    latency_ms: float
+    """The geometric mean over the compared shapes, at the best number of threads."""
+    bytes: int
+
+
 class Manifest(Record):
     format: Literal[1] = FORMAT
     name: Name
     version: Name
-    task: Literal["image_classification"]
+    task: Task
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    preprocessing: ImagePreprocessing
+    preprocessing: Preprocessing
     labels: tuple[str, ...]
+    """The classes' names, in the order of the outputs; none for an embedding."""
     top_k: Positive
+    """How many classes a reply holds; of no meaning without labels."""
     programs: dict[Name, Program]
     chosen: Name
     chosen_because: str
+    objective: Literal["latency", "throughput", "size"]
+    pareto: tuple[ParetoPoint, ...]
+    """The choice there was, the most faithful first."""
     fallback: Name
     """The program for a host that the chosen one does not fit."""
     serving: Serving

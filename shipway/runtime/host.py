@@ -9,14 +9,6 @@ from pathlib import Path
 from shipway.artifact.manifest import Manifest, Program, Requirements
 from shipway.runtime.errors import NoProgramFits
 
-RUNS_ON = {
-    "onnx": "onnxruntime",
-    "torchscript": "torch",
-    "torch_export": "torch",
-    "aot_inductor": "torch",
-}
-"""The package that a format needs, whatever its version."""
-
 
 def available_cores() -> int:
     """The cores this process may use: its affinity, less what a container's quota takes away."""
@@ -59,9 +51,8 @@ def why_unfit(program: Program) -> str | None:
         return f"made for {requires.machine}, this is {platform.machine()}"
     if lacking := [flag for flag in requires.cpu_flags if flag not in cpu_flags()]:
         return f"this processor lacks {', '.join(lacking)}"
-    needed = RUNS_ON[program.format]
-    if installed(needed) is None:
-        return f"the package {needed} is not installed"
+    if installed(program.runtime) is None:
+        return f"the package {program.runtime} is not installed"
     for package, wanted in requires.packages.items():
         if (found := installed(package)) != wanted:
             return f"made with {package} {wanted}, here is {found or 'none'}"

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from shipway.artifact.bundle import Artifact
+from shipway.artifact.manifest import Format, Precision, Runtime
 
 
 class Program(Protocol):
@@ -17,23 +18,29 @@ class Program(Protocol):
         ...
 
 
-def open_file(path: Path, format: str, *, threads: int) -> Program:
+def open_file(
+    path: Path, format: Format, runtime: Runtime, precision: Precision, *, threads: int
+) -> Program:
     """Opens a program that has already been checked. `threads` are those of one run."""
     # Imported here: a worker that serves ONNX should not pay for the other runtimes.
-    match format:
-        case "onnx":
+    match format, runtime:
+        case "onnx", "openvino":
+            from shipway.runtime.openvino import OpenVinoProgram
+
+            return OpenVinoProgram(path, precision=precision, threads=threads)
+        case "onnx", _:
             from shipway.runtime.onnx_runtime import OnnxRuntimeProgram
 
             return OnnxRuntimeProgram(path, threads=threads)
-        case "torchscript":
+        case "torchscript", _:
             from shipway.runtime.torch_programs import TorchScriptProgram
 
             return TorchScriptProgram(path, threads=threads)
-        case "torch_export":
+        case "torch_export", _:
             from shipway.runtime.torch_programs import TorchExportProgram
 
             return TorchExportProgram(path, threads=threads)
-        case "aot_inductor":
+        case "aot_inductor", _:
             from shipway.runtime.torch_programs import AotInductorProgram
 
             return AotInductorProgram(path, threads=threads)
@@ -42,6 +49,11 @@ def open_file(path: Path, format: str, *, threads: int) -> Program:
 
 def open_program(artifact: Artifact, name: str, *, threads: int) -> Program:
     """Opens a program of an artifact, its digest checked first."""
+    program = artifact.manifest.programs[name]
     return open_file(
-        artifact.program_path(name), artifact.manifest.programs[name].format, threads=threads
+        artifact.program_path(name),
+        program.format,
+        program.runtime,
+        program.precision,
+        threads=threads,
     )

@@ -21,7 +21,7 @@ class _TorchProgram:
             outputs = self._call(*map(torch.from_numpy, inputs))
         if isinstance(outputs, torch.Tensor):
             outputs = (outputs,)
-        return [output.numpy() for output in outputs]
+        return [output.float().numpy() for output in outputs]
 
 
 class EagerProgram(_TorchProgram):

@@ -1,4 +1,4 @@
-"""A network small enough to export in seconds, on random pixels: for tests of the export itself."""
+"""A network that exports in seconds, on random pixels: for tests of the export itself."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.recipe import Axis, ImagePreprocessing, Inputs, Recipe
+from export.recipe import Axis, ImagePreprocessing, Inputs, Recipe, Rows
 
 WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-{os.getuid()}.pth"
 
@@ -17,14 +17,16 @@ class Tiny(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2, padding=1),
-            nn.BatchNorm2d(8),
+            nn.Conv2d(3, 32, 3, stride=2, padding=1),
+            nn.BatchNorm2d(32),
             nn.ReLU6(),
-            nn.Conv2d(8, 16, 3, stride=2, padding=1),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.ReLU6(),
+            nn.Conv2d(64, 64, 3, padding=1),
             nn.ReLU6(),
         )
         self.dropout = nn.Dropout(0.5)  # shows at once if a program was not made in eval mode
-        self.classifier = nn.Linear(16, 10)
+        self.classifier = nn.Linear(64, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(self.dropout(self.features(x).mean((2, 3))))
@@ -37,10 +39,10 @@ def save_weights() -> Path:
 
 
 def noise(seed: int) -> Inputs:
-    def load(spec: ImagePreprocessing) -> np.ndarray:
+    def load(recipe: Recipe) -> Rows:
         random = np.random.default_rng(seed)
         coarse = random.integers(0, 256, (24, 4, 4, 3), np.uint8)
-        return coarse.repeat(spec.height // 4, axis=1).repeat(spec.width // 4, axis=2)
+        return Rows((coarse.repeat(16, axis=1).repeat(16, axis=2),))
 
     return Inputs(description=f"24 random mosaics, seed {seed}", load=load)
 
@@ -51,8 +53,8 @@ recipe = Recipe(
     weights=save_weights,
     batch=Axis(name="batch", min=1, max=4),
     preprocessing=ImagePreprocessing(
-        height=32,
-        width=32,
+        height=64,
+        width=64,
         crop_fraction=1.0,
         resample="bilinear",
         mean=(127.0, 127.0, 127.0),

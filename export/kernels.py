@@ -1,0 +1,151 @@
+"""Which arithmetic a program really does, read from the runtime that runs it.
+
+A program called int8 can hold int8 weights and multiply in fp32 all the same. Heavy operations are
+the convolutions and the matrix products with trained weights; attention's products of two
+activations have none, and no scheme here quantizes them.
+"""
+
+import json
+import os
+import re
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from export.batches import Arrays
+from shipway.artifact.certificate import Kernels
+from shipway.runtime.program import Program
+
+SHARE_NEEDED = 0.9
+"""Of the heavy operations, in the precision that the program claims."""
+
+_ORT_INT8 = {
+    "QLinearConv",
+    "ConvInteger",
+    "QGemm",
+    "QLinearMatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "DynamicQuantizeMatMul",
+    "MatMulNBits",
+}
+_ORT_FLOAT = {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
+_OPENVINO_HEAVY = {"Convolution", "FullyConnected", "Deconvolution"}
+_PRECISION_OF = {
+    "f32": "fp32",
+    "bf16": "bf16",
+    "f16": "fp16",
+    "u8": "int8",
+    "s8": "int8",
+    "i8": "int8",
+}
+
+
+def why_not_what_it_claims(kernels: Kernels, precision: str) -> str | None:
+    """The reason to refuse a program whose heavy operations ran in another precision, or None."""
+    heavy = sum(kernels.ran.values())
+    if not heavy:
+        # A model may have none; what claims to have made them cheaper must show them.
+        if precision == "fp32":
+            return None
+        return f"{kernels.source} shows no convolution or matrix product at all"
+    if kernels.ran.get(precision, 0) >= SHARE_NEEDED * heavy:
+        return None
+    ran = ", ".join(f"{count} in {name}" for name, count in sorted(kernels.ran.items()))
+    return (
+        f"it is called {precision}, but of its {heavy} convolutions and matrix products {ran} "
+        f"({kernels.source})"
+    )
+
+
+def of_onnx_runtime(path: Path, names: list[str], batch: Arrays) -> Kernels:
+    """From ONNX Runtime's profile of one run."""
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.log_severity_level = 3
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session.run(None, dict(zip(names, batch, strict=True)))
+        events = json.loads(Path(session.end_profiling()).read_text())
+    ran: Counter[str] = Counter()
+    operators: Counter[str] = Counter()
+    for event in events:
+        if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
+            continue
+        operator = event["args"]["op_name"]
+        operators[operator] += 1
+        has_weights = int(event["args"].get("parameter_size", 0)) > 0
+        if operator in _ORT_INT8:
+            ran["int8"] += 1
+        elif operator in _ORT_FLOAT and has_weights:
+            ran["fp32"] += 1
+    return Kernels(
+        source="ONNX Runtime's profile", ran=dict(ran), operators=dict(operators.most_common())
+    )
+
+
+def of_openvino(program: Program) -> Kernels:
+    """From the execution graph of a compiled model."""
+    from shipway.runtime.openvino import OpenVinoProgram
+
+    assert isinstance(program, OpenVinoProgram)
+    ran: Counter[str] = Counter()
+    operators: Counter[str] = Counter()
+    for operation in program.compiled.get_runtime_model().get_ordered_ops():
+        info = operation.get_rt_info()
+        kind = str(info["layerType"].astype(str) if "layerType" in info else "")
+        operators[kind] += 1
+        if kind in _OPENVINO_HEAVY:
+            precision = str(info["runtimePrecision"].astype(str))
+            ran[_PRECISION_OF.get(precision, precision)] += 1
+    return Kernels(
+        source="OpenVINO's execution graph",
+        ran=dict(ran),
+        operators=dict(operators.most_common()),
+    )
+
+
+def of_torch(run: Callable[[], object]) -> Kernels:
+    """From oneDNN's log of one run. Products that torch gives to other libraries are not in it."""
+    import torch
+
+    mkldnn = torch.backends.mkldnn
+    with tempfile.TemporaryFile("w+") as log:
+        sys.stdout.flush()
+        kept = os.dup(1)
+        os.dup2(log.fileno(), 1)  # oneDNN writes to the file descriptor, not to sys.stdout
+        try:
+            with mkldnn.verbose(mkldnn.VERBOSE_ON):
+                run()
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+        log.seek(0)
+        text = log.read()
+    return Kernels(source="oneDNN's log", ran=read_onednn_log(text))
+
+
+def read_onednn_log(text: str) -> dict[str, int]:
+    """By precision: how many convolutions and matrix products with weights a log shows."""
+    ran: Counter[str] = Counter()
+    for line in text.splitlines():
+        if ",exec,cpu," not in line:
+            continue
+        fields = line.split(",exec,cpu,", 1)[1].split(",")
+        kind, tensors, shape = fields[0], ",".join(fields[3:5]), fields[-2]
+        if kind not in ("convolution", "inner_product", "matmul"):
+            continue
+        # Products of two activations come in stacks: 8x12x128x32:8x12x32x128.
+        if kind == "matmul" and shape.partition(":")[0].count("x") > 1:
+            continue
+        found = re.search(r"src(?::|_)(\w+?)(?::|\s)", line)
+        if found:
+            ran[_PRECISION_OF.get(found[1], found[1])] += 1
+        else:
+            ran[f"unread: {tensors[:40]}"] += 1
+    return dict(ran)
