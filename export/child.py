@@ -1,13 +1,16 @@
 """A worker process that is replaced when it dies or hangs."""
 
+import ctypes
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from export import worker
 from export.errors import ChildLost
 
 CALL_SECONDS = 900
@@ -16,10 +19,21 @@ CALL_SECONDS = 900
 T = TypeVar("T")
 
 
-class Child:
-    """Calls functions of export/worker.py in another process."""
+class Assignment(Protocol):
+    """What the process is told once, when it starts."""
 
-    def __init__(self, assignment: worker.Assignment, call_seconds: float = CALL_SECONDS) -> None:
+    @property
+    def log(self) -> Path: ...
+
+    def begin(self) -> None:
+        """Called in the process, before anything else."""
+        ...
+
+
+class Child:
+    """Calls functions in another process, one that has begun its assignment."""
+
+    def __init__(self, assignment: Assignment, call_seconds: float = CALL_SECONDS) -> None:
         self._assignment = assignment
         self._call_seconds = call_seconds
         self._pool: ProcessPoolExecutor | None = None
@@ -30,8 +44,8 @@ class Child:
             self._pool = ProcessPoolExecutor(
                 1,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=worker.begin,
-                initargs=(self._assignment,),
+                initializer=_begin,
+                initargs=(self._assignment, os.getpid()),
             )
         try:
             return self._pool.submit(call, *arguments).result(self._call_seconds)
@@ -58,8 +72,22 @@ class Child:
             self._pool = None
 
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def _begin(assignment: Assignment, parent: int) -> None:
+    # If whoever exports is killed, a compilation must not go on behind its back.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was killed before that
+        os._exit(1)
+    log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):  # compilers and exporters print; the parent's screen is for people
+        os.dup2(log, stream)
+    assignment.begin()
+
+
 @contextmanager
-def child_process(assignment: worker.Assignment) -> Iterator[Child]:
+def child_process(assignment: Assignment) -> Iterator[Child]:
     child = Child(assignment)
     try:
         yield child

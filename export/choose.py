@@ -149,10 +149,11 @@ def _because(
     parts = []
     for shape in shapes:
         ours = winner.best_ms(shape) or float("inf")
-        eagers = min(each.median_ms for each in eager[shape].values())
-        parts.append(
-            f"{ours:.2g} ms at {_in_words(shape)}, {eagers / ours:.1f} times eager's speed"
-        )
+        part = f"{ours:.2g} ms at {_in_words(shape)}"
+        if shape in eager:
+            eagers = min(each.median_ms for each in eager[shape].values())
+            part += f", {eagers / ours:.1f} times eager's speed"
+        parts.append(part)
     speed = "; ".join(parts)
     return (
         f"best {objective} of those that lose at most {budget:g} points: it loses "

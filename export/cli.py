@@ -22,7 +22,9 @@ console = Console(highlight=False, soft_wrap=True)
 def register(app: typer.Typer) -> None:
     @app.command()
     def export(
-        recipe: str = typer.Argument(help="A recipe's name, or the path of your own."),
+        recipe: str | None = typer.Argument(
+            None, help="A recipe's name, or the path of your own.", show_default=False
+        ),
         weights: Path | None = typer.Option(
             None, help="A state_dict, .pth or .safetensors, instead of the recipe's."
         ),
@@ -30,6 +32,9 @@ def register(app: typer.Typer) -> None:
         version: str | None = typer.Option(None, help="Instead of the recipe's."),
         only: list[str] = typer.Option([], help="Try this technique alone; may be repeated."),
         overwrite: bool = typer.Option(False, help="Replace an artifact of that version."),
+        rechoose: Path | None = typer.Option(
+            None, help="Choose again on this host from an artifact, without its checkpoint."
+        ),
         objective: Objective = typer.Option("latency", help="What the chosen program is best in."),
         accuracy_budget: float = typer.Option(
             5.0,
@@ -40,30 +45,47 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make, verify and measure candidate programs, choose one, seal the artifact."""
         from export.pipeline import export as run
+        from export.rechoose import rechoose as run_again
         from export.techniques import TECHNIQUES
+
+        if (recipe is None) == (rechoose is None):
+            raise typer.BadParameter("give a recipe, or --rechoose ARTIFACT", param_hint="RECIPE")
 
         if unknown := sorted(set(only) - set(TECHNIQUES)):
             raise typer.BadParameter(
                 f"{', '.join(unknown)}: there are {', '.join(TECHNIQUES)}.", param_hint="--only"
             )
         with ShownSteps(console) as steps:
-            exported = run(
-                recipe,
-                steps,
-                weights=weights,
-                out=out,
-                version=version,
-                overwrite=overwrite,
-                only=tuple(only),
-                objective=objective,
-                budget=accuracy_budget,
-            )
+            if rechoose is not None:
+                exported = run_again(
+                    rechoose,
+                    steps,
+                    out=out,
+                    version=version,
+                    objective=objective,
+                    budget=accuracy_budget,
+                )
+            else:
+                assert recipe is not None
+                exported = run(
+                    recipe,
+                    steps,
+                    weights=weights,
+                    out=out,
+                    version=version,
+                    overwrite=overwrite,
+                    only=tuple(only),
+                    objective=objective,
+                    budget=accuracy_budget,
+                )
         console.print()
         console.print(candidates_table(exported))
         console.print()
         for name, candidate in exported.certificate.candidates.items():
             if not candidate.passed:
                 console.print(f"[red]{name} is left out:[/] {candidate.verdict}")
+        for line in accuracy_lines(exported):
+            console.print(line)
         manifest = exported.manifest
         console.print(f"[green]chosen[/] {manifest.chosen}: {manifest.chosen_because}")
         console.print(f"[green]sealed[/] {exported.path}  →  shipway package {exported.path}")
@@ -145,11 +167,13 @@ def candidates_table(exported: "Exported") -> Table:
     third = "accuracy" if labelled else "top-1" if classes else "cosine"
     table.add_column(third, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    eager = (
-        f"{min(each.median_ms for each in certificate.eager[shape].values()):.1f}"
-        for shape in certificate.shapes
-    )
-    table.add_row("eager", "fp32", "", *eager, "", _eager_accuracy(certificate), "the reference")
+    if certificate.eager:
+        eager = (
+            f"{min(each.median_ms for each in certificate.eager[shape].values()):.1f}"
+            for shape in certificate.shapes
+        )
+        accuracy = _eager_accuracy(certificate)
+        table.add_row("eager", "fp32", "", *eager, "", accuracy, "the reference", style="dim")
     for name, each in certificate.candidates.items():
         worst = max(each.agreement, key=lambda found: found.relative_error, default=None)
         latency = (_number(each.best_ms(shape)) for shape in certificate.shapes)
@@ -166,6 +190,22 @@ def candidates_table(exported: "Exported") -> Table:
             style="bold green" if chosen else None if each.passed else "red",
         )
     return table
+
+
+def accuracy_lines(exported: "Exported") -> list[str]:
+    """Where true classes are known: eager's accuracy and the chosen program's, with intervals."""
+    found = exported.certificate.candidates[exported.manifest.chosen].accuracy
+    if found is None:
+        return []
+    return [
+        f"accuracy on {found.eager.rows} labelled inputs, with 95% intervals: "
+        + "; ".join(
+            f"{name} {100 * each.value:.2f}% ({100 * each.low:.2f} to {100 * each.high:.2f})"
+            for name, each in (("eager", found.eager), (exported.manifest.chosen, found.candidate))
+        ),
+        f"change {100 * found.change:+.2f} points "
+        f"({100 * found.change_low:+.2f} to {100 * found.change_high:+.2f}, paired)",
+    ]
 
 
 def _number(latency_ms: float | None) -> str:

@@ -14,6 +14,8 @@ TURNS_FOR_ALL = 2
 CLOSE = 1.25
 """A program may still be the fastest while its best quarter is within this of the best median."""
 RUNS_A_TURN = 4
+WARM_UPS = 3
+"""TorchScript optimizes itself in its first runs; none of these count."""
 _SETTLE_SECONDS = 0.005  # OpenMP's threads spin for a while after the last program's run
 
 
@@ -23,6 +25,9 @@ def race(
     """The latency of every program on one batch; those named in `always` run every turn."""
     taken: dict[str, list[float]] = {name: [] for name in programs}
     running = list(programs)
+    for program in programs.values():
+        for _ in range(WARM_UPS):
+            program.run(batch)
     for turn in range(TURNS):
         if turn == TURNS_FOR_ALL:
             best = min(statistics.median(each) for each in taken.values())

@@ -57,6 +57,8 @@ SAMPLE_ROWS = 8
 
 Measured = dict[str, dict[str, dict[int, Latency]]]
 """Latencies by program, shape and threads."""
+Measure = Callable[[list[str], tuple[str, ...], int, bool], dict[str, dict[str, Latency]]]
+"""Runs in the child: programs, shapes, threads, whether eager too; latencies by shape, program."""
 
 
 class Step(Protocol):
@@ -141,8 +143,8 @@ def export(
             ):
                 raise NothingPassed(_nothing_passed(candidates, assignment.log))
             shapes = compared_shapes(recipe)
-            measured = _measure(child, steps, candidates, shapes, assignment.threads)
-            candidates = _judge_speed(candidates, measured, shapes)
+            measured = measure_all(child, steps, candidates, shapes, assignment.threads)
+            candidates = judge_speed(candidates, measured, shapes)
             choice = choose(
                 candidates,
                 measured[worker.EAGER],
@@ -153,7 +155,7 @@ def export(
             )
             by_batch, candidates = _sweep(child, steps, candidates, choice, recipe)
         certificate = Certificate(
-            host=_host(),
+            host=describe_host(),
             calibration=_describe(recipe.calibration, calibration),
             evaluation=_describe(recipe.evaluation, evaluation),
             shapes=shapes,
@@ -234,12 +236,13 @@ def _verdict_in_a_word(candidate: Candidate) -> str:
     return "skipped" if candidate.verdict.startswith("skipped") else "refused"
 
 
-def _measure(
+def measure_all(
     child: Child,
     steps: Steps,
     candidates: Mapping[str, Candidate],
     shapes: tuple[str, ...],
     cores: int,
+    measure: Measure = worker.measure,
 ) -> Measured:
     """All that passed on all cores; then those that are nearly the fastest on one core."""
     measured: Measured = {}
@@ -250,8 +253,8 @@ def _measure(
                 measured.setdefault(name, {}).setdefault(shape, {})[threads] = latency
 
     passed = [name for name, each in candidates.items() if each.passed]
-    with steps.step(f"measuring {len(passed)} candidates and eager in turns"):
-        take(child.run(worker.measure, passed, shapes, cores, True), cores)
+    with steps.step(f"measuring {len(passed)} candidates in turns"):
+        take(child.run(measure, passed, shapes, cores, True), cores)
     if cores > 1:
         fastest = min(_mean_ms(measured[name], cores) for name in passed)
         close = [
@@ -260,7 +263,7 @@ def _measure(
             if _mean_ms(measured[name], cores) <= fastest * CLOSE_ENOUGH_FOR_OTHER_THREADS
         ]
         with steps.step(f"measuring {len(close)} of them on one thread"):
-            take(child.run(worker.measure, close, shapes, 1, False), 1)
+            take(child.run(measure, close, shapes, 1, False), 1)
     return measured
 
 
@@ -268,7 +271,7 @@ def _mean_ms(by_shape: Mapping[str, Mapping[int, Latency]], threads: int) -> flo
     return float(np.exp(np.mean([np.log(each[threads].median_ms) for each in by_shape.values()])))
 
 
-def _judge_speed(
+def judge_speed(
     candidates: Mapping[str, Candidate], measured: Measured, shapes: tuple[str, ...]
 ) -> dict[str, Candidate]:
     timed = {
@@ -469,7 +472,7 @@ def _describe(source: InputSource, rows: Rows) -> Inputs:
     )
 
 
-def _host() -> Host:
+def describe_host() -> Host:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next(

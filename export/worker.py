@@ -3,7 +3,6 @@
 N = evaluation rows, K = outputs of a row.
 """
 
-import os
 import re
 import time
 import traceback
@@ -59,6 +58,9 @@ class Assignment:
         """Eager's outputs for the evaluation rows, float32 (N, K)."""
         return self.folder / "reference.npy"
 
+    def begin(self) -> None:
+        begin(self)
+
     def write_rows(self, role: str, rows: Rows) -> None:
         """`role` is "calibration" or "evaluation"."""
         for index, array in enumerate(rows.arrays):
@@ -83,9 +85,6 @@ _evaluation: Rows
 def begin(assignment: Assignment) -> None:
     """Once in each child: build the module and keep it."""
     global _assignment, _recipe, _job, _evaluation
-    log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):  # compilers and exporters print; the parent's screen is for people
-        os.dup2(log, stream)
     torch.set_num_threads(assignment.threads)
     _assignment = assignment
     _recipe, _ = find_recipe(assignment.recipe)

@@ -103,6 +103,15 @@ class Candidate(Record):
         return min(found, default=None)
 
 
+class LayerSensitivity(Record):
+    """What quantizing one layer alone does to the outputs."""
+
+    layer: str
+    operator: str
+    relative_error: float
+    sqnr_db: float
+
+
 class Host(Record):
     processor: str
     machine: str
@@ -132,3 +141,5 @@ class Certificate(Record):
     eager: dict[str, dict[int, Latency]]
     """By shape, then by threads."""
     candidates: dict[str, Candidate]
+    sensitivity: tuple[LayerSensitivity, ...] = ()
+    """Layer by layer, the most sensitive first; none where no static int8 program was made."""
