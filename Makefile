@@ -1,8 +1,8 @@
 # Everything a person types, in one place. `make help` lists it.
-# EXTRA=gpu takes requirements/gpu.lock (onnxruntime-gpu) instead of requirements/cpu.lock.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-EXTRA  ?= cpu
+# Which lock file: cpu, or gpu once `make env EXTRA=gpu` was typed.
+EXTRA  ?= $(shell cat .venv/.extra 2> /dev/null || echo cpu)
 UV     := .uv/bin/uv
 BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
@@ -30,7 +30,7 @@ $(SYNCED): requirements/$(EXTRA).lock pyproject.toml $(UV)
 	@$(UV) pip sync --quiet --require-hashes requirements/$(EXTRA).lock
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --offline --editable .
 	@$(BIN)/python -m server.protos
-	@rm -f .venv/.synced-* && touch $@
+	@rm -f .venv/.synced-* && echo $(EXTRA) > .venv/.extra && touch $@
 
 demo: env  ## export a real pretrained model, serve it, ask it over HTTP and gRPC, stop
 	@scripts/demo
@@ -52,8 +52,9 @@ $(MODEL): | $(SYNCED)
 	@$(BIN)/shipway package artifacts/efficientnet_lite0-1.0
 
 serve: env model  ## a server left running with the demo model; `.venv/bin/shipway stop` ends it
-	@$(BIN)/shipway serve --background
-	@$(BIN)/shipway register $(MODEL)
+	@if $(BIN)/shipway models > /dev/null 2>&1; \
+	then echo "A server is running here already:" && $(BIN)/shipway models; \
+	else $(BIN)/shipway serve --background && $(BIN)/shipway register $(MODEL); fi
 
 up: env model  ## the same in the foreground, until Ctrl-C or SIGTERM
 	@exec scripts/up $(MODEL)

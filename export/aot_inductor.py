@@ -1,28 +1,62 @@
-"""AOTInductor: the exported graph compiled to native code for this processor."""
+"""AOTInductor: the exported graph compiled to native code for this processor, in fp32 and bf16."""
 
 import platform
 import shutil
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from export.technique import Job, Technique, Unavailable
 from export.torch_export import exported
 from shipway.artifact.manifest import Requirements
 from shipway.runtime.host import cpu_flags
 
+BF16_FLAG = "avx512_bf16"
 
-def build(job: Job, path: Path) -> None:
+
+def build_fp32(job: Job, path: Path) -> None:
+    compile_package(exported(job), path)
+
+
+def build_bf16(job: Job, path: Path) -> None:
+    if BF16_FLAG not in cpu_flags():
+        raise Unavailable(f"this processor has no bf16 arithmetic ({BF16_FLAG})")
+    compile_package(exported(job, Autocast(job.module, "cpu", torch.bfloat16)), path)
+
+
+class Autocast(nn.Module):
+    """Convolutions and matrix products in a lower precision, the rest as autocast decides.
+
+    The normalisation before the first layer stays in fp32, for autocast casts what heavy layers
+    are given and nothing earlier. The outputs are float32.
+    """
+
+    def __init__(self, module: nn.Module, device: str, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module = module
+        self._device = device
+        self._dtype = dtype
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        with torch.autocast(self._device, dtype=self._dtype):
+            outputs: Tensor = self.module(*inputs)
+        return outputs.float()
+
+
+def compile_package(
+    program: torch.export.ExportedProgram, path: Path, *, freezing: bool = True
+) -> None:
+    """Compiles to `path`; raises Unavailable without a compiler."""
     if shutil.which("g++") is None and shutil.which("c++") is None:
         raise Unavailable("no C++ compiler is here (g++)")
-    program = exported(job)
     with torch.no_grad():
         torch._inductor.aoti_compile_and_package(
             program,
             package_path=str(path),
             # Freezing folds the weights: it saves time here, and without it int8 graphs compute
             # in fp32 (github.com/pytorch/ao, issue 4566).
-            inductor_configs={"freezing": True},
+            inductor_configs={"freezing": freezing},
         )
 
 
@@ -35,12 +69,22 @@ def requires() -> Requirements:
     )
 
 
-TECHNIQUE = Technique(
-    name="aot_inductor",
-    file="aot_inductor.pt2",
-    format="aot_inductor",
-    runtime="torch",
-    build=build,
-    requires=requires,
+TECHNIQUES = (
+    Technique(
+        name="aot_inductor",
+        file="aot_inductor.pt2",
+        format="aot_inductor",
+        runtime="torch",
+        build=build_fp32,
+        requires=requires,
+    ),
+    Technique(
+        name="aot_inductor_bf16",
+        file="aot_inductor_bf16.pt2",
+        format="aot_inductor",
+        runtime="torch",
+        precision="bf16",
+        build=build_bf16,
+        requires=requires,
+    ),
 )
-TECHNIQUES = (TECHNIQUE,)

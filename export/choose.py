@@ -90,7 +90,7 @@ def slower_than_fp32(
     ours, theirs = latency_ms(candidate, shapes), latency_ms(rivals[rival], shapes)
     if ours <= theirs:
         return None
-    return f"at {ours:.2g} ms it is slower here than {rival} in fp32, {theirs:.2g} ms"
+    return f"at {ours:.3g} ms it is slower here than {rival} in fp32, {theirs:.3g} ms"
 
 
 def choose(
@@ -149,7 +149,7 @@ def _because(
     parts = []
     for shape in shapes:
         ours = winner.best_ms(shape) or float("inf")
-        part = f"{ours:.2g} ms at {_in_words(shape)}"
+        part = f"{ours:.3g} ms at {_in_words(shape)}"
         if shape in eager:
             eagers = min(each.median_ms for each in eager[shape].values())
             part += f", {eagers / ours:.1f} times eager's speed"

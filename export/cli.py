@@ -88,7 +88,19 @@ def register(app: typer.Typer) -> None:
             console.print(line)
         manifest = exported.manifest
         console.print(f"[green]chosen[/] {manifest.chosen}: {manifest.chosen_because}")
+        console.print(f"[green]report[/] {exported.path / 'report.html'}")
         console.print(f"[green]sealed[/] {exported.path}  →  shipway package {exported.path}")
+
+    @app.command()
+    def new(
+        name: str = typer.Argument(help="What clients will ask for; the file is NAME.py."),
+        folder: Path = typer.Option(Path(), help="Where it goes."),
+    ) -> None:
+        """Write a recipe to start from; it exports as it is."""
+        from export.new import new_recipe
+
+        path = new_recipe(name, folder)
+        console.print(f"[green]wrote[/] {path}  →  shipway export {path}")
 
 
 class ShownSteps:

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,10 @@ _ORT_INT8 = {
     "DynamicQuantizeMatMul",
     "MatMulNBits",
 }
+_ORT_PRODUCTS = {"MatMul", "FusedMatMul"}
 _ORT_FLOAT = {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
+_INT8_WEIGHTS = re.compile(r"^.*\baoti_torch_cpu__weight_int8pack_mm\(", re.MULTILINE)
+_ONEDNN_HEAVY = ("convolution", "inner_product", "matmul", "gemm_api")
 _OPENVINO_HEAVY = {"Convolution", "FullyConnected", "Deconvolution"}
 _PRECISION_OF = {
     "f32": "fp32",
@@ -79,11 +83,13 @@ def of_onnx_runtime(path: Path, names: list[str], batch: Arrays) -> Kernels:
             continue
         operator = event["args"]["op_name"]
         operators[operator] += 1
-        has_weights = int(event["args"].get("parameter_size", 0)) > 0
+        # A product of two activations is a MatMul that holds no parameters.
+        has_weights = operator not in _ORT_PRODUCTS or int(event["args"]["parameter_size"]) > 0
         if operator in _ORT_INT8:
             ran["int8"] += 1
         elif operator in _ORT_FLOAT and has_weights:
-            ran["fp32"] += 1
+            types = {kind for each in event["args"]["input_type_shape"] for kind in each}
+            ran["fp16" if "float16" in types else "fp32"] += 1
     return Kernels(
         source="ONNX Runtime's profile", ran=dict(ran), operators=dict(operators.most_common())
     )
@@ -110,8 +116,11 @@ def of_openvino(program: Program) -> Kernels:
     )
 
 
-def of_torch(run: Callable[[], object]) -> Kernels:
-    """From oneDNN's log of one run. Products that torch gives to other libraries are not in it."""
+def of_torch(run: Callable[[], object], package: Path | None = None) -> Kernels:
+    """From oneDNN's log of one run, and from the code of the package that AOTInductor compiled.
+
+    Products that torch gives to other libraries are in neither.
+    """
     import torch
 
     mkldnn = torch.backends.mkldnn
@@ -127,7 +136,25 @@ def of_torch(run: Callable[[], object]) -> Kernels:
             os.close(kept)
         log.seek(0)
         text = log.read()
-    return Kernels(source="oneDNN's log", ran=read_onednn_log(text))
+    ran = Counter(read_onednn_log(text))
+    by_torch = read_compiled_code(package) if package is not None else {}
+    if by_torch:
+        ran["bf16"] += sum(by_torch.values())
+        return Kernels(
+            source="oneDNN's log and the compiled code", ran=dict(ran), operators=by_torch
+        )
+    return Kernels(source="oneDNN's log", ran=dict(ran))
+
+
+def read_compiled_code(package: Path) -> dict[str, int]:
+    """How often a package calls torch's own product of bf16 with int8 weights.
+
+    Each call is written out in the code and made once a run.
+    """
+    with zipfile.ZipFile(package) as archive:
+        code = [archive.read(each).decode() for each in archive.namelist() if each.endswith(".cpp")]
+    called = max((len(_INT8_WEIGHTS.findall(each)) for each in code), default=0)
+    return {"_weight_int8pack_mm": called} if called else {}
 
 
 def read_onednn_log(text: str) -> dict[str, int]:
@@ -138,10 +165,10 @@ def read_onednn_log(text: str) -> dict[str, int]:
             continue
         fields = line.split(",exec,cpu,", 1)[1].split(",")
         kind, tensors, shape = fields[0], ",".join(fields[3:5]), fields[-2]
-        if kind not in ("convolution", "inner_product", "matmul"):
+        if kind not in _ONEDNN_HEAVY:
             continue
         # Products of two activations come in stacks: 8x12x128x32:8x12x32x128.
-        if kind == "matmul" and shape.partition(":")[0].count("x") > 1:
+        if kind in ("matmul", "gemm_api") and shape.partition(":")[0].count("x") > 1:
             continue
         found = re.search(r"src(?::|_)(\w+?)(?::|\s)", line)
         if found:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +21,21 @@ _VNNI = ("avx512_vnni", "avx_vnni")
 _PREPROCESSING = ("Transpose", "Cast", "Sub", "Mul")
 
 
-def build(job: Job, path: Path) -> None:
+def build(job: Job, path: Path, *, average: bool = False) -> None:
+    """Ranges are the extremes of all calibration batches, or the average batch's extremes."""
+    model = quantized(job, average=average)
+    onnx.save(model, beside(path))
+    feed_pixels_directly(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def beside(path: Path) -> Path:
+    """Where a build leaves the same model with the quantizer of its pixels still in it."""
+    return path.with_suffix(".quantizer.onnx")
+
+
+def quantized(job: Job, *, average: bool) -> onnx.ModelProto:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -29,11 +44,11 @@ def build(job: Job, path: Path) -> None:
         raise Unavailable(f"it is made from {FP32.name}, which is not there")
     logging.getLogger().setLevel(logging.ERROR)  # the quantizer advises what is done just here
     with TemporaryDirectory() as folder:
-        prepared = Path(folder) / "prepared.onnx"
+        prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_static(
             str(prepared),
-            str(path),
+            str(made),
             Calibration(job),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
@@ -41,45 +56,46 @@ def build(job: Job, path: Path) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             # Without VNNI products of 8-bit weights saturate 16 bits; of 7-bit ones they do not.
-            reduce_range=_vnni() is None,
+            reduce_range=vnni() is None,
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_exclude=[node.name for node in _preprocessing(onnx.load(prepared))],
+            extra_options={
+                "CalibMovingAverage": average,
+                # Products are summed in 32 bits: rounding the logits to 8 would save nothing.
+                "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
+            },
         )
-    model = onnx.load(path)
-    if feed_pixels_directly(model):
-        onnx.checker.check_model(model)
-        onnx.save(model, path)
+        model = onnx.load(made)
+    quantize_pixels_exactly(model)
+    return model
+
+
+def quantize_pixels_exactly(model: onnx.ModelProto) -> None:
+    """Gives the pixels' quantizer the scale and zero point that lose nothing, where there are any.
+
+    Pixels are 8 bits already. Quantizing (pixel - mean) * k with scale k and zero point mean gives
+    back the pixel, exactly. That needs one integer mean and one deviation for all three channels.
+    """
+    if found := _pixels_quantizer(model):
+        quantizer, mean, k = found
+        constants = {each.name: each for each in model.graph.initializer}
+        values = (np.float32(k), np.uint8(mean))
+        for name, value in zip(quantizer.input[1:], values, strict=True):
+            constants[name].CopyFrom(numpy_helper.from_array(np.asarray(value), name))
 
 
 def feed_pixels_directly(model: onnx.ModelProto) -> bool:
     """Takes cast, normalisation and quantization of the pixels out, where they cancel.
 
-    Pixels are 8 bits already. Quantizing (pixel - mean) * k with scale k and zero point mean gives
-    back the pixel, exactly; so they can be given to the first layer as they are. That needs one
-    integer mean and one deviation for all three channels. Returns whether it was done.
+    After quantize_pixels_exactly the first layer can be given the pixels as they are. Returns
+    whether it was done.
     """
+    found = _pixels_quantizer(model)
+    if found is None:
+        return False
+    quantizer, _, _ = found
     graph = model.graph
     chain = {node.op_type: node for node in _preprocessing(model)}
-    if set(chain) != set(_PREPROCESSING):
-        return False
-    constants = {each.name: each for each in graph.initializer}
-    try:
-        mean = numpy_helper.to_array(constants[chain["Sub"].input[1]]).ravel()
-        k = numpy_helper.to_array(constants[chain["Mul"].input[1]]).ravel()
-    except KeyError:
-        return False
-    if np.ptp(mean) or np.ptp(k) or mean[0] != round(mean[0]) or not 0 <= mean[0] <= 255:
-        return False
-    quantizers = [
-        node
-        for node in graph.node
-        if node.op_type == "QuantizeLinear" and node.input[0] == chain["Mul"].output[0]
-    ]
-    if len(quantizers) != 1 or _readers(graph, chain["Mul"].output[0]) != 1:
-        return False
-    (quantizer,) = quantizers
-    for name, value in zip(quantizer.input[1:], (np.float32(k[0]), np.uint8(mean[0])), strict=True):
-        constants[name].CopyFrom(numpy_helper.from_array(np.asarray(value), name))
     for node in graph.node:
         for index, name in enumerate(node.input):
             if name == quantizer.output[0]:
@@ -92,6 +108,29 @@ def feed_pixels_directly(model: onnx.ModelProto) -> bool:
     return True
 
 
+def _pixels_quantizer(model: onnx.ModelProto) -> tuple[onnx.NodeProto, float, float] | None:
+    """The quantizer of the normalised pixels, their mean and one over their deviation.
+
+    None where the pixels are not quantized exactly by any scale and zero point.
+    """
+    graph = model.graph
+    chain = {node.op_type: node for node in _preprocessing(model)}
+    if set(chain) != set(_PREPROCESSING):
+        return None
+    constants = {each.name: each for each in graph.initializer}
+    try:
+        mean = numpy_helper.to_array(constants[chain["Sub"].input[1]]).ravel()
+        k = numpy_helper.to_array(constants[chain["Mul"].input[1]]).ravel()
+    except KeyError:
+        return None
+    if np.ptp(mean) or np.ptp(k) or mean[0] != round(mean[0]) or not 0 <= mean[0] <= 255:
+        return None
+    readers = [node for node in graph.node if chain["Mul"].output[0] in node.input]
+    if [node.op_type for node in readers] != ["QuantizeLinear"]:
+        return None
+    return readers[0], float(mean[0]), float(k[0])
+
+
 def _preprocessing(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """The nodes between the input and the first layer, which wire.py put there."""
     reached, nodes = {model.graph.input[0].name}, []
@@ -102,17 +141,14 @@ def _preprocessing(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return nodes
 
 
-def _readers(graph: onnx.GraphProto, name: str) -> int:
-    return sum(list(node.input).count(name) for node in graph.node)
-
-
-def _vnni() -> str | None:
+def vnni() -> str | None:
+    """The processor's flag for instructions that multiply and add 8-bit numbers in 32 bits."""
     return next((flag for flag in _VNNI if flag in cpu_flags()), None)
 
 
 def requires() -> Requirements:
     # 8-bit weights give other, wrong results on a processor whose products saturate.
-    flag = _vnni()
+    flag = vnni()
     return Requirements(cpu_flags=(flag,) if flag else ())
 
 
@@ -130,14 +166,21 @@ class Calibration:
         return next(self._batches, None)
 
 
-TECHNIQUE = Technique(
-    name="onnx_int8",
-    file="onnx_int8.onnx",
-    format="onnx",
-    runtime="onnxruntime",
-    precision="int8",
-    quantization="static QDQ, uint8 activations, int8 weights per channel, min-max calibration",
-    build=build,
-    requires=requires,
+def _technique(name: str, calibration: str, *, average: bool) -> Technique:
+    return Technique(
+        name=name,
+        file=f"{name}.onnx",
+        format="onnx",
+        runtime="onnxruntime",
+        precision="int8",
+        quantization=f"static QDQ, uint8 activations by {calibration}, int8 weights per channel",
+        build=partial(build, average=average),
+        requires=requires,
+    )
+
+
+TECHNIQUE = _technique("onnx_int8", "the extremes of all batches", average=False)
+TECHNIQUES = (
+    TECHNIQUE,
+    _technique("onnx_int8_average", "the average batch's extremes", average=True),
 )
-TECHNIQUES = (TECHNIQUE,)

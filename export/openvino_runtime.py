@@ -1,9 +1,13 @@
-"""The ONNX programs once more, run by OpenVINO: another program, with its own certificate."""
+"""The ONNX programs once more, run by OpenVINO: another program, with its own certificate.
 
+Not the dynamic int8 one: OpenVINO 2026.4 computes every product of it in fp32.
+"""
+
+import shutil
 from pathlib import Path
 
+from export import onnx_int8
 from export.onnx_fp32 import TECHNIQUE as FP32
-from export.onnx_int8 import TECHNIQUE as INT8
 from export.technique import Job, Technique, Unavailable
 from shipway.artifact.manifest import Precision, Requirements
 from shipway.runtime.host import cpu_flags, installed
@@ -11,8 +15,7 @@ from shipway.runtime.host import cpu_flags, installed
 
 def _running(source: Technique, name: str, precision: Precision) -> Technique:
     def build(job: Job, path: Path) -> None:
-        if installed("openvino") is None:
-            raise Unavailable("the package openvino is not installed")
+        _check_openvino()
         if precision == "bf16" and "avx512_bf16" not in cpu_flags():
             raise Unavailable("this processor has no bf16 arithmetic (avx512_bf16)")
         if not path.exists():
@@ -37,8 +40,31 @@ def _running(source: Technique, name: str, precision: Precision) -> Technique:
     )
 
 
+def _build_int8(job: Job, path: Path) -> None:
+    """A file of its own: given pixels directly, OpenVINO computes the first layer in fp32."""
+    _check_openvino()
+    source = onnx_int8.beside(job.programs / onnx_int8.TECHNIQUE.file)
+    if not source.exists():
+        raise Unavailable(f"it is made with {onnx_int8.TECHNIQUE.name}, which is not there")
+    shutil.copyfile(source, path)
+
+
+def _check_openvino() -> None:
+    if installed("openvino") is None:
+        raise Unavailable("the package openvino is not installed")
+
+
 TECHNIQUES = (
     _running(FP32, "openvino_fp32", "fp32"),
     _running(FP32, "openvino_bf16", "bf16"),
-    _running(INT8, "openvino_int8", "int8"),
+    Technique(
+        name="openvino_int8",
+        file="openvino_int8.onnx",
+        format="onnx",
+        runtime="openvino",
+        precision="int8",
+        quantization=onnx_int8.TECHNIQUE.quantization,
+        build=_build_int8,
+        requires=onnx_int8.requires,
+    ),
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from export.errors import BadInputs
 from export.recipe import ImagePreprocessing, Inputs, Recipe, Rows
 from shipway.runtime.images import decode_image
 
@@ -19,6 +20,10 @@ def crops(photos: Sequence[str | Path], *, each: int, seed: int) -> Inputs:
 
     def load(recipe: Recipe) -> Rows:
         assert isinstance(recipe.preprocessing, ImagePreprocessing)
+        if not photos:
+            raise BadInputs(
+                "The recipe names no photos: is the folder empty, or the pattern wrong?"
+            )
         random = np.random.default_rng(seed)
         views = [
             _view(Image.open(photo).convert("RGB"), recipe.preprocessing, random)

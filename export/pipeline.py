@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import psutil
@@ -29,7 +29,8 @@ from export.choose import (
 from export.errors import BadInputs, ChildLost, NothingPassed
 from export.measure import best_batch_size
 from export.recipe import Inputs as InputSource
-from export.recipe import Recipe, Rows, find_recipe
+from export.recipe import Recipe, Rows, check_name, find_recipe
+from export.report import write_report
 from export.techniques import TECHNIQUES
 from export.workshop import (
     digest_of_rows,
@@ -40,10 +41,18 @@ from export.workshop import (
     workshop,
 )
 from shipway.artifact.bundle import CERTIFICATE, MANIFEST, seal, write_record
-from shipway.artifact.certificate import Candidate, Certificate, Host, Inputs, Latency
+from shipway.artifact.certificate import (
+    Candidate,
+    Certificate,
+    Host,
+    Inputs,
+    Latency,
+    LayerSensitivity,
+)
 from shipway.artifact.digests import sha256_of
 from shipway.artifact.errors import AlreadySealed
 from shipway.artifact.manifest import Axis, Manifest, Program, Serving, TensorSpec
+from shipway.errors import ShipwayError
 from shipway.runtime.host import available_cores
 
 COMPARED_BATCHES = (1, 8)
@@ -52,8 +61,12 @@ COMPARED_LENGTHS = (16, 128)
 SERVED_BATCHES = (1, 2, 4, 8, 16, 32)
 CLOSE_ENOUGH_FOR_OTHER_THREADS = 2.0
 """Programs within this of the fastest are measured at other numbers of threads too."""
+STATIC_INT8 = ("onnx_int8", "onnx_int8_average")
+"""The programs whose layers the report ranks by what quantizing them costs."""
 SAMPLE_ROWS = 8
 """Evaluation rows, with eager's outputs, that travel with the artifact."""
+
+T = TypeVar("T")
 
 Measured = dict[str, dict[str, dict[int, Latency]]]
 """Latencies by program, shape and threads."""
@@ -100,18 +113,15 @@ def export(
     only: tuple[str, ...] = (),
     objective: Objective = "latency",
     budget: float = 5.0,
-    finish: Callable[[Path, Manifest, Certificate], None] = lambda folder, manifest, certificate: (
-        None
-    ),
 ) -> Exported:
     """Makes, verifies, measures and chooses; seals `out`/NAME-VERSION.
 
     `only` names the techniques to try; all of them if empty. `budget` is in points, see
-    choose.points_lost. `finish` may add files to the artifact before it is sealed. Raises
-    ExportError or ArtifactError.
+    choose.points_lost. Raises ExportError or ArtifactError.
     """
     recipe, recipe_file = find_recipe(recipe_name)
     version = version or recipe.version
+    check_name(version, "version")
     destination = out / f"{recipe.name}-{version}"
     if destination.exists() and not overwrite:
         raise AlreadySealed(destination)
@@ -154,6 +164,13 @@ def export(
                 cores=assignment.threads,
             )
             by_batch, candidates = _sweep(child, steps, candidates, choice, recipe)
+            layers: tuple[LayerSensitivity, ...] = ()
+            if any(name in candidates for name in STATIC_INT8):
+                with steps.step("finding the layers that int8 costs most in") as step:
+                    try:
+                        layers = child.run(worker.sensitivity)
+                    except ChildLost:
+                        step.note("given up")
         certificate = Certificate(
             host=describe_host(),
             calibration=_describe(recipe.calibration, calibration),
@@ -161,6 +178,7 @@ def export(
             shapes=shapes,
             eager=measured[worker.EAGER],
             candidates=candidates,
+            sensitivity=layers,
         )
         programs = {
             name: _describe_program(name, assignment.programs)
@@ -195,7 +213,7 @@ def export(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         with steps.step("sealing"):
-            _seal(assignment, manifest, certificate, files, destination, overwrite, finish)
+            _seal(assignment, manifest, certificate, files, destination, overwrite, budget)
     return Exported(path=destination, manifest=manifest, certificate=certificate)
 
 
@@ -253,7 +271,7 @@ def measure_all(
                 measured.setdefault(name, {}).setdefault(shape, {})[threads] = latency
 
     passed = [name for name, each in candidates.items() if each.passed]
-    with steps.step(f"measuring {len(passed)} candidates in turns"):
+    with steps.step(f"measuring {_count(passed)} in turns"):
         take(child.run(measure, passed, shapes, cores, True), cores)
     if cores > 1:
         fastest = min(_mean_ms(measured[name], cores) for name in passed)
@@ -262,9 +280,13 @@ def measure_all(
             for name in passed
             if _mean_ms(measured[name], cores) <= fastest * CLOSE_ENOUGH_FOR_OTHER_THREADS
         ]
-        with steps.step(f"measuring {len(close)} of them on one thread"):
+        with steps.step(f"measuring the {len(close)} fastest on one thread"):
             take(child.run(measure, close, shapes, 1, False), 1)
     return measured
+
+
+def _count(names: list[str]) -> str:
+    return f"{len(names)} candidate{'s' if len(names) != 1 else ''}"
 
 
 def _mean_ms(by_shape: Mapping[str, Mapping[int, Latency]], threads: int) -> float:
@@ -320,7 +342,7 @@ def _seal(
     files: Mapping[str, Path],
     destination: Path,
     overwrite: bool,
-    finish: Callable[[Path, Manifest, Certificate], None],
+    budget: float,
 ) -> None:
     out = destination.parent
     with tempfile.TemporaryDirectory(
@@ -341,7 +363,7 @@ def _seal(
         np.save(staging / "samples" / f"{manifest.outputs[0].name}.npy", reference)
         write_record(staging / MANIFEST, manifest)
         write_record(staging / CERTIFICATE, certificate)
-        finish(staging, manifest, certificate)
+        write_report(staging, manifest, certificate, budget)
         if overwrite and destination.exists():
             destination.rename(Path(temporary) / "replaced")
         seal(staging, destination)
@@ -349,8 +371,8 @@ def _seal(
 
 def _check_weights(recipe: Recipe, given: Path | None) -> tuple[Path | None, str]:
     """The checkpoint, None for random weights, and its digest; raises if it does not fit."""
-    module = recipe.module()
-    found = given or recipe.weights()
+    module = _users("module", recipe.module)
+    found = given or _users("weights", recipe.weights)
     if found is None:
         return None, _digest_of_weights(module)
     path = Path(found)
@@ -366,8 +388,22 @@ def _digest_of_weights(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _users(part: str, call: Callable[[], T]) -> T:
+    """The result of a part of the recipe; what it raises becomes an error that names the line."""
+    try:
+        return call()
+    except ShipwayError:
+        raise
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise BadInputs(
+            f"The recipe's {part} could not be had: {type(error).__name__}: {error} "
+            f"({at.filename}, line {at.lineno})"
+        ) from error
+
+
 def _check_files(recipe: Recipe) -> Mapping[str, Path]:
-    files = recipe.files()
+    files = _users("files", recipe.files)
     for name, path in files.items():
         if not Path(path).is_file():
             raise BadInputs(f"The recipe's file {name!r} should be at {path}, and is not there.")
@@ -375,21 +411,14 @@ def _check_files(recipe: Recipe) -> Mapping[str, Path]:
 
 
 def _check_labels(recipe: Recipe, outputs: int) -> tuple[str, ...]:
-    labels = tuple(recipe.labels())
+    labels = _users("labels", lambda: tuple(recipe.labels()))
     if recipe.task != "text_embedding" and len(labels) != outputs:
         raise BadInputs(f"The recipe has {len(labels)} labels; the module has {outputs} outputs.")
     return labels
 
 
 def _load_rows(recipe: Recipe, source: InputSource, role: str) -> Rows:
-    try:
-        rows = source.load(recipe)
-    except Exception as error:  # the user's own code
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        raise BadInputs(
-            f"The recipe's {role} inputs could not be loaded: {type(error).__name__}: {error} "
-            f"({at.filename}, line {at.lineno})"
-        ) from error
+    rows = _users(f"{role} inputs", lambda: source.load(recipe))
     if not isinstance(rows, Rows) or len(rows.arrays) != len(recipe.inputs):
         raise BadInputs(
             f"The {role} inputs must be Rows with {len(recipe.inputs)} arrays, one for each of "
@@ -457,6 +486,7 @@ def _describe_program(name: str, programs: Path) -> Program:
         runtime=technique.runtime,
         precision=technique.precision,
         quantization=technique.quantization,
+        device=technique.device,
         requires=technique.requires(),
         bytes=path.stat().st_size,
         sha256=sha256_of(path),

@@ -25,6 +25,7 @@ from export.pipeline import (
     judge_speed,
     measure_all,
 )
+from export.report import write_report
 from export.verify import compare, run_in_batches
 from shipway.artifact.bundle import (
     CERTIFICATE,
@@ -175,10 +176,10 @@ def rechoose(
     ):
         staging = Path(temporary) / "artifact"
         shutil.copytree(path, staging)
-        for stale in (SUMS, "report.html"):
-            (staging / stale).unlink(missing_ok=True)
+        (staging / SUMS).unlink()
         write_record(staging / MANIFEST, manifest)
         write_record(staging / CERTIFICATE, certificate)
+        write_report(staging, manifest, certificate, budget)
         seal(staging, destination)
     return Exported(path=destination, manifest=manifest, certificate=certificate)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from export.errors import UnknownRecipe
@@ -16,6 +17,7 @@ from shipway.artifact.certificate import Tolerance
 from shipway.artifact.manifest import (
     Axis,
     ImagePreprocessing,
+    Name,
     TablePreprocessing,
     Task,
     TensorSpec,
@@ -90,6 +92,10 @@ class Recipe:
     tolerances: dict[str, Tolerance] = field(default_factory=dict)
     """By precision; what is not named keeps the default of export/verify.py."""
 
+    def __post_init__(self) -> None:
+        check_name(self.name, "name")
+        check_name(self.version, "version")
+
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """What the programs take, which is what the wire carries."""
@@ -111,6 +117,17 @@ class Recipe:
     def output(self) -> str:
         """The name of the programs' only output."""
         return "embedding" if self.task == "text_embedding" else "logits"
+
+
+def check_name(text: str, role: str) -> None:
+    """Raises UnknownRecipe unless `text` can be a name or a version in a manifest and in a URL."""
+    try:
+        TypeAdapter(Name).validate_python(text)
+    except ValidationError as error:
+        raise UnknownRecipe(
+            f"The {role} {text!r} cannot be used: letters, digits, `_`, `-` and `.` can, "
+            "a letter or digit first."
+        ) from error
 
 
 def find_recipe(name: str) -> tuple[Recipe, Path]:
@@ -152,6 +169,13 @@ def _import_file(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))  # a recipe may import the model beside it
     try:
         spec.loader.exec_module(module)
+    except UnknownRecipe:
+        raise
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+        )
+        raise UnknownRecipe(f"{path}: {error.title} is not right: {problems}") from error
     except Exception as error:
         raise UnknownRecipe(
             f"{path} could not be read as a recipe: {type(error).__name__}: {error}"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -63,6 +64,7 @@ class Technique:
     runtime: Runtime
     precision: Precision = "fp32"
     quantization: str | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
     dynamic: bool = False
     """Whether activations are quantized by the batch they ride in, so that rows affect others."""
     portable: bool = False

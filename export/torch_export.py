@@ -1,18 +1,34 @@
 """torch.export: the graph as PyTorch itself keeps it, in a `.pt2` file."""
 
+import inspect
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from export.technique import Job, Technique
 from shipway.artifact.manifest import Requirements
 
 
-def exported(job: Job) -> torch.export.ExportedProgram:
+def exported(
+    job: Job, module: nn.Module | None = None, device: str = "cpu"
+) -> torch.export.ExportedProgram:
+    """The graph of the job's module, or of another one that takes the same inputs."""
+    module = job.module if module is None else module
+    shapes: object = job.dynamic_shapes
+    if shapes is not None and _takes_any_inputs(module):
+        shapes = (shapes,)  # to torch.export, *inputs are one argument that is a tuple
     with torch.no_grad():
         return torch.export.export(
-            job.module, job.example_tensors, dynamic_shapes=job.dynamic_shapes
+            module,
+            tuple(each.to(device) for each in job.example_tensors),
+            dynamic_shapes=shapes,  # type: ignore[arg-type]
         )
+
+
+def _takes_any_inputs(module: nn.Module) -> bool:
+    parameters = inspect.signature(module.forward).parameters.values()
+    return any(each.kind is each.VAR_POSITIONAL for each in parameters)
 
 
 def build(job: Job, path: Path) -> None:

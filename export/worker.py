@@ -18,6 +18,7 @@ from export.batches import batches, shaped
 from export.checkpoint import load_weights, read_state_dict
 from export.measure import race
 from export.recipe import Recipe, Rows, find_recipe
+from export.sensitivity import layer_sensitivity
 from export.technique import Job, Technique, Unavailable
 from export.techniques import TECHNIQUES
 from export.verify import (
@@ -31,7 +32,7 @@ from export.verify import (
     why_refused,
 )
 from export.wire import as_served
-from shipway.artifact.certificate import Candidate, Kernels, Latency
+from shipway.artifact.certificate import Candidate, Kernels, Latency, LayerSensitivity
 from shipway.runtime.program import Program, open_file
 from shipway.runtime.torch_programs import EagerProgram
 
@@ -155,6 +156,17 @@ def measure(
     return {shape: race(programs, _batch_of(shape), always) for shape in shapes}
 
 
+def sensitivity() -> tuple[LayerSensitivity, ...]:
+    """Layer by layer, what static int8 costs; nothing where there is no such program."""
+    try:
+        return tuple(layer_sensitivity(_job, _evaluation))
+    except Unavailable as error:
+        print(f"sensitivity: {error}")
+    except Exception:  # a ranking for the report is not worth losing the export for
+        traceback.print_exc()
+    return ()
+
+
 def _batch_of(shape: str) -> tuple[np.ndarray, ...]:
     rows, _, length = shape.partition("x")
     return shaped(_evaluation.arrays, _job.inputs, int(rows), int(length) if length else None)
@@ -167,6 +179,7 @@ def _open(technique: Technique, threads: int) -> Program:
         technique.runtime,
         technique.precision,
         threads=threads,
+        device=technique.device,
     )
 
 
@@ -223,7 +236,8 @@ def _kernels(technique: Technique, path: Path, program: Program) -> Kernels | No
         return kernels.of_openvino(program)
     if technique.precision == "fp32":
         return None
-    return kernels.of_torch(lambda: program.run(batch))
+    compiled = path if technique.format == "aot_inductor" else None
+    return kernels.of_torch(lambda: program.run(batch), compiled)
 
 
 def _reason(error: Exception) -> str:

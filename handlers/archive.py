@@ -20,9 +20,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 import handlers
 import shipway
@@ -60,8 +61,32 @@ class MarInfo:
     batch_size: int
     max_batch_delay_ms: int
     workers: int
+    max_batch: int | None = None
+    """The most rows that one run of its programs may hold."""
     digest: str
     """SHA-256 of the file, in hexadecimal."""
+
+
+class _Outline(BaseModel):
+    """What registration needs of a manifest. An archive is read by its own code, whose format may
+    be older than this, so that it can be rolled back to; the rest of the manifest is its affair."""
+
+    class Batching(BaseModel):
+        batch_size: int
+        max_batch_delay_ms: int
+        workers: int
+
+    name: str
+    version: str
+    serving: Batching
+    inputs: list[dict[str, Any]] = []
+
+    @property
+    def max_batch(self) -> int | None:
+        try:
+            return int(self.inputs[0]["shape"][0]["max"])
+        except (LookupError, TypeError, ValueError):
+            return None
 
 
 def pack(artifact: Artifact, model_store: Path) -> Path:
@@ -107,7 +132,7 @@ def inspect_mar(path: Path) -> MarInfo:
                 )
         _check_digests(path, archive)
         try:
-            manifest = Manifest.model_validate_json(archive.read(f"artifact/{MANIFEST}"))
+            manifest = _Outline.model_validate_json(archive.read(f"artifact/{MANIFEST}"))
             model = json.loads(archive.read(TORCHSERVE_MANIFEST))["model"]
             served_as = (model["modelName"], model["modelVersion"])
         except (ValidationError, ValueError, KeyError, TypeError) as error:
@@ -124,6 +149,7 @@ def inspect_mar(path: Path) -> MarInfo:
         batch_size=manifest.serving.batch_size,
         max_batch_delay_ms=manifest.serving.max_batch_delay_ms,
         workers=manifest.serving.workers,
+        max_batch=manifest.max_batch,
         digest=sha256_of(path),
     )
 
@@ -203,6 +229,10 @@ def _zip(folder: Path, destination: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    if path.is_dir():
+        raise ArchiveError(
+            f"{path} is a folder, not a .mar. `shipway package {path}` makes one of an artifact."
+        )
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist. `shipway package ARTIFACT` makes a .mar.")
     try:

@@ -23,8 +23,10 @@ def register(app: typer.Typer) -> None:
         opened = open_artifact(artifact)
         path = pack(opened, model_store)
         manifest = opened.manifest
+        programs = manifest.chosen
+        if manifest.fallback != manifest.chosen:
+            programs += f" with {manifest.fallback} for other hosts"
         console.print(
             f"[green]packaged[/] {manifest.name} {manifest.version}: {path} "
-            f"({path.stat().st_size / 1e6:.1f} MB, {manifest.chosen} with {manifest.fallback} "
-            "for other hosts)"
+            f"({path.stat().st_size / 1e6:.1f} MB, {programs})"
         )

@@ -8,7 +8,9 @@ HOUSE_CATS = {281: "tabby", 282: "tiger cat", 285: "Egyptian cat"}
 MAX_MAR_MB = 40
 
 work = Path(sys.argv[1])
-answers = [json.loads((work / f"{way}.json").read_text())["predictions"] for way in ("http", "grpc")]
+answers = [
+    json.loads((work / f"{way}.json").read_text())["predictions"] for way in ("http", "grpc")
+]
 for answer in answers:
     if answer[0]["class_id"] not in HOUSE_CATS:
         sys.exit(f"The cat was taken for {answer[0]}.")

@@ -38,7 +38,7 @@ StateOption = Annotated[
     typer.Option(
         "--state",
         envvar="SHIPWAY_STATE",
-        help="The server's state directory.  [default: the nearest .shipway upward]",
+        help="The server's state directory; the nearest .shipway upward if not given.",
         show_default=False,
     ),
 ]
@@ -55,11 +55,13 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         ] = False,
         config: Annotated[
             Path | None,
-            typer.Option(help=f"[default: the nearest {FILE_NAME} upward]", show_default=False),
+            typer.Option(help=f"The nearest {FILE_NAME} upward if not given.", show_default=False),
         ] = None,
         model_store: Annotated[
             Path | None,
-            typer.Option(help="[default: model_store beside it]", show_default=False),
+            typer.Option(
+                help="model_store beside the configuration if not given.", show_default=False
+            ),
         ] = None,
         state: StateOption = None,
     ) -> None:
@@ -112,13 +114,20 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     def register_(
         mar: Annotated[Path, typer.Argument(help="A .mar, as `shipway package` writes it.")],
         batch_size: Annotated[
-            int | None, typer.Option(min=1, help="[default: the .mar's]", show_default=False)
+            int | None,
+            typer.Option(min=1, help="Rows at once; the .mar's if not given.", show_default=False),
         ] = None,
         max_batch_delay: Annotated[
-            int | None, typer.Option(min=0, help="ms  [default: the .mar's]", show_default=False)
+            int | None,
+            typer.Option(
+                min=0,
+                help="Milliseconds that a batch waits for rows; the .mar's if not given.",
+                show_default=False,
+            ),
         ] = None,
         workers: Annotated[
-            int | None, typer.Option(min=1, help="[default: the .mar's]", show_default=False)
+            int | None,
+            typer.Option(min=1, help="Processes; the .mar's if not given.", show_default=False),
         ] = None,
         state: StateOption = None,
     ) -> None:
@@ -128,6 +137,11 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         where = _state(state)
         store = Path(where.require_running().model_store)
         info = (inspect or _inspect_mar)(mar)
+        if batch_size and info.max_batch and batch_size > info.max_batch:
+            raise typer.BadParameter(
+                f"{info.name} {info.version} takes at most {info.max_batch} rows at once.",
+                param_hint="--batch-size",
+            )
         with (
             _management(where) as management,
             stored(mar, store, digest=info.digest) as name,
@@ -203,7 +217,8 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
             list[Path], typer.Argument(metavar="FILE…", exists=True, dir_okay=False, readable=True)
         ],
         version: Annotated[
-            str | None, typer.Option(help="[default: the promoted one]", show_default=False)
+            str | None,
+            typer.Option(help="The promoted one if not given.", show_default=False),
         ] = None,
         grpc: Annotated[bool, typer.Option("--grpc", help="Ask over gRPC.")] = False,
         as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,

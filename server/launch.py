@@ -74,8 +74,7 @@ def start(
     if died := state.read():
         _end(died)
         _clear(died, state)
-    for listener in config.listeners:
-        _check_free(listener, config.path)
+    check_ports(config)
     model_store.mkdir(parents=True, exist_ok=True)
     state.path.mkdir(parents=True, exist_ok=True, mode=0o700)  # it will hold the tokens
     state.logs.mkdir(exist_ok=True)
@@ -219,6 +218,12 @@ def _sigterm_when_parent_dies() -> Callable[[], object] | None:
     set_process_option = ctypes.CDLL(None).prctl  # looked up now: not much is safe after a fork
     parent_death_signal = 1
     return lambda: set_process_option(parent_death_signal, signal.SIGTERM)
+
+
+def check_ports(config: ServerConfig) -> None:
+    """Raises LaunchError, naming the port, if one that the server needs is taken."""
+    for listener in config.listeners:
+        _check_free(listener, config.path)
 
 
 def _check_free(listener: Listener, config_path: Path) -> None:

@@ -79,6 +79,8 @@ def seal(staging: Path, destination: Path) -> None:
 
 def open_artifact(path: Path) -> Artifact:
     """Checks every digest, then reads. Raises ArtifactError, naming the file that is wrong."""
+    if not path.is_dir():
+        raise NotAnArtifact(path, "folder of that name")
     for needed in (MANIFEST, SUMS):
         if not (path / needed).is_file():
             raise NotAnArtifact(path, needed)

@@ -12,7 +12,7 @@ class ArtifactError(ShipwayError):
 class NotAnArtifact(ArtifactError):
     def __init__(self, path: Path, lacks: str) -> None:
         super().__init__(
-            f"{path} is not an artifact: it has no {lacks}. "
+            f"{path} is not an artifact: there is no {lacks}. "
             "An artifact is the folder that `shipway export` writes."
         )
 

@@ -44,6 +44,12 @@ def installed(package: str) -> str | None:
     return None
 
 
+@cache
+def has_cuda() -> bool:
+    """Whether the driver of an NVIDIA GPU is at work here; asked without loading torch."""
+    return Path("/proc/driver/nvidia/gpus").is_dir() or Path("/dev/nvidia0").exists()
+
+
 def why_unfit(program: Program) -> str | None:
     """Why this host cannot run a program, or None if it can."""
     requires: Requirements = program.requires
@@ -53,6 +59,8 @@ def why_unfit(program: Program) -> str | None:
         return f"this processor lacks {', '.join(lacking)}"
     if installed(program.runtime) is None:
         return f"the package {program.runtime} is not installed"
+    if program.device == "cuda" and not has_cuda():
+        return "there is no CUDA device"
     for package, wanted in requires.packages.items():
         if (found := installed(package)) != wanted:
             return f"made with {package} {wanted}, here is {found or 'none'}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -19,7 +19,13 @@ class Program(Protocol):
 
 
 def open_file(
-    path: Path, format: Format, runtime: Runtime, precision: Precision, *, threads: int
+    path: Path,
+    format: Format,
+    runtime: Runtime,
+    precision: Precision,
+    *,
+    threads: int,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> Program:
     """Opens a program that has already been checked. `threads` are those of one run."""
     # Imported here: a worker that serves ONNX should not pay for the other runtimes.
@@ -31,7 +37,7 @@ def open_file(
         case "onnx", _:
             from shipway.runtime.onnx_runtime import OnnxRuntimeProgram
 
-            return OnnxRuntimeProgram(path, threads=threads)
+            return OnnxRuntimeProgram(path, threads=threads, device=device)
         case "torchscript", _:
             from shipway.runtime.torch_programs import TorchScriptProgram
 
@@ -43,7 +49,7 @@ def open_file(
         case "aot_inductor", _:
             from shipway.runtime.torch_programs import AotInductorProgram
 
-            return AotInductorProgram(path, threads=threads)
+            return AotInductorProgram(path, threads=threads, device=device)
     raise AssertionError(f"the manifest lets no format {format!r} through")
 
 
@@ -56,4 +62,5 @@ def open_program(artifact: Artifact, name: str, *, threads: int) -> Program:
         program.runtime,
         program.precision,
         threads=threads,
+        device=program.device,
     )

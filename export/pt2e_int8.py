@@ -1,0 +1,74 @@
+"""PyTorch's own int8 (PT2E) for x86, compiled by AOTInductor: static, and dynamic."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from export import suits
+from export.aot_inductor import compile_package, requires
+from export.batches import batches
+from export.onnx_int8 import CALIBRATION_BATCH
+from export.technique import Job, Technique, Unavailable
+from export.torch_export import exported
+from shipway.artifact.manifest import Axis
+from shipway.runtime.host import cpu_flags, installed
+
+
+def build(*, dynamic: bool) -> Callable[[Job, Path], None]:
+    return lambda job, path: compile_package(quantized(job, dynamic=dynamic), path)
+
+
+def quantized(job: Job, *, dynamic: bool) -> torch.export.ExportedProgram:
+    """The graph with quantizers around its convolutions and matrix products, calibrated.
+
+    What comes before the first of them, the normalisation, is left as it is.
+    """
+    if installed("torchao") is None:
+        raise Unavailable("the package torchao is not installed")
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    quantizer = x86.X86InductorQuantizer()
+    quantizer.set_global(
+        x86.get_default_x86_inductor_quantization_config(
+            is_dynamic=dynamic,
+            # Without VNNI products of 8-bit numbers saturate 16 bits; of 7-bit ones they do not.
+            reduce_range=not {"avx512_vnni", "avx_vnni"} & cpu_flags(),
+        )
+    )
+    rows = job.inputs[0].shape[0]
+    most = rows.max if isinstance(rows, Axis) else rows
+    with torch.no_grad():
+        module = prepare_pt2e(exported(job).module(), quantizer)
+        for batch in batches(job.calibration.arrays, job.inputs, min(CALIBRATION_BATCH, most)):
+            module(*map(torch.from_numpy, batch))
+        return exported(job, convert_pt2e(module))
+
+
+TECHNIQUES = (
+    Technique(
+        name="pt2e_int8",
+        file="pt2e_int8.pt2",
+        format="aot_inductor",
+        runtime="torch",
+        precision="int8",
+        quantization="static PT2E, uint8 activations by histogram, int8 weights per channel",
+        suits=suits.convolutional,
+        build=build(dynamic=False),
+        requires=requires,
+    ),
+    Technique(
+        name="pt2e_dynamic_int8",
+        file="pt2e_dynamic_int8.pt2",
+        format="aot_inductor",
+        runtime="torch",
+        precision="int8",
+        quantization="dynamic PT2E, uint8 activations by each run's range, int8 weights per "
+        "channel",
+        dynamic=True,
+        suits=suits.linear,
+        build=build(dynamic=True),
+        requires=requires,
+    ),
+)

@@ -1,0 +1,82 @@
+"""ResNet-50 with random weights, for speed work only: its answers mean nothing.
+
+Trained ones are a file away: shipway export resnet50 --weights resnet50-11ad3fa6.pth
+"""
+
+from pathlib import Path
+
+import skimage.data
+import sklearn.datasets
+import torch
+from torch import nn
+from torchvision.models import ResNet50_Weights, resnet50
+
+from export.photos import crops
+from export.recipe import Axis, ImagePreprocessing, Recipe
+from export.wire import as_served
+
+SCIKIT_IMAGE = Path(skimage.data.__file__).parent
+SCIKIT_LEARN = Path(sklearn.datasets.__file__).parent / "images"
+TRAINED = ResNet50_Weights.IMAGENET1K_V2
+
+
+def random_resnet50() -> nn.Module:
+    """The same random weights each time, with the normalisation that they need.
+
+    As it is initialised, the network gives every photo the same class, and what quantization
+    changes would not show. So BatchNorm takes its statistics from eight calibration photos.
+    """
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        module = resnet50()
+        for each in module.modules():
+            if isinstance(each, nn.BatchNorm2d):
+                each.momentum = None  # the plain average of what it has seen
+        (pixels_BHWC,) = recipe.calibration.load(recipe).arrays
+        torch.set_num_threads(1)  # sums cut into other parts would round otherwise
+        try:
+            as_served(module, recipe).train()(torch.from_numpy(pixels_BHWC[::4]))
+        finally:
+            torch.set_num_threads(threads)
+    return module.eval()
+
+
+recipe = Recipe(
+    name="resnet50",
+    task="image_classification",
+    module=random_resnet50,
+    weights=lambda: None,
+    batch=Axis(name="batch", min=1, max=32),
+    preprocessing=ImagePreprocessing(
+        height=224,
+        width=224,
+        crop_fraction=224 / 232,
+        resample="bilinear",
+        mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
+        std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
+        source="torchvision.models.ResNet50_Weights.IMAGENET1K_V2.transforms(): resize to 232, "
+        "crop 224, ImageNet's mean and deviation",
+    ),
+    labels=lambda: TRAINED.meta["categories"],
+    calibration=crops(
+        [
+            SCIKIT_IMAGE / "astronaut.png",
+            SCIKIT_IMAGE / "motorcycle_left.png",
+            SCIKIT_IMAGE / "retina.jpg",
+            SCIKIT_LEARN / "flower.jpg",
+        ],
+        each=8,
+        seed=0,
+    ),
+    evaluation=crops(
+        [
+            SCIKIT_IMAGE / "chelsea.png",
+            SCIKIT_IMAGE / "coffee.png",
+            SCIKIT_IMAGE / "rocket.jpg",
+            SCIKIT_LEARN / "china.jpg",
+        ],
+        each=8,
+        seed=1,
+    ),
+)

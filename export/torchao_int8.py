@@ -1,0 +1,86 @@
+"""torchao's `quantize_`, for models of linear layers, compiled by AOTInductor."""
+
+import copy
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from export import suits
+from export.aot_inductor import compile_package, requires
+from export.technique import Job, Technique, Unavailable
+from export.torch_export import exported
+from shipway.runtime.host import installed
+
+
+def build_dynamic(job: Job, path: Path) -> None:
+    _check_torchao()
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+    module = copy.deepcopy(job.module)
+    quantize_(module, Int8DynamicActivationInt8WeightConfig())
+    compile_package(exported(job, module), path)
+
+
+def build_weight_only(job: Job, path: Path) -> None:
+    _check_torchao()
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    module = with_linear_in_bf16(copy.deepcopy(job.module))
+    quantize_(module, Int8WeightOnlyConfig())
+    # Freezing would fold the int8 weights back into bf16 ones: the same program as without them.
+    compile_package(exported(job, module), path, freezing=False)
+
+
+class InBf16(nn.Module):
+    """A linear layer whose weights and product are bf16, amid a model in float32."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear.bfloat16()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x.bfloat16())
+        return y.to(x.dtype)
+
+
+def with_linear_in_bf16(module: nn.Module) -> nn.Module:
+    """The module, changed in place: only with bf16 does torch multiply int8 weights as they are."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(module, name, InBf16(child))
+        else:
+            with_linear_in_bf16(child)
+    return module
+
+
+def _check_torchao() -> None:
+    if installed("torchao") is None:
+        raise Unavailable("the package torchao is not installed")
+
+
+TECHNIQUES = (
+    Technique(
+        name="torchao_dynamic_int8",
+        file="torchao_dynamic_int8.pt2",
+        format="aot_inductor",
+        runtime="torch",
+        precision="int8",
+        quantization="dynamic torchao, int8 activations per token, int8 weights per channel",
+        dynamic=True,
+        suits=suits.linear,
+        build=build_dynamic,
+        requires=requires,
+    ),
+    Technique(
+        name="torchao_int8_weights",
+        file="torchao_int8_weights.pt2",
+        format="aot_inductor",
+        runtime="torch",
+        # What it computes in: the weights alone are int8.
+        precision="bf16",
+        quantization="int8 weights per channel, bf16 activations",
+        suits=suits.linear,
+        build=build_weight_only,
+        requires=requires,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Short, seeded trainings whose checkpoints the recipes `digits` and `tabular` export."""

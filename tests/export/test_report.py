@@ -1,0 +1,398 @@
+"""report.html: whole, true to the certificate, and harmless whatever is written in it."""
+
+import random
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from itertools import combinations
+
+import numpy as np
+import pytest
+from torch import nn
+
+from export import charts, kernels, reasons, suits
+from export.charts import Box, place_labels
+from export.choose import slower_than_fp32
+from export.pipeline import Exported
+from export.report import REPORT, write_report
+from export.verify import TOLERANCES, accuracy, compare, why_refused
+from shipway.artifact.bundle import open_artifact, seal
+from shipway.artifact.certificate import (
+    Candidate,
+    Certificate,
+    Kernels,
+    Latency,
+    LayerSensitivity,
+)
+from shipway.artifact.digests import SUMS
+from shipway.artifact.manifest import Manifest
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x07"
+SVG = "{http://www.w3.org/2000/svg}"
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The elements of a page, its text, and what its tags left open."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.data: list[tuple[float, str]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" in self.open:
+            return
+        self.text += data
+        if self.open and self.open[-1] == "data":
+            self.data.append((float(self.elements[-1][1]["value"]), data))
+
+
+def refused(verdict: str) -> Candidate:
+    return Candidate(
+        verdict=verdict, passed=False, format="onnx", runtime="onnxruntime", precision="int8"
+    )
+
+
+@pytest.fixture(scope="module")
+def eventful(tiny: Exported) -> tuple[Manifest, Certificate]:
+    """The tiny export with everything that a report may have to tell of."""
+    left_out = {
+        "crashed": refused("its process crashed"),
+        "skipped_one": refused("skipped: no C++ compiler is here (g++)"),
+        "strange": refused("KeyError: 'nobody foresaw this'"),
+    }
+    int8 = tiny.certificate.candidates["onnx_int8"]
+    slow = int8.model_copy(
+        update={
+            "passed": False,
+            "verdict": "at 9 ms it is slower here than onnx_fp32 in fp32, 3 ms",
+        }
+    )
+    layers = tuple(
+        LayerSensitivity(
+            layer=f"features.{n}", operator="Conv", relative_error=0.1 / n, sqnr_db=20 + n
+        )
+        for n in range(1, 20)
+    )
+    certificate = tiny.certificate.model_copy(
+        update={
+            "candidates": tiny.certificate.candidates | left_out | {"slow": slow},
+            "sensitivity": layers,
+        }
+    )
+    return tiny.manifest, certificate
+
+
+def page_of(folder, manifest: Manifest, certificate: Certificate, **options) -> tuple[str, Page]:
+    html = write_report(folder, manifest, certificate, **options).read_text()
+    return html, Page(html)
+
+
+def test_the_page_is_whole_and_its_links_lead_somewhere(tmp_path, eventful):
+    html, page = page_of(tmp_path, *eventful)
+    assert html.startswith("<!doctype html>")
+    assert page.open == []
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
+    assert links and {link.removeprefix("#") for link in links} <= set(ids)
+
+
+def test_it_loads_nothing_and_runs_nothing(tmp_path, eventful):
+    html, page = page_of(tmp_path, *eventful)
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {"script", "link", "img", "iframe", "object", "embed", "base", "use", "image"}
+    for tag, attributes in page.elements:
+        assert not {"src", "srcset", "xlink:href", "style"} & set(attributes)
+        assert not [name for name in attributes if name.startswith("on")]
+        if tag != "a":
+            assert "href" not in attributes
+    assert "@import" not in html and "url(" not in html and "@font-face" not in html
+    assert "default-src 'none'" in html
+
+
+def test_every_candidate_and_every_reason_is_there(tmp_path, eventful):
+    manifest, certificate = eventful
+    _, page = page_of(tmp_path, manifest, certificate)
+    for name, each in certificate.candidates.items():
+        assert name in page.text
+        if not each.passed:
+            assert each.verdict.removeprefix("skipped: ") in page.text
+            assert reasons.explain(each.verdict).advice in page.text
+    assert manifest.chosen_because[1:] in page.text
+    assert manifest.checkpoint_sha256 in page.text
+    for inputs in (certificate.calibration, certificate.evaluation):
+        assert inputs.sha256 in page.text and inputs.description in page.text
+
+
+def shown_as_number(shown: str) -> float:
+    raised = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+    plain = shown.replace(",", "").replace("−", "-")
+    mantissa, _, exponent = plain.partition(" × 10")
+    factor = 10.0 ** int(exponent.translate(raised)) if exponent else 1.0
+    return float(mantissa.rstrip("%")) * factor / (100 if shown.endswith("%") else 1)
+
+
+def test_the_numbers_are_the_certificates(tmp_path, eventful):
+    manifest, certificate = eventful
+    _, page = page_of(tmp_path, manifest, certificate)
+    exact = {value for value, _ in page.data}
+    for each in certificate.candidates.values():
+        assert each.bytes is None or each.bytes in exact
+        for found in each.agreement:
+            assert {
+                found.relative_error,
+                found.sqnr_db,
+                found.cosine,
+                found.top1_agreement,
+                found.max_abs_diff,
+                found.mean_abs_diff,
+            } <= exact
+        for shape in certificate.shapes:
+            for latency in each.latency.get(shape, {}).values():
+                assert {latency.median_ms, latency.low_ms, latency.high_ms} <= exact
+    assert {each.relative_error for each in certificate.sensitivity} <= exact
+
+
+def test_what_is_shown_is_the_number_rounded(tmp_path, eventful):
+    _, page = page_of(tmp_path, *eventful)
+    assert len(page.data) > 100
+    for value, shown in page.data:
+        if shown == "∞":
+            assert value >= 900
+            continue
+        megabytes = shown_as_number(shown) * 1e6
+        near = pytest.approx(shown_as_number(shown), rel=0.05, abs=0.0051)
+        assert value == near or value == pytest.approx(megabytes, abs=0.051e6)
+
+
+def test_the_drawings_are_well_formed_and_described(tmp_path, eventful):
+    html, _ = page_of(tmp_path, *eventful, budget=5.0)
+    drawings = [ET.fromstring(each) for each in re.findall(r"<svg.*?</svg>", html, re.DOTALL)]
+    pictures = [each for each in drawings if each.get("role") == "img"]
+    # Front, two shapes, two sweeps and the layers, each for wide and narrow pages.
+    assert len(pictures) == 12
+    for each in pictures:
+        title, description = each.find(f"{SVG}title"), each.find(f"{SVG}desc")
+        assert each.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
+        assert title.text and description.text
+
+
+def test_bars_are_as_long_as_their_numbers(tmp_path, eventful):
+    manifest, certificate = eventful
+    html, _ = page_of(tmp_path, manifest, certificate)
+    drawing = re.search(r"<svg[^>]*sensitivity-wide.*?</svg>", html, re.DOTALL)[0]
+    widths = [float(each.get("width")) for each in ET.fromstring(drawing).iter(f"{SVG}rect")]
+    errors = [each.relative_error for each in certificate.sensitivity][: len(widths)]
+    assert np.allclose(np.array(widths) / widths[0], np.array(errors) / errors[0], atol=0.002)
+
+
+def test_hostile_words_do_nothing(tmp_path, eventful):
+    manifest, certificate = eventful
+    labels = (HOSTILE, *manifest.labels[1:])
+    preprocessing = manifest.preprocessing.model_copy(update={"source": HOSTILE})
+    manifest = manifest.model_copy(
+        update={
+            "labels": labels,
+            "preprocessing": preprocessing,
+            "chosen_because": HOSTILE,
+            "packages": {HOSTILE: HOSTILE},
+        }
+    )
+    layer = LayerSensitivity(layer=HOSTILE, operator=HOSTILE, relative_error=0.1, sqnr_db=20)
+    slow = certificate.candidates["slow"]
+    certificate = certificate.model_copy(
+        update={
+            "candidates": certificate.candidates
+            | {HOSTILE: slow.model_copy(update={"verdict": HOSTILE, "runtime": HOSTILE})},
+            "sensitivity": (layer,),
+            "host": certificate.host.model_copy(update={"processor": HOSTILE}),
+            "evaluation": certificate.evaluation.model_copy(update={"description": HOSTILE}),
+        }
+    )
+    html, page = page_of(tmp_path, manifest, certificate)
+    assert not {"script", "img"} & {tag for tag, _ in page.elements}
+    assert not [name for _, attributes in page.elements for name in attributes if "onerror" in name]
+    assert page.text.count("<script>alert(1)</script>") > 10
+    for drawing in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
+        ET.fromstring(drawing)
+
+
+def test_the_same_records_give_the_same_page(tmp_path, eventful):
+    first = write_report(tmp_path, *eventful).read_bytes()
+    assert write_report(tmp_path, *eventful).read_bytes() == first
+
+
+def test_an_artifact_holds_its_report_under_its_seal(tmp_path, tiny):
+    staging = tmp_path / "staging"
+    shutil.copytree(tiny.path, staging)
+    (staging / SUMS).unlink()
+    write_report(staging, tiny.manifest, tiny.certificate)
+    seal(staging, tmp_path / "sealed")
+    assert (open_artifact(tmp_path / "sealed").path / REPORT).exists()
+
+
+def test_how_to_do_it_again_names_what_was_tried(tmp_path, tiny):
+    _, page = page_of(tmp_path, tiny.manifest, tiny.certificate, budget=2.5)
+    command = next(line for line in page.text.splitlines() if line.startswith("shipway export "))
+    assert "YOUR_RECIPE.py --version 1.0 --objective latency --accuracy-budget 2.5" in command
+    for name in tiny.certificate.candidates:
+        assert f"--only {name}" in command
+
+
+def test_a_choice_made_again_has_no_eager_to_show(tmp_path, tiny):
+    certificate = tiny.certificate.model_copy(update={"eager": {}})
+    _, page = page_of(tmp_path, tiny.manifest, certificate)
+    assert "× eager" not in page.text and "the reference" not in page.text
+
+
+def test_embeddings_are_told_of_by_their_cosine(tmp_path, tiny):
+    reference_NK = np.random.default_rng(0).normal(size=(8, 4))
+    agreement = compare(reference_NK, reference_NK + 0.01, 1, classes=False)
+    candidates = {
+        name: each.model_copy(update={"agreement": (agreement,)})
+        for name, each in tiny.certificate.candidates.items()
+    }
+    certificate = tiny.certificate.model_copy(update={"candidates": candidates})
+    manifest = tiny.manifest.model_copy(update={"task": "text_embedding", "labels": ()})
+    _, page = page_of(tmp_path, manifest, certificate)
+    assert "Similarity moved" in page.text and "Top-1" not in page.text
+    assert {agreement.cosine, agreement.similarity_change} <= {value for value, _ in page.data}
+
+
+def test_accuracy_comes_with_its_interval_where_classes_are_known(tmp_path, tiny):
+    random_N = np.random.default_rng(0)
+    targets_N = random_N.integers(0, 3, 60)
+    eager_NK = np.eye(3)[targets_N]
+    candidate_NK = eager_NK.copy()
+    candidate_NK[:3] = candidate_NK[:3, ::-1]
+    found = accuracy(eager_NK, candidate_NK, targets_N)
+    candidates = {
+        name: each.model_copy(update={"accuracy": found})
+        for name, each in tiny.certificate.candidates.items()
+    }
+    certificate = tiny.certificate.model_copy(update={"candidates": candidates})
+    _, page = page_of(tmp_path, tiny.manifest, certificate)
+    exact = {value for value, _ in page.data}
+    assert {found.candidate.low, found.candidate.high, found.eager.low, found.change} <= exact
+
+
+def reasons_given() -> list[str]:
+    """What the checks themselves say, one of each kind."""
+    tolerance = TOLERANCES["int8"]
+    rows_NK = np.random.default_rng(0).normal(size=(400, 10))
+    one_row = rows_NK.copy()
+    one_row[7] *= -1
+    tied = np.zeros((10, 3)) + [1.0, 0.99, 0.0]
+
+    def verdict(reference, outputs, batching=0.0):
+        return why_refused(
+            (compare(reference, outputs, 1, classes=True),), tolerance, batching, 0.01
+        )
+
+    def latency(milliseconds: float) -> dict[str, dict[int, Latency]]:
+        one = Latency(median_ms=milliseconds, low_ms=1, high_ms=2, runs=8)
+        return {"1": {1: one}}
+
+    fp32 = Candidate(
+        verdict="passed",
+        passed=True,
+        format="onnx",
+        runtime="onnxruntime",
+        precision="fp32",
+        latency=latency(1),
+    )
+    int8 = fp32.model_copy(update={"precision": "int8", "latency": latency(2)})
+    given = [
+        verdict(rows_NK, rows_NK * np.nan),
+        verdict(rows_NK, -rows_NK),
+        verdict(tied, tied[:, [1, 0, 2]]),
+        verdict(rows_NK, one_row),
+        verdict(rows_NK, rows_NK, batching=1.0),
+        kernels.why_not_what_it_claims(Kernels(source="a log", ran={"fp32": 50}), "int8"),
+        kernels.why_not_what_it_claims(Kernels(source="a log", ran={}), "int8"),
+        slower_than_fp32({"fp32": fp32, "int8": int8}, "int8", ("1",)),
+        "its process crashed",
+        "it took longer than 900 seconds",
+        "skipped: it is made from onnx_fp32, which is not there",
+        "skipped: this processor has no bf16 arithmetic (avx512_bf16)",
+        "skipped: the package openvino is not installed",
+        "skipped: no CUDA device is here",
+        f"skipped: {suits.linear(nn.Conv2d(1, 1, 1))}",
+        f"skipped: {suits.linear(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, 1)))}",
+        f"skipped: {suits.convolutional(nn.Linear(1, 1))}",
+    ]
+    assert all(given)
+    return given
+
+
+def test_every_reason_the_checks_give_is_explained_as_what_it_is():
+    explained = [reasons.explain(each) for each in reasons_given()]
+    generic = (reasons.explain("nobody foresaw this"), reasons.explain("skipped: nor this"))
+    assert not [each for each in explained if each in generic]
+    # Two kinds of wrong kernels are one, and three of another kind of model; all others differ.
+    assert len({each.title for each in explained}) == len(explained) - 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_lie_clear_of_each_other_and_of_the_marks(seed):
+    rng = random.Random(seed)
+    field = Box(0, 0, 900, 400)
+    points = [
+        (rng.uniform(20, 880), rng.choice([390, rng.uniform(10, 390)]), "x" * rng.randint(5, 22))
+        for _ in range(14)
+    ]
+    marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y, _ in points]
+    found = place_labels(points, within=field, taken=marks)
+    placed = [each for each in found if each is not None]
+    assert len(placed) >= 13
+    assert all(a.overlap(b) == 0 for a, b in combinations(placed, 2))
+    assert all(label.overlap(mark) == 0 for label in placed for mark in marks)
+    assert all(each.outside(field) < 1e-6 for each in placed)
+
+
+def test_ten_faithful_candidates_in_a_row_all_get_their_names():
+    points = [(60.0 + 45 * index, 390.0, "openvino_fp32") for index in range(10)]
+    marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y, _ in points]
+    assert all(place_labels(points, within=Box(0, 0, 900, 400), taken=marks))
+
+
+def test_a_label_that_is_needed_is_placed_however_crowded_it_is():
+    points = [(50.0, 50.0, "a long name indeed")] * 6
+    found = place_labels(points, within=Box(0, 0, 150, 100), needed=4)
+    assert all(found[:4])
+
+
+def test_an_axis_of_equal_latencies_still_has_a_length():
+    dots = [
+        charts.Dot(label=name, latency_ms=3.0, points_lost=0.0, kind="front") for name in ("a", "b")
+    ]
+    drawing = charts.pareto(
+        dots,
+        name="it",
+        width=350,
+        height=300,
+        title="t",
+        description="d",
+        x_title="ms",
+        y_title="points",
+    )
+    assert "nan" not in drawing and "inf" not in drawing
+    ET.fromstring(drawing)

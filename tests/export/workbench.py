@@ -1,0 +1,57 @@
+"""The export's worker at work in this process, where tests can lay a broken program before it."""
+
+from pathlib import Path
+
+from torch import nn
+
+from export import worker
+from export.batches import batches
+from export.checkpoint import load_weights, read_state_dict
+from export.recipe import Recipe, find_recipe
+from export.technique import Job
+from export.wire import as_served
+from shipway.artifact.certificate import Candidate
+
+
+class Workbench:
+    """What worker.begin sets up for one recipe, without taking stdout and stderr."""
+
+    def __init__(self, folder: Path, recipe_file: Path) -> None:
+        self.recipe, _ = find_recipe(str(recipe_file))
+        module = trained(self.recipe)
+        self._assignment = worker.Assignment(
+            recipe=str(recipe_file),
+            weights=Path(str(self.recipe.weights())),
+            folder=folder,
+            threads=2,
+            log=folder / "log",
+        )
+        self._assignment.programs.mkdir(parents=True)
+        self.evaluation = self.recipe.evaluation.load(self.recipe)
+        self.job = Job(
+            module=as_served(module, self.recipe),
+            example=next(batches(self.evaluation.arrays, self.recipe.inputs, 2)),
+            calibration=self.recipe.calibration.load(self.recipe),
+            inputs=self.recipe.inputs,
+            output=self.recipe.output,
+            programs=self._assignment.programs,
+        )
+        self._take_the_worker()
+        worker.reference()
+
+    def attempt(self, name: str) -> Candidate:
+        """Builds and verifies a candidate as an export does."""
+        self._take_the_worker()
+        return worker.attempt(name)
+
+    def _take_the_worker(self) -> None:
+        worker._assignment, worker._recipe = self._assignment, self.recipe
+        worker._job, worker._evaluation = self.job, self.evaluation
+
+
+def trained(recipe: Recipe) -> nn.Module:
+    """The recipe's module with its weights."""
+    module = recipe.module()
+    weights = Path(str(recipe.weights()))
+    load_weights(module, read_state_dict(weights), weights)
+    return module
