@@ -1,8 +1,8 @@
 """Which arithmetic a program really does, read from the runtime that runs it.
 
 A program called int8 can hold int8 weights and multiply in fp32 all the same. Heavy operations are
-the convolutions and the matrix products with trained weights; attention's products of two
-activations have none, and no scheme here quantizes them.
+the convolutions and the matrix products with trained weights. Attention's products of two
+activations have none and mostly stay as they are; where they are quantized, they count as well.
 """
 
 import json
@@ -83,8 +83,9 @@ def of_onnx_runtime(path: Path, names: list[str], batch: Arrays) -> Kernels:
             continue
         operator = event["args"]["op_name"]
         operators[operator] += 1
-        # A product of two activations is a MatMul that holds no parameters.
-        has_weights = operator not in _ORT_PRODUCTS or int(event["args"]["parameter_size"]) > 0
+        shapes = [shape for each in event["args"]["input_type_shape"] for shape in each.values()]
+        # Weights are matrices, and packed ones are not listed; attention multiplies stacks.
+        has_weights = operator not in _ORT_PRODUCTS or len(shapes) < 2 or len(shapes[1]) <= 2
         if operator in _ORT_INT8:
             ran["int8"] += 1
         elif operator in _ORT_FLOAT and has_weights:

@@ -12,12 +12,15 @@ from onnx import numpy_helper
 
 from export.batches import batches
 from export.onnx_fp32 import TECHNIQUE as FP32
-from export.technique import Job, Technique, Unavailable
+from export.technique import Job, Technique, Unavailable, heavy_layers
 from shipway.artifact.manifest import Requirements
 from shipway.runtime.host import cpu_flags
 
 CALIBRATION_BATCH = 8
 _VNNI = ("avx512_vnni", "avx_vnni")
+_PRODUCTS = ["MatMul", "Gemm"]
+"""All that is quantized without convolutions: attention's mask adds minus infinity to a sum, and a
+range that reaches so far tells nothing else apart."""
 _PREPROCESSING = ("Transpose", "Cast", "Sub", "Mul")
 
 
@@ -51,6 +54,7 @@ def quantized(job: Job, *, average: bool) -> onnx.ModelProto:
             str(made),
             Calibration(job),
             quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=None if heavy_layers(job.module)[0] else _PRODUCTS,
             per_channel=True,
             # Unsigned activations and signed weights is the pair that VNNI multiplies.
             activation_type=QuantType.QUInt8,
