@@ -44,11 +44,13 @@ check: env  ## lint and types
 format: env
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
+# The five classic formats; `shipway export efficientnet_lite0` alone tries every technique.
+CLASSIC := $(addprefix --only ,torchscript torch_export aot_inductor onnx_fp32 onnx_int8)
 MODEL := model_store/efficientnet_lite0-1.0.mar
 
 model: $(MODEL)  ## the demo model's archive, exported and packaged unless it is there
 $(MODEL): | $(SYNCED)
-	@test -d artifacts/efficientnet_lite0-1.0 || $(BIN)/shipway export efficientnet_lite0
+	@test -d artifacts/efficientnet_lite0-1.0 || $(BIN)/shipway export efficientnet_lite0 $(CLASSIC)
 	@$(BIN)/shipway package artifacts/efficientnet_lite0-1.0
 
 serve: env model  ## a server left running with the demo model; `.venv/bin/shipway stop` ends it

@@ -10,6 +10,7 @@ import sklearn.datasets
 import torch
 from torch import nn
 from torchvision.models import ResNet50_Weights, resnet50
+from torchvision.models.resnet import Bottleneck
 
 from export.photos import crops
 from export.recipe import Axis, ImagePreprocessing, Recipe
@@ -21,16 +22,19 @@ TRAINED = ResNet50_Weights.IMAGENET1K_V2
 
 
 def random_resnet50() -> nn.Module:
-    """The same random weights each time, with the normalisation that they need.
+    """The same random weights each time, made such that what quantization changes shows.
 
-    As it is initialised, the network gives every photo the same class, and what quantization
-    changes would not show. So BatchNorm takes its statistics from eight calibration photos.
+    As it is initialised, the network gives every photo the same class. So BatchNorm takes its
+    statistics from eight calibration photos, and each block adds little to what it is given, as it
+    does in trained networks: int8 then agrees with fp32 on 29 of the 32 photos, instead of 25.
     """
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         module = resnet50()
         for each in module.modules():
+            if isinstance(each, Bottleneck):
+                nn.init.constant_(each.bn3.weight, 0.2)
             if isinstance(each, nn.BatchNorm2d):
                 each.momentum = None  # the plain average of what it has seen
         (pixels_BHWC,) = recipe.calibration.load(recipe).arrays
