@@ -377,6 +377,7 @@ def test_a_worker_uses_the_model_and_little_else(server):
     assert psutil.Process(pid).memory_info().rss < 1e9
 
 
-def test_stock_metrics_count_what_was_asked(server):
+def test_stock_metrics_count_what_was_asked(server, cat):
+    assert ask(server, cat.read_bytes())[0] == 200
     text = httpx.get(f"{server.record.addresses.metrics}/metrics", trust_env=False).text
     assert f'ts_inference_requests_total{{model_name="{MODEL}"' in text
