@@ -14,7 +14,9 @@ Arrays = tuple[np.ndarray, ...]
 
 def is_text(inputs: tuple[TensorSpec, ...]) -> bool:
     """Whether the inputs are ids and mask of varying length."""
-    return len(inputs) == 2 and isinstance(inputs[0].shape[1], Axis)
+    return len(inputs) == 2 and all(
+        len(each.shape) == 2 and isinstance(each.shape[1], Axis) for each in inputs
+    )
 
 
 def batches(arrays: Arrays, inputs: tuple[TensorSpec, ...], size: int) -> Iterator[Arrays]:

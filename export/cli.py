@@ -12,7 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from export.pipeline import Exported
-    from shipway.artifact.certificate import Candidate, Certificate
+    from shipway.artifact.certificate import Candidate, Certificate, Share
 
 Objective = Literal["latency", "throughput", "size"]
 
@@ -157,7 +157,7 @@ def candidates_table(exported: "Exported") -> Table:
     """Every candidate with what was found of it, the chosen one marked."""
     certificate, manifest = exported.certificate, exported.manifest
     labelled = certificate.evaluation.labelled
-    classes = manifest.task != "text_embedding"
+    classes = manifest.classifies
     table = Table(
         title=f"{manifest.name} {manifest.version}: {certificate.evaluation.rows} held-out inputs, "
         f"{certificate.host.cores} cores, latency in ms",
@@ -205,19 +205,32 @@ def candidates_table(exported: "Exported") -> Table:
 
 
 def accuracy_lines(exported: "Exported") -> list[str]:
-    """Where true classes are known: eager's accuracy and the chosen program's, with intervals."""
-    found = exported.certificate.candidates[exported.manifest.chosen].accuracy
-    if found is None:
+    """Where true classes are known: the accuracy of eager, of the chosen program and of all that
+    compute in fewer bits, the refused ones too, with intervals."""
+    chosen = exported.manifest.chosen
+    known = {
+        name: each.accuracy
+        for name, each in exported.certificate.candidates.items()
+        if each.accuracy and (name == chosen or each.precision != "fp32")
+    }
+    if not known:
         return []
+    eager = known[chosen].eager
+    width = max(map(len, known))
     return [
-        f"accuracy on {found.eager.rows} labelled inputs, with 95% intervals: "
-        + "; ".join(
-            f"{name} {100 * each.value:.2f}% ({100 * each.low:.2f} to {100 * each.high:.2f})"
-            for name, each in (("eager", found.eager), (exported.manifest.chosen, found.candidate))
+        f"accuracy on {eager.rows} labelled inputs and its change, paired by input, "
+        "with 95% intervals",
+        f"  {'eager':{width}}  {_percent(eager)}",
+        *(
+            f"  {name:{width}}  {_percent(each.candidate)}  {100 * each.change:+.2f} points "
+            f"({100 * each.change_low:+.2f} to {100 * each.change_high:+.2f})"
+            for name, each in known.items()
         ),
-        f"change {100 * found.change:+.2f} points "
-        f"({100 * found.change_low:+.2f} to {100 * found.change_high:+.2f}, paired)",
     ]
+
+
+def _percent(share: "Share") -> str:
+    return f"{100 * share.value:.2f}% ({100 * share.low:.2f} to {100 * share.high:.2f})"
 
 
 def _number(latency_ms: float | None) -> str:
@@ -226,7 +239,7 @@ def _number(latency_ms: float | None) -> str:
         if latency_ms is None
         else f"{latency_ms:.1f}"
         if latency_ms >= 1
-        else f"{latency_ms:.2f}"
+        else f"{latency_ms:.2g}"
     )
 
 

@@ -137,14 +137,18 @@ def of_torch(run: Callable[[], object], package: Path | None = None) -> Kernels:
             os.close(kept)
         log.seek(0)
         text = log.read()
-    ran = Counter(read_onednn_log(text))
+    heavy = read_onednn_log(text)
+    ran = Counter(precision for _, precision in heavy)
+    operators = dict(Counter(kind for kind, _ in heavy))
     by_torch = read_compiled_code(package) if package is not None else {}
     if by_torch:
         ran["bf16"] += sum(by_torch.values())
         return Kernels(
-            source="oneDNN's log and the compiled code", ran=dict(ran), operators=by_torch
+            source="oneDNN's log and the compiled code",
+            ran=dict(ran),
+            operators=by_torch | operators,
         )
-    return Kernels(source="oneDNN's log", ran=dict(ran))
+    return Kernels(source="oneDNN's log", ran=dict(ran), operators=operators)
 
 
 def read_compiled_code(package: Path) -> dict[str, int]:
@@ -158,9 +162,9 @@ def read_compiled_code(package: Path) -> dict[str, int]:
     return {"_weight_int8pack_mm": called} if called else {}
 
 
-def read_onednn_log(text: str) -> dict[str, int]:
-    """By precision: how many convolutions and matrix products with weights a log shows."""
-    ran: Counter[str] = Counter()
+def read_onednn_log(text: str) -> list[tuple[str, str]]:
+    """Kind and precision of each convolution and matrix product with weights in a log."""
+    ran: list[tuple[str, str]] = []
     for line in text.splitlines():
         if ",exec,cpu," not in line:
             continue
@@ -172,8 +176,6 @@ def read_onednn_log(text: str) -> dict[str, int]:
         if kind in ("matmul", "gemm_api") and shape.partition(":")[0].count("x") > 1:
             continue
         found = re.search(r"src(?::|_)(\w+?)(?::|\s)", line)
-        if found:
-            ran[_PRECISION_OF.get(found[1], found[1])] += 1
-        else:
-            ran[f"unread: {tensors[:40]}"] += 1
-    return dict(ran)
+        precision = _PRECISION_OF.get(found[1], found[1]) if found else f"unread: {tensors[:40]}"
+        ran.append((kind, precision))
+    return ran

@@ -14,6 +14,8 @@ TURNS_FOR_ALL = 2
 CLOSE = 1.25
 """A program may still be the fastest while its best quarter is within this of the best median."""
 RUNS_A_TURN = 4
+ENOUGH_MS = 4000
+"""Of runs of one program at one shape: long runs differ less from each other."""
 WARM_UPS = 3
 """TorchScript optimizes itself in its first runs; none of these count."""
 _SETTLE_SECONDS = 0.005  # OpenMP's threads spin for a while after the last program's run
@@ -37,6 +39,8 @@ def race(
                 if name in always or _quartiles(taken[name])[0] <= best * CLOSE
             ]
         for name in running:
+            if turn >= TURNS_FOR_ALL and sum(taken[name]) > ENOUGH_MS:
+                continue
             time.sleep(_SETTLE_SECONDS)
             programs[name].run(batch)  # brings its weights back into the caches
             for _ in range(RUNS_A_TURN):

@@ -17,6 +17,7 @@ import psutil
 from torch import nn
 
 from export import worker
+from export.batches import is_text
 from export.checkpoint import load_weights, read_state_dict
 from export.child import Child, child_process
 from export.choose import (
@@ -51,7 +52,14 @@ from shipway.artifact.certificate import (
 )
 from shipway.artifact.digests import sha256_of
 from shipway.artifact.errors import AlreadySealed
-from shipway.artifact.manifest import Axis, Manifest, Program, Serving, TensorSpec
+from shipway.artifact.manifest import (
+    Axis,
+    Manifest,
+    Program,
+    Serving,
+    TensorSpec,
+    is_classifier,
+)
 from shipway.errors import ShipwayError
 from shipway.runtime.host import available_cores
 
@@ -59,6 +67,9 @@ COMPARED_BATCHES = (1, 8)
 COMPARED_LENGTHS = (16, 128)
 """For texts: tokens of the lone short one and of the batch of long ones."""
 SERVED_BATCHES = (1, 2, 4, 8, 16, 32)
+SERVED_LENGTHS = (16, 64, 256)
+"""For texts, in tokens; at each of them every other batch size."""
+PASSED_OVER = (2, 8)
 CLOSE_ENOUGH_FOR_OTHER_THREADS = 2.0
 """Programs within this of the fastest are measured at other numbers of threads too."""
 STATIC_INT8 = ("onnx_int8", "onnx_int8_average")
@@ -191,11 +202,11 @@ def export(
             task=recipe.task,
             inputs=recipe.inputs,
             outputs=(
-                TensorSpec(name=recipe.output, dtype="float32", shape=(recipe.batch, outputs)),
+                TensorSpec(name=recipe.output, dtype="float32", shape=(recipe.batch, *outputs)),
             ),
             preprocessing=recipe.preprocessing,
             labels=labels,
-            top_k=min(recipe.top_k, outputs),
+            top_k=min(recipe.top_k, outputs[0]) if is_classifier(recipe.task) else 1,
             programs=programs,
             chosen=choice.name,
             chosen_because=choice.because,
@@ -317,19 +328,29 @@ def _sweep(
     recipe: Recipe,
 ) -> tuple[dict[int, float], dict[str, Candidate]]:
     """The chosen program at every batch size that serving may use, kept in the certificate too."""
-    tokens = "x".join(compared_shapes(recipe)[-1].split("x")[1:])
-    shapes = tuple(
-        f"{size}x{tokens}" if tokens else str(size)
-        for size in SERVED_BATCHES
-        if size <= recipe.batch.max
-    )
+    sizes = [size for size in SERVED_BATCHES if size <= recipe.batch.max]
+    longest = recipe.inputs[0].shape[1] if is_text(recipe.inputs) else None
+    if isinstance(longest, Axis):
+        lengths = sorted({min(each, longest.max) for each in SERVED_LENGTHS})
+        shapes = tuple(
+            f"{size}x{length}" for length in lengths for size in sizes if size not in PASSED_OVER
+        )
+    else:
+        shapes = tuple(map(str, sizes))
     with steps.step(f"measuring {choice.name} at every batch size"):
         found = child.run(worker.measure, (choice.name,), shapes, choice.threads, False)
     winner = candidates[choice.name]
     latency = {shape: dict(each) for shape, each in winner.latency.items()}
     for shape, by_name in found.items():
         latency.setdefault(shape, {}).setdefault(choice.threads, by_name[choice.name])
-    by_batch = {rows_of(shape): by_name[choice.name].median_ms for shape, by_name in found.items()}
+    # Of a text's lengths, the middle one.
+    typical = {shape.partition("x")[2] for shape in shapes}
+    middle = sorted(typical, key=lambda each: int(each or 0))[len(typical) // 2]
+    by_batch = {
+        rows_of(shape): by_name[choice.name].median_ms
+        for shape, by_name in found.items()
+        if shape.partition("x")[2] == middle
+    }
     return by_batch, candidates | {
         choice.name: winner.model_copy(update={"latency": latency}),
     }
@@ -410,10 +431,13 @@ def _check_files(recipe: Recipe) -> Mapping[str, Path]:
     return files
 
 
-def _check_labels(recipe: Recipe, outputs: int) -> tuple[str, ...]:
+def _check_labels(recipe: Recipe, outputs: tuple[int, ...]) -> tuple[str, ...]:
     labels = _users("labels", lambda: tuple(recipe.labels()))
-    if recipe.task != "text_embedding" and len(labels) != outputs:
-        raise BadInputs(f"The recipe has {len(labels)} labels; the module has {outputs} outputs.")
+    if is_classifier(recipe.task) and (len(labels),) != outputs:
+        outputs_in_words = " × ".join(map(str, outputs))
+        raise BadInputs(
+            f"The recipe has {len(labels)} labels; the module has {outputs_in_words} outputs."
+        )
     return labels
 
 

@@ -40,10 +40,41 @@ def quantized(job: Job, *, dynamic: bool) -> torch.export.ExportedProgram:
     rows = job.inputs[0].shape[0]
     most = rows.max if isinstance(rows, Axis) else rows
     with torch.no_grad():
-        module = prepare_pt2e(exported(job).module(), quantizer)
+        module = prepare_pt2e(_named_by_function(exported(job).module()), quantizer)
         for batch in batches(job.calibration.arrays, job.inputs, min(CALIBRATION_BATCH, most)):
             module(*map(torch.from_numpy, batch))
         return exported(job, convert_pt2e(module))
+
+
+def _named_by_function(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """The graph, changed in place: each operation that torchao looks for says what it is.
+
+    It looks for layers by the class that they were written as. So it passes over subclasses of
+    nn.Conv2d, such as those that pad as TensorFlow does, without a word, and fails on a layer
+    that is used twice, as the activations of residual networks are.
+    """
+    for node in module.graph.nodes:
+        if function := _WRITTEN_AS.get(node.target):
+            node.meta["source_fn_stack"] = [(node.name, function)]
+    return module
+
+
+_WRITTEN_AS = {
+    torch.ops.aten.conv2d.default: torch.nn.functional.conv2d,
+    torch.ops.aten.linear.default: torch.nn.functional.linear,
+    torch.ops.aten.relu.default: torch.nn.functional.relu,
+    torch.ops.aten.relu_.default: torch.nn.functional.relu,
+    torch.ops.aten.hardtanh.default: torch.nn.functional.hardtanh,
+    torch.ops.aten.hardtanh_.default: torch.nn.functional.hardtanh,
+    torch.ops.aten.relu6.default: torch.nn.ReLU6,
+    torch.ops.aten.relu6_.default: torch.nn.ReLU6,
+    torch.ops.aten.silu.default: torch.nn.SiLU,
+    torch.ops.aten.silu_.default: torch.nn.SiLU,
+    torch.ops.aten.hardswish.default: torch.nn.Hardswish,
+    torch.ops.aten.hardswish_.default: torch.nn.Hardswish,
+    torch.ops.aten.add.Tensor: torch.add,
+    torch.ops.aten.add_.Tensor: torch.add,
+}
 
 
 TECHNIQUES = (

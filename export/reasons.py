@@ -117,6 +117,47 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         ),
     ),
     (
+        r"such as dropout, is still on",
+        Explanation(
+            title="It answers at random",
+            meaning="The same inputs give other outputs in each run.",
+            advice="Build it from the module in eval mode, which switches dropout off.",
+        ),
+    ),
+    (
+        r"it answers rows in another order",
+        Explanation(
+            title="Rows come back in another order",
+            meaning="Every row is answered, but with a neighbour's outputs.",
+            advice="Look for a sort, flip or reshape over the batch axis in the module.",
+        ),
+    ),
+    (
+        r"it takes its channels in that order",
+        Explanation(
+            title="Red and blue are exchanged",
+            meaning="It expects BGR, as OpenCV reads pictures; what is served is RGB.",
+            advice="Exchange the channels inside the module, or in its first layer's weights.",
+        ),
+    ),
+    (
+        r"matrix products that eager runs, it runs",
+        Explanation(
+            title="A layer is missing",
+            meaning="The program runs fewer layers with weights than eager PyTorch does.",
+            advice="Look for a layer that was replaced or pruned before the export.",
+        ),
+    ),
+    (
+        r"made from other weights than this checkpoint's",
+        Explanation(
+            title="It is another checkpoint's",
+            meaning="It is the same network, as far as its layers show, with other numbers in it: "
+            "a program that was left from an earlier training run, for one.",
+            advice="Remove the old file and build it again from this checkpoint.",
+        ),
+    ),
+    (
         r"outputs are off by",
         Explanation(
             title="Its outputs are too far from eager's",

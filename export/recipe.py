@@ -20,8 +20,10 @@ from shipway.artifact.manifest import (
     Name,
     TablePreprocessing,
     Task,
+    TensorPreprocessing,
     TensorSpec,
     TextPreprocessing,
+    is_classifier,
 )
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Recipe",
     "Rows",
     "TablePreprocessing",
+    "TensorPreprocessing",
     "TensorSpec",
     "TextPreprocessing",
     "Tolerance",
@@ -72,12 +75,12 @@ class Recipe:
     """Builds the architecture; its weights are loaded afterwards.
 
     It takes normalised pixels (B, 3, H, W) for images, ids and mask (B, T) for text, raw numbers
-    (B, columns) for tables.
+    (B, columns) for tables, and for tensors whatever the recipe says.
     """
     weights: Callable[[], str | Path | None]
     """The path of the state_dict, .pth or .safetensors, unless --weights gives another. None for
     random weights: good for speed work, and for nothing else."""
-    preprocessing: ImagePreprocessing | TextPreprocessing | TablePreprocessing
+    preprocessing: ImagePreprocessing | TextPreprocessing | TablePreprocessing | TensorPreprocessing
     batch: Axis = field(default_factory=lambda: Axis(name="batch", min=1, max=32))
     """How many rows one run may hold."""
     labels: Callable[[], Sequence[str]] = tuple
@@ -112,11 +115,15 @@ class Recipe:
             case TablePreprocessing(columns=columns):
                 features = (self.batch, len(columns))
                 return (TensorSpec(name="features", dtype="float32", shape=features),)
+            case TensorPreprocessing(inputs=inputs):
+                return inputs
 
     @property
     def output(self) -> str:
         """The name of the programs' only output."""
-        return "embedding" if self.task == "text_embedding" else "logits"
+        if is_classifier(self.task):
+            return "logits"
+        return "embedding" if self.task == "text_embedding" else "output"
 
 
 def check_name(text: str, role: str) -> None:

@@ -40,6 +40,7 @@ _KINDS: dict[charts.Kind, str] = {
 _TASKS = {
     "image_classification": "image classification",
     "text_embedding": "text embedding",
+    "text_classification": "text classification",
     "tabular_classification": "classification of table rows",
 }
 
@@ -164,7 +165,7 @@ class View:
     @property
     def ranked(self) -> bool:
         """Whether outputs are classes' logits, of which the largest counts."""
-        return self.manifest.task != "text_embedding"
+        return self.manifest.classifies
 
     @property
     def objective(self) -> str:

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from export.errors import BadInputs
 from export.recipe import Inputs, Recipe, Rows, TextPreprocessing
+from shipway.errors import ShipwayError
+from shipway.runtime.texts import Texts
 
 SENTENCES = (1, 2, 4, 16)
 """How many a passage holds, in turns: from a query to more than most models read."""
@@ -39,19 +40,13 @@ def tokenized(texts: Sequence[str], recipe: Recipe) -> tuple[np.ndarray, np.ndar
     """Ids and mask of the texts, both int64 (B, T), T being the longest's length."""
     spec = recipe.preprocessing
     assert isinstance(spec, TextPreprocessing)
-    tokenizer = Tokenizer.from_file(str(recipe.files()[spec.tokenizer.removeprefix("files/")]))
-    # The file may bring its own length and padding, from whatever it was last used for.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    if spec.too_long == "truncate":
-        tokenizer.enable_truncation(spec.max_length)
-    found = [each.ids for each in tokenizer.encode_batch(list(texts))]
-    if (length := max(map(len, found))) > spec.max_length:
-        raise BadInputs(
-            f"A text of {length} tokens is over the recipe's max_length of {spec.max_length}. "
-            'Leave it out, or say too_long="truncate".'
-        )
-    ids_BT = np.full((len(found), length), spec.pad_id, np.int64)
+    tokenizer = Texts(recipe.files()[spec.tokenizer.removeprefix("files/")], spec)
+    found = []
+    for each in tokenizer.encode(texts):
+        if isinstance(each, ShipwayError):
+            raise BadInputs(f'{each} Leave it out, or say too_long="truncate".') from each
+        found.append(each.ids)
+    ids_BT = np.full((len(found), max(map(len, found))), spec.pad_id, np.int64)
     mask_BT = np.zeros_like(ids_BT)
     for row, ids in enumerate(found):
         ids_BT[row, : len(ids)] = ids

@@ -44,9 +44,12 @@ def run_in_batches(
 def compare(
     reference_NK: np.ndarray, candidate_NK: np.ndarray, batch_size: int, *, classes: bool
 ) -> Agreement:
-    """How far a candidate's outputs are from eager's; `classes` for logits, not embeddings."""
-    reference_NK = reference_NK.astype(np.float64)
-    candidate_NK = candidate_NK.astype(np.float64)
+    """How far a candidate's outputs are from eager's; `classes` for logits, not embeddings.
+
+    Outputs of more axes, (N, …), are compared as long rows.
+    """
+    reference_NK = reference_NK.astype(np.float64).reshape(len(reference_NK), -1)
+    candidate_NK = candidate_NK.astype(np.float64).reshape(len(candidate_NK), -1)
     difference_NK = np.abs(candidate_NK - reference_NK)
     relative = float(np.linalg.norm(difference_NK) / np.linalg.norm(reference_NK))
     cosine_N = _cosines(reference_NK, candidate_NK)
@@ -117,12 +120,7 @@ def accuracy(reference_NK: np.ndarray, candidate_NK: np.ndarray, targets_N: np.n
     )
 
 
-def why_refused(
-    agreements: tuple[Agreement, ...],
-    tolerance: Tolerance,
-    batching_max_abs_diff: float,
-    batching_limit: float,
-) -> str | None:
+def why_off(agreements: tuple[Agreement, ...], tolerance: Tolerance) -> str | None:
     """The first thing that is out of tolerance, in words, or None."""
     for each in agreements:
         at = f"at batch {each.batch_size}"
@@ -143,9 +141,14 @@ def why_refused(
                 f"{at} the outputs of evaluation row {each.worst_row} have a cosine of "
                 f"{each.cosine:.3f} to eager's, less than {tolerance.cosine:.3f}"
             )
-    if batching_max_abs_diff > batching_limit:
-        return (
-            f"a row's outputs change by {batching_max_abs_diff:.2g} with the batch it rides in, "
-            f"more than {batching_limit:.2g}"
-        )
     return None
+
+
+def why_mixed(max_abs_diff: float, limit: float) -> str | None:
+    """The reason to refuse a program that lets rows of a batch change each other, or None."""
+    if max_abs_diff <= limit:
+        return None
+    return (
+        f"a row's outputs change by {max_abs_diff:.2g} with the batch it rides in, "
+        f"more than {limit:.2g}"
+    )

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from export import kernels
-from export.batches import batches, shaped
+from export.batches import Arrays, batches, shaped
 from export.checkpoint import load_weights, read_state_dict
+from export.diagnose import CONVOLUTIONS, Suspect, cause_of, layers_run
 from export.measure import race
 from export.recipe import Recipe, Rows, find_recipe
 from export.sensitivity import layer_sensitivity
@@ -29,10 +30,18 @@ from export.verify import (
     accuracy,
     compare,
     run_in_batches,
-    why_refused,
+    why_mixed,
+    why_off,
 )
 from export.wire import as_served
-from shipway.artifact.certificate import Candidate, Kernels, Latency, LayerSensitivity
+from shipway.artifact.certificate import (
+    Candidate,
+    Kernels,
+    Latency,
+    LayerSensitivity,
+    Tolerance,
+)
+from shipway.artifact.manifest import is_classifier
 from shipway.runtime.program import Program, open_file
 from shipway.runtime.torch_programs import EagerProgram
 
@@ -103,8 +112,8 @@ def begin(assignment: Assignment) -> None:
     )
 
 
-def reference() -> int:
-    """Runs eager on the evaluation inputs and leaves its outputs for all; returns K."""
+def reference() -> tuple[int, ...]:
+    """Runs eager on the evaluation inputs and leaves its outputs for all; returns a row's shape."""
     outputs_NK = run_in_batches(
         EagerProgram(_job.module, threads=_assignment.threads),
         _evaluation.arrays,
@@ -112,7 +121,7 @@ def reference() -> int:
         _recipe.batch.max,
     )
     np.save(_assignment.reference, outputs_NK)
-    return int(outputs_NK.shape[1])
+    return outputs_NK.shape[1:]
 
 
 def attempt(name: str) -> Candidate:
@@ -191,17 +200,17 @@ def _verify(technique: Technique, path: Path) -> Candidate:
     sizes = sorted({1, min(2, _recipe.batch.max), _recipe.batch.max})
     outputs = {size: run_in_batches(program, arrays, _job.inputs, size) for size in sizes}
     agreement = tuple(
-        compare(reference_NK, outputs[size], size, classes=_recipe.task != "text_embedding")
+        compare(reference_NK, outputs[size], size, classes=is_classifier(_recipe.task))
         for size in sizes
     )
     batching = max(float(np.abs(outputs[size] - outputs[1]).max()) for size in sizes)
-    reason = why_refused(
-        agreement,
-        tolerance,
-        batching,
-        _batching_share(technique) * float(np.abs(reference_NK).max()),
-    )
     ran = _kernels(technique, path, program)
+    reason = why_off(agreement, tolerance)
+    if reason is not None and all(np.isfinite(each).all() for each in outputs.values()):
+        reason += f": {_cause(technique, program, ran, tolerance)}"
+    reason = reason or why_mixed(
+        batching, _batching_share(technique) * float(np.abs(reference_NK).max())
+    )
     if reason is None and ran is not None:
         reason = kernels.why_not_what_it_claims(ran, technique.precision)
     return Candidate(
@@ -218,6 +227,40 @@ def _verify(technique: Technique, path: Path) -> Candidate:
         else accuracy(reference_NK, outputs[_recipe.batch.max], targets),
         batching_max_abs_diff=batching,
         kernels=ran,
+    )
+
+
+def _cause(
+    technique: Technique, program: Program, ran: Kernels | None, tolerance: Tolerance
+) -> str:
+    rows = min(8, _recipe.batch.max)
+    inputs = next(batches(_evaluation.arrays, _job.inputs, rows))
+
+    def run(given: Arrays) -> np.ndarray:
+        return program.run(given)[0]
+
+    # Torch's linear layers are not all in oneDNN's log; its convolutions are.
+    log = technique.runtime == "torch"
+    if log:
+        layers_ran = kernels.of_torch(lambda: run(inputs)).operators.get("convolution", 0)
+    else:
+        layers_ran = sum(ran.ran.values()) if ran else 0
+    eager = EagerProgram(_job.module, threads=_assignment.threads)
+    return cause_of(
+        Suspect(
+            run=run,
+            inputs=inputs,
+            reference_NK=np.load(_assignment.reference)[: len(inputs[0])],
+            allowed=tolerance.relative_error,
+            layers=layers_run(
+                _job.module,
+                lambda: eager.run(inputs),
+                CONVOLUTIONS if log else (*CONVOLUTIONS, torch.nn.Linear),
+            ),
+            layers_ran=layers_ran,
+            precision=technique.precision,
+            dynamic=technique.dynamic,
+        )
     )
 
 

@@ -4,7 +4,7 @@ A `.mar` is a zip file. This project's holds
 
     entry.py              what TorchServe imports
     model-config.yaml     TorchServe's own settings for the model
-    artifact/             the chosen program, the portable one, manifest and certificate
+    artifact/             the chosen program, the portable one, manifest, certificate, tokenizer
     handlers/, shipway/   the code that serves it
     SHA256SUMS            every file above
     MAR-INF/              TorchServe's manifest, made by torch-model-archiver
@@ -33,16 +33,8 @@ from shipway.artifact.digests import SUMS, parse_sums, sha256_of, write_sums
 from shipway.artifact.errors import ArtifactError
 from shipway.artifact.manifest import Manifest
 
-TASKS = ("image_classification",)
-"""What the handlers serve."""
-
-HANDLER_CODE = (
-    "__init__.py",
-    "errors.py",
-    "image_classification.py",
-    "replies.py",
-    "requests.py",
-)
+NOT_SERVING = ("archive.py", "cli.py", "entry.py")
+"""Of the handlers' code, what stays at home; entry.py has its own place."""
 SHIPWAY_CODE = ("__init__.py", "errors.py", "artifact/*.py", "runtime/*.py")
 
 TORCHSERVE_MANIFEST = "MAR-INF/MANIFEST.json"
@@ -93,14 +85,9 @@ def pack(artifact: Artifact, model_store: Path) -> Path:
     """Writes NAME-VERSION.mar into `model_store`, whole or not at all.
 
     The same artifact and code give the same bytes. Raises ArchiveError if another file of that
-    name is there, or if no handler serves such a model.
+    name is there.
     """
     manifest = artifact.manifest
-    if manifest.task not in TASKS:
-        raise ArchiveError(
-            f"{artifact.path} is for {manifest.task}, and no handler serves that yet; "
-            f"there is one for {', '.join(TASKS)}. Its programs run with shipway.runtime."
-        )
     destination = model_store / f"{manifest.name}-{manifest.version}.mar"
     model_store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=model_store, prefix=".packing-") as temporary:
@@ -167,11 +154,15 @@ def _stage(artifact: Artifact, folder: Path) -> None:
     (inside / "programs").mkdir(parents=True)
     for name, program in kept.programs.items():
         shutil.copyfile(artifact.program_path(name), inside / program.file)
+    if (files := artifact.path / "files").is_dir():
+        shutil.copytree(files, inside / "files")
     write_record(inside / MANIFEST, kept)
     write_record(inside / CERTIFICATE, artifact.certificate)
     write_sums(inside)
     _copy_code(Path(shipway.__path__[0]), SHIPWAY_CODE, folder / "shipway")
-    _copy_code(Path(handlers.__path__[0]), HANDLER_CODE, folder / "handlers")
+    _copy_code(Path(handlers.__path__[0]), ("*.py",), folder / "handlers")
+    for name in NOT_SERVING:
+        (folder / "handlers" / name).unlink()
     shutil.copyfile(Path(handlers.__path__[0]) / "entry.py", folder / "entry.py")
     (folder / "model-config.yaml").write_text(_model_config(kept))
     write_sums(folder)

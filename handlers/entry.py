@@ -11,8 +11,8 @@ from shipway.artifact.digests import check_sums  # noqa: E402
 
 check_sums(_ARCHIVE, ignore=frozenset({"MAR-INF/MANIFEST.json"}))
 
-from handlers.image_classification import ImageClassifier  # noqa: E402
+from handlers.torchserve import Handler  # noqa: E402
 
 
-class Model(ImageClassifier):
+class Model(Handler):
     """The one class that TorchServe finds in this file."""

@@ -1,11 +1,30 @@
 """What a sender can get wrong, and the HTTP status that says so."""
 
 from shipway.errors import ShipwayError
-from shipway.runtime.errors import BadImage, ImageTooLarge, NotAnImage
+from shipway.runtime.errors import (
+    BadImage,
+    BadText,
+    ImageTooLarge,
+    NotAnImage,
+    OutOfMemory,
+    TextTooLong,
+)
 
 
 class BadRequest(ShipwayError):
     """The request's form is wrong: nothing there, JSON that does not parse, a field unknown."""
+
+
+class BadTensor(ShipwayError):
+    """A tensor is not what the model takes: its name, datatype, shape, bytes or values."""
+
+
+class TooManyRows(ShipwayError):
+    """One request asks for more rows than one may."""
+
+
+class UnsupportedContent(ShipwayError):
+    """A content type, or an encoding, that is not known here."""
 
 
 class InternalError(ShipwayError):
@@ -18,14 +37,22 @@ class ArchiveError(ShipwayError):
 
 STATUS_OF: dict[type[ShipwayError], int] = {
     BadRequest: 400,
+    BadTensor: 400,
     BadImage: 400,
+    BadText: 400,
     ImageTooLarge: 413,
+    TextTooLong: 413,
+    TooManyRows: 413,
     NotAnImage: 415,
+    UnsupportedContent: 415,
     InternalError: 500,
+    OutOfMemory: 507,
 }
 PHRASE_OF = {
+    200: "OK",
     400: "Bad Request",
     413: "Content Too Large",
     415: "Unsupported Media Type",
     500: "Internal Server Error",
+    507: "Insufficient Storage",
 }

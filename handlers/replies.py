@@ -1,39 +1,38 @@
-"""Outputs and errors to TorchServe replies, row by row."""
+"""Answers and refusals, as JSON or as v2 tensors, before any server's own form."""
 
-import json
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from handlers.errors import PHRASE_OF, STATUS_OF
+import orjson
+
+from handlers.errors import STATUS_OF
+from handlers.requests import JSON
 from shipway.errors import ShipwayError
 
-JSON = "application/json"
 
-
-class RowContext(Protocol):
-    """The part of TorchServe's context that replies need."""
-
-    def set_response_status(self, code: int, phrase: str, idx: int) -> None: ...
-
-    def set_response_content_type(self, idx: int, value: str) -> None: ...
+@dataclass(slots=True)
+class Reply:
+    body: bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=lambda: {"content-type": JSON})
 
 
 def encode(value: Any) -> bytes:
-    """Compact JSON. TorchServe would indent whatever is not bytes."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    """Compact JSON; arrays of numbers are written as lists."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def reply(context: RowContext, row: int, value: Any) -> bytes:
-    context.set_response_content_type(row, JSON)
-    return encode(value)
-
-
-def refuse(context: RowContext, row: int, error: ShipwayError) -> bytes:
-    """A 4xx for one row, in the shape of TorchServe's own errors.
+def refusal(error: ShipwayError) -> Reply:
+    """In the shape of TorchServe's own errors.
 
     gRPC drops the status, so the body alone must tell an error from an answer.
     """
     status = STATUS_OF[type(error)]
-    context.set_response_status(status, PHRASE_OF[status], row)
-    return reply(
-        context, row, {"code": status, "type": type(error).__name__, "message": str(error)}
-    )
+    body = {"code": status, "type": type(error).__name__, "message": str(error)}
+    return Reply(encode(body), status)
+
+
+def server_timing(milliseconds: Mapping[str, float]) -> str:
+    """The value of a Server-Timing header (w3.org/TR/server-timing), durations in milliseconds."""
+    return ", ".join(f"{name};dur={each:.3f}" for name, each in milliseconds.items())

@@ -1,74 +1,118 @@
-"""One TorchServe row to the bytes of one input. HTTP and gRPC arrive here in the same form."""
+"""What arrives, over HTTP or gRPC and from whichever server, in one form."""
 
 import base64
 import binascii
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from handlers.errors import BadRequest
+import orjson
 
-FIELDS = ("body", "data", "image", "file")
-"""The names under which an image is looked for. TorchServe calls a plain HTTP body `body`."""
+from handlers.errors import BadRequest, TooManyRows, UnsupportedContent
 
-ACCEPTED = (
-    "Accepted are the bytes of an image as the body, a multipart form with a field "
-    '`image`, or JSON such as {"image": "<base64>"}.'
-)
-
-
-def image_bytes(row: Mapping[str, Any]) -> bytes | bytearray:
-    """The bytes of the image in a row.
-
-    A row maps parameter names to values: bytes, or what TorchServe has decoded from JSON or text.
-    Raises BadRequest, saying what was found and what is accepted.
-    """
-    value = _only_field(row, "The request")
-    if isinstance(value, bytes | bytearray):
-        if not value:
-            raise BadRequest(f"The request's body is empty: 0 bytes. {ACCEPTED}")
-        # No image format starts with a brace, and gRPC carries no content type.
-        if value[:64].lstrip()[:1] != b"{":
-            return value
-        value = _parse_json(value)
-    if isinstance(value, Mapping):
-        value = _only_field(value, "The JSON object")
-    if not isinstance(value, str):
-        raise BadRequest(f"The image is a JSON {_json_type(value)}, not a string. {ACCEPTED}")
-    return _from_base64(value)
+MAX_ROWS = 1024
+"""Of one request. More would keep every other request waiting."""
+JSON = "application/json"
+BINARY = "application/octet-stream"
 
 
-def _only_field(fields: Mapping[str, Any], holder: str) -> Any:
-    known = [name for name in FIELDS if name in fields]
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a batch."""
+
+    fields: Mapping[str, Any]
+    """A plain body is the field `body`, a form's fields have their own names. Values are bytes, or
+    what the server has decoded from JSON or text."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Their names in lower case; none over gRPC."""
+
+    @property
+    def content_type(self) -> str:
+        """Without parameters, in lower case; empty where nothing was said."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def wants_binary(self) -> bool:
+        """Whether the reply should be v2 tensors in binary."""
+        return BINARY in self.headers.get("accept", "")
+
+
+def only_field(fields: Mapping[str, Any], names: Iterable[str], holder: str, accepted: str) -> Any:
+    """The value of the one field among `names`; raises BadRequest if there are none or several."""
+    known = [name for name in names if name in fields]
     if len(known) == 1:
         return fields[known[0]]
-    found = ", ".join(f"`{name[:40]}`" for name in list(fields)[:5]) or "none"
+    found = ", ".join(f"`{str(name)[:40]}`" for name in list(fields)[:5]) or "none"
     raise BadRequest(
-        f"{holder} must have one field with an image; its fields are {found}. {ACCEPTED}"
+        f"{holder} must have one field with the input; its fields are {found}. {accepted}"
     )
 
 
-def _parse_json(text: bytes | bytearray) -> Any:
+def parse_json(text: bytes | bytearray | str, accepted: str) -> Any:
+    """Raises BadRequest with the place where it stops to be JSON. NaN is none, as RFC 8259 says."""
     try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise BadRequest(f"The JSON is nested too deeply. {ACCEPTED}") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError both are
-        raise BadRequest(f"The JSON does not parse: {error}. {ACCEPTED}") from error
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"The JSON does not parse: {error}. {accepted}") from error
 
 
-def _from_base64(text: str) -> bytes:
+def value_of(request: Request, names: Iterable[str], accepted: str) -> Any:
+    """The input of a request, decoded where it is JSON or text, else bytes.
+
+    gRPC carries no content type, so bytes without one are looked at. Raises BadRequest, or
+    UnsupportedContent for a content type that says something else.
+    """
+    value = only_field(request.fields, names, "The request", accepted)
+    if not isinstance(value, bytes | bytearray):
+        return value
+    if not value:
+        raise BadRequest(f"The request's body is empty: 0 bytes. {accepted}")
+    kind = request.content_type
+    if kind == JSON or kind.endswith("+json"):
+        return parse_json(value, accepted)
+    if kind.startswith("text/"):
+        return as_text(value)
+    if kind not in ("", BINARY, "multipart/form-data", "application/x-npy"):
+        raise UnsupportedContent(f"The content type {kind[:60]!r} is not known here. {accepted}")
+    return value
+
+
+def looks_like_json(value: bytes | bytearray) -> bool:
+    return value[:64].lstrip()[:1] in (b"{", b"[", b'"')
+
+
+def as_text(value: bytes | bytearray) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(
+            f"The text is not UTF-8: {error.reason} at byte {error.start}. Send it as UTF-8."
+        ) from error
+
+
+def from_base64(text: str, accepted: str) -> bytes:
     if text.startswith("data:"):  # as browsers write it: data:image/png;base64,…
         text = text.partition(",")[2]
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadRequest(f"The image is no valid base64: {error}. {ACCEPTED}") from error
+        raise BadRequest(f"The input is no valid base64: {error}. {accepted}") from error
     if not data:
-        raise BadRequest(f"The image is an empty string. {ACCEPTED}")
+        raise BadRequest(f"The input is an empty string. {accepted}")
     return data
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """As JSON calls it."""
     names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
+
+
+def check_count(rows: int, what: str) -> None:
+    if not rows:
+        raise BadRequest(f"The list of {what} is empty. Send at least one.")
+    if rows > MAX_ROWS:
+        raise TooManyRows(
+            f"The request has {rows:,} {what}; at most {MAX_ROWS:,} are accepted in one. "
+            "Send several requests."
+        )

@@ -87,13 +87,33 @@ class TablePreprocessing(Record):
     source: str
 
 
+class TensorPreprocessing(Record):
+    """Tensors as they are: for a model that no other kind is for."""
+
+    kind: Literal["tensors"] = "tensors"
+    inputs: tuple[TensorSpec, ...]
+    """What the program takes; the first axis of each is the batch."""
+    source: str
+
+
 Preprocessing = Annotated[
-    ImagePreprocessing | TextPreprocessing | TablePreprocessing, Field(discriminator="kind")
+    ImagePreprocessing | TextPreprocessing | TablePreprocessing | TensorPreprocessing,
+    Field(discriminator="kind"),
 ]
-Task = Literal["image_classification", "text_embedding", "tabular_classification"]
+Task = Literal[
+    "image_classification",
+    "text_embedding",
+    "text_classification",
+    "tabular_classification",
+    "tensors",
+]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Format = Literal["onnx", "torchscript", "torch_export", "aot_inductor"]
 Runtime = Literal["onnxruntime", "openvino", "torch"]
+
+
+def is_classifier(task: Task) -> bool:
+    return task.endswith("_classification")
 
 
 class Requirements(Record):
@@ -181,6 +201,11 @@ class Manifest(Record):
         if not isinstance(self.inputs[0].shape[0], Axis):
             raise ValueError("the first axis of the first input must be dynamic: it is the batch")
         return self
+
+    @property
+    def classifies(self) -> bool:
+        """Whether each output is a class's logit."""
+        return is_classifier(self.task)
 
     @property
     def max_batch(self) -> int:

@@ -13,6 +13,39 @@ class NoProgramFits(RuntimeProblem):
         super().__init__(f"No program of {name} runs on this host. {listed}.")
 
 
+class OutOfMemory(RuntimeProblem):
+    """A run needed more memory than its device has left; fewer rows may fit."""
+
+
+class DeviceLost(RuntimeProblem):
+    """After this error the process cannot use its GPU any more; a new process can."""
+
+
+def device_error(error: Exception) -> Exception:
+    """An error of a run as one of the two above, if it is one; raises DeviceLost at once.
+
+    Told by their texts: torch and ONNX Runtime share no classes.
+    """
+    text = str(error)
+    if isinstance(error, MemoryError) or any(each in text.lower() for each in _NO_MEMORY):
+        return OutOfMemory("There was not enough memory for this request. Send fewer rows.")
+    if any(each in text for each in _LOST):
+        raise DeviceLost(f"The GPU cannot be used by this process any more: {text}") from error
+    return error
+
+
+_NO_MEMORY = ("out of memory", "failed to allocate memory", "can't allocate memory", "bad_alloc")
+_LOST = ("CUDA error", "CUDA failure", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
+
+
+class BadText(RuntimeProblem):
+    """What is given as a text holds something that is no character."""
+
+
+class TextTooLong(RuntimeProblem):
+    """The text has more tokens than the model reads, and the recipe says to refuse such."""
+
+
 class BadImage(RuntimeProblem):
     """The bytes are an image of a kind that is accepted, but a broken one."""
 

@@ -9,11 +9,14 @@ import numpy as np
 from shipway.artifact.bundle import Artifact
 from shipway.artifact.manifest import Format, Precision, Runtime
 
+Outputs = list[np.ndarray]
+"""One array for each output, its first axis the rows."""
+
 
 class Program(Protocol):
     """An exported program, open and ready. Not safe to call from two threads at once."""
 
-    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def run(self, inputs: Sequence[np.ndarray]) -> Outputs:
         """The outputs for one batch, in the manifest's order; dtypes and shapes as it says."""
         ...
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from handlers.archive import pack
-from handlers.image_classification import rank
+from handlers.classes import rank
 from server.errors import PredictionFailed
 from shipway.artifact.bundle import open_artifact, write_record
 from shipway.artifact.digests import write_sums

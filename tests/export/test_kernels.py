@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 
 import pytest
 import torch
@@ -60,12 +61,14 @@ REORDER = (
 )
 def test_onednns_log_is_counted_by_what_goes_in(lines, ran):
     text = "\n".join(["onednn_verbose,v1,info,cpu,runtime:OpenMP", *(LOG + each for each in lines)])
-    assert read_onednn_log(text) == ran
+    assert Counter(precision for _, precision in read_onednn_log(text)) == ran
 
 
 def test_a_line_of_a_kind_never_seen_is_counted_as_unread_and_not_passed_over():
-    ran = read_onednn_log(LOG + "convolution,new,forward,weird things here,attr,alg,mb1,0.1")
-    assert why_not_what_it_claims(Kernels(source="oneDNN's log", ran=ran), "int8")
+    [(_, unread)] = read_onednn_log(
+        LOG + "convolution,new,forward,weird things here,attr,alg,mb1,0.1"
+    )
+    assert why_not_what_it_claims(Kernels(source="oneDNN's log", ran={unread: 1}), "int8")
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_a_text_over_the_limit_is_refused_where_the_recipe_says_so():
         },
         preprocessing=strict,
     )
-    with pytest.raises(BadInputs, match="over the recipe's max_length of 256"):
+    with pytest.raises(BadInputs, match="more than the 256 tokens"):
         tokenized(["word " * 300], recipe)
 
 

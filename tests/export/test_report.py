@@ -16,7 +16,7 @@ from export.charts import Box, place_labels
 from export.choose import slower_than_fp32
 from export.pipeline import Exported
 from export.report import REPORT, write_report
-from export.verify import TOLERANCES, accuracy, compare, why_refused
+from export.verify import TOLERANCES, accuracy, compare, why_mixed, why_off
 from shipway.artifact.bundle import open_artifact, seal
 from shipway.artifact.certificate import (
     Candidate,
@@ -303,9 +303,8 @@ def reasons_given() -> list[str]:
     tied = np.zeros((10, 3)) + [1.0, 0.99, 0.0]
 
     def verdict(reference, outputs, batching=0.0):
-        return why_refused(
-            (compare(reference, outputs, 1, classes=True),), tolerance, batching, 0.01
-        )
+        off = why_off((compare(reference, outputs, 1, classes=True),), tolerance)
+        return off or why_mixed(batching, 0.01)
 
     def latency(milliseconds: float) -> dict[str, dict[int, Latency]]:
         one = Latency(median_ms=milliseconds, low_ms=1, high_ms=2, runs=8)

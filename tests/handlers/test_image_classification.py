@@ -1,14 +1,14 @@
-"""The handler on TorchServe's own context class, without the server around it."""
+"""The handler for images on TorchServe's own context class, without the server around it."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from ts.context import Context, RequestProcessor
 
-from handlers.image_classification import ImageClassifier, rank
+from handlers.classes import rank
+from handlers.torchserve import Handler
 from shipway.runtime.images import decode_image
 from shipway.runtime.program import open_program
 from tests.conftest import PHOTOS, encoded
@@ -30,8 +30,8 @@ def model_dir(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def handler(model_dir) -> ImageClassifier:
-    made = ImageClassifier()
+def handler(model_dir) -> Handler:
+    made = Handler()
     made.initialize(context(model_dir, batch_size=4))
     return made
 
@@ -135,7 +135,7 @@ def test_decoding_in_threads_keeps_every_row_its_own(handler, tiny_artifact):
     bodies = [encoded(random.integers(0, 256, (8, 8, 3), np.uint8)) for _ in range(64)]
     spec = tiny_artifact.manifest.preprocessing
     expected = [decode_image(body, spec) for body in bodies]
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda body: handler._decode({"body": body}), bodies))
-    for a, b in zip(found, expected, strict=True):
-        assert np.array_equal(a, b)
+    staging_BHWC = handler.service.model.staging[0]
+    for found, wanted in zip(handler.service._task.decode(bodies), expected, strict=True):
+        pixels = staging_BHWC[found.row] if isinstance(found.row, int) else found.row[0]
+        assert np.array_equal(pixels, wanted)

@@ -4,7 +4,8 @@ import json
 import pytest
 
 from handlers.errors import BadRequest
-from handlers.requests import image_bytes
+from handlers.image_classification import image_bytes
+from handlers.requests import Request
 
 IMAGE = b"\x89PNG not really"
 TEXT = base64.b64encode(IMAGE).decode()
@@ -26,7 +27,7 @@ TEXT = base64.b64encode(IMAGE).decode()
     ],
 )
 def test_each_accepted_form_holds_the_same_image(row):
-    assert image_bytes(row) == IMAGE
+    assert image_bytes(Request(row)) == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,6 @@ def test_each_accepted_form_holds_the_same_image(row):
 )
 def test_each_wrong_form_is_told_what_was_found_and_what_is_accepted(row, complaint):
     with pytest.raises(BadRequest, match=complaint) as caught:
-        image_bytes(row)
+        image_bytes(Request(row))
     assert "Accepted are the bytes of an image" in str(caught.value)
     assert len(str(caught.value)) < 500

@@ -1,0 +1,238 @@
+"""A batch of requests to a reply for each: the whole request path, without any server's part.
+
+N = rows of one request.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from handlers import oip
+from handlers.errors import STATUS_OF, BadRequest, InternalError
+from handlers.replies import Reply, encode, refusal, server_timing
+from handlers.requests import Request
+from handlers.task import Decoded, Inputs, Task
+from shipway.errors import ShipwayError
+from shipway.runtime.model import Model, Row, RowResult
+
+logger = logging.getLogger(__name__)
+
+QUEUED_SINCE = "x-request-start"
+"""When a proxy or client sent a request: seconds since 1970, as nginx's `t=${msec}` writes it."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One request on its way through a batch."""
+
+    request: Request
+    received: float
+    v2: oip.Asked | None = None
+    inputs: Inputs | None = None
+    error: ShipwayError | None = None
+    rows: list[Row] = field(default_factory=list)
+    notes: list[Mapping[str, Any] | None] = field(default_factory=list)
+    results: list[RowResult] = field(default_factory=list)
+    decode_ms: float = 0.0
+
+
+class Service:
+    """One model, answering. Not safe to call from two threads at once."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        manifest = model.manifest
+        self._task = task_of(model)
+        self._outputs = tuple(each.name for each in manifest.outputs)
+        self._headers = {
+            "Shipway-Version": manifest.version,
+            "Shipway-Artifact": model.artifact.digest,
+            "Shipway-Program": model.program_name,
+        }
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """One reply a request, in order. Raises DeviceLost alone; whatever one request provokes,
+        the others are answered."""
+        now = time.time()
+        asked = [self._parse(each, now) for each in requests]
+        self._decode([each for each in asked if each.inputs is not None])
+        running = [each for each in asked if each.error is None]
+        results = iter(self.model.run([row for each in running for row in each.rows]))
+        for each in running:
+            each.results = [next(results) for _ in each.rows]
+        return [self._reply(each) for each in asked]
+
+    def describe(self) -> dict[str, Any]:
+        """What runs here, with the v2 protocol's model metadata."""
+        manifest = self.model.manifest
+        platform = self.model.described
+        return self.model.describe() | {
+            "task": manifest.task,
+            "metadata": oip.metadata(
+                manifest.name,
+                manifest.version,
+                manifest.inputs,
+                manifest.outputs,
+                f"{platform.runtime}_{platform.format}",
+            ),
+        }
+
+    def _parse(self, request: Request, now: float) -> _Asked:
+        asked = _Asked(request, now)
+        try:
+            value = request.fields.get("body")
+            if oip.is_one(request, value := _maybe_v2(request, value)):
+                asked.v2 = self._read_v2(request, value)
+                if asked.v2.items:
+                    items = [self._task.parse_bytes(each) for each in asked.v2.items]
+                    asked.inputs = Inputs(items, many=True)
+                else:
+                    self._task.check(asked.v2.arrays)
+                    asked.rows = list(zip(*asked.v2.arrays, strict=True))
+                    asked.notes = [None] * len(asked.rows)
+            else:
+                asked.inputs = self._task.parse(request)
+        except tuple(STATUS_OF) as error:
+            asked.error = error
+        except Exception:
+            logger.exception("a request could not be read")
+            asked.error = InternalError("The request could not be read for a reason unknown here.")
+        asked.decode_ms = 1000 * (time.time() - now)
+        return asked
+
+    def _read_v2(self, request: Request, value: Any) -> oip.Asked:
+        manifest = self.model.manifest
+        found = oip.read(request, value, manifest.inputs, self._outputs, self._task.natural)
+        if not found.items and not found.arrays:
+            raise BadRequest(f"The request has no inputs. {oip.ACCEPTED}")
+        return found
+
+    def _decode(self, asked: list[_Asked]) -> None:
+        """All requests' inputs together, so that threads and libraries see as many as there are."""
+        inputs = [each.inputs for each in asked if each.inputs is not None]
+        decoded = iter(self._task.decode([item for each in inputs for item in each.items]))
+        for one in asked:
+            assert one.inputs is not None
+            for place, found in enumerate([next(decoded) for _ in one.inputs.items]):
+                if isinstance(found, Decoded):
+                    one.rows.append(found.row)
+                    one.notes.append(found.note)
+                    one.decode_ms += found.milliseconds
+                elif one.error is None:
+                    one.error = _placed(found, place) if one.inputs.many else found
+
+    def _reply(self, asked: _Asked) -> Reply:
+        start = time.perf_counter()
+        try:
+            if asked.error is None:
+                self._check(asked)
+            reply = refusal(asked.error) if asked.error else self._written(asked)
+        except Exception:
+            logger.exception("an answer could not be written")
+            reply = refusal(InternalError("The answer could not be written; the log has why."))
+        reply.headers |= self._headers
+        reply.headers["Server-Timing"] = server_timing(_stages(asked, start))
+        if asked.results:
+            reply.headers["Shipway-Batch"] = str(max(each.ride.rows for each in asked.results))
+        return reply
+
+    def _check(self, asked: _Asked) -> None:
+        for each in asked.results:
+            if isinstance(each.error, ShipwayError) and type(each.error) in STATUS_OF:
+                asked.error = each.error
+            elif each.error is not None:
+                asked.error = InternalError("The model failed on this input; the log has why.")
+            elif not all(np.isfinite(output).all() for output in each.outputs):
+                asked.error = InternalError("The model's outputs for this input are not finite.")
+
+    def _written(self, asked: _Asked) -> Reply:
+        outputs = tuple(
+            np.stack(column)
+            for column in zip(*(each.outputs for each in asked.results), strict=True)
+        )
+        if asked.v2 is not None or asked.request.wants_binary:
+            v2 = asked.v2 or oip.Asked(id=None)
+            if asked.request.wants_binary:
+                v2 = oip.Asked(id=v2.id, outputs=v2.outputs)
+            body, headers = oip.write(
+                self.model.manifest.name,
+                self.model.manifest.version,
+                v2,
+                dict(zip(self._outputs, outputs, strict=True)),
+                _together(asked.notes),
+            )
+            return Reply(body, headers=headers)
+        answers = self._task.answers(outputs, asked.notes)
+        many = asked.inputs is not None and asked.inputs.many
+        return Reply(encode(answers if many else answers[0]))
+
+
+def task_of(model: Model) -> Task:
+    """The task's own forms. Imported here: images need no tokenizer, and texts no decoder."""
+    match model.manifest.task:
+        case "image_classification":
+            from handlers.image_classification import ImageClassification
+
+            return ImageClassification(model)
+        case "text_embedding":
+            from handlers.text_embedding import TextEmbedding
+
+            return TextEmbedding(model)
+        case "text_classification":
+            from handlers.text_classification import TextClassification
+
+            return TextClassification(model)
+        case "tabular_classification":
+            from handlers.tabular_classification import TabularClassification
+
+            return TabularClassification(model)
+        case "tensors":
+            from handlers.tensors import Tensors
+
+            return Tensors(model)
+
+
+def _maybe_v2(request: Request, value: Any) -> Any:
+    """A JSON body that may be v2, decoded; anything else as it is."""
+    if oip.HEADER_LENGTH in request.headers or not isinstance(value, bytes | bytearray):
+        return value
+    if value[:64].lstrip()[:1] == b"{" and b'"inputs"' in value[:4096]:
+        return oip.parse_json(value, oip.ACCEPTED)
+    return value
+
+
+def _placed(error: ShipwayError, place: int) -> ShipwayError:
+    return type(error)(f"Input {place}: {error}")
+
+
+def _together(notes: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """What rows' notes say, a list each, for the parameters of a v2 reply."""
+    known = [each for each in notes if each]
+    return {name: [each[name] for each in known] for name in (known[0] if known else ())}
+
+
+def _stages(asked: _Asked, postprocess_start: float) -> dict[str, float]:
+    """Milliseconds by stage. A row's run counts once, however many of the request's rows it had."""
+    stages: dict[str, float] = {}
+    if (sent := _sent_at(asked.request)) is not None:
+        stages["queue"] = max(0.0, 1000 * (asked.received - sent))
+    rides = {id(each.ride): each.ride for each in asked.results}.values()
+    return stages | {
+        "decode": asked.decode_ms,
+        "preprocess": sum(each.preprocess_ms for each in rides),
+        "inference": sum(each.inference_ms for each in rides),
+        "postprocess": 1000 * (time.perf_counter() - postprocess_start),
+    }
+
+
+def _sent_at(request: Request) -> float | None:
+    value = request.headers.get(QUEUED_SINCE, "").removeprefix("t=")
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if seconds > 0 and np.isfinite(seconds) else None

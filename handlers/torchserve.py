@@ -1,0 +1,83 @@
+"""The TorchServe half of a handler: its rows to requests, replies to its context."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from handlers.errors import PHRASE_OF
+from handlers.replies import encode
+from handlers.requests import Request
+from handlers.service import Service
+from shipway.artifact.bundle import open_artifact
+from shipway.runtime.errors import DeviceLost
+from shipway.runtime.model import Model
+
+logger = logging.getLogger(__name__)
+
+WORKER = "model_service_worker.py"
+DEVICE_LOST = 70
+"""The exit status of a worker whose GPU is lost to it: sysexits.h's internal software error."""
+
+
+class Handler:
+    """What TorchServe calls: `initialize` once in each worker, `handle` for each batch."""
+
+    def initialize(self, context: Any) -> None:
+        """Opens the artifact and runs every batch size once. Ready when it returns."""
+        properties = context.system_properties
+        # TorchServe notes every batch on standard output, which its frontend reads and parses.
+        logging.getLogger().setLevel(logging.WARNING)
+        model = Model(
+            open_artifact(Path(properties["model_dir"]) / "artifact"),
+            workers=workers_here(),
+            most_rows=int(properties["batch_size"] or 1),
+        )
+        model.warm_up()
+        self.service = Service(model)
+
+    def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
+        """One reply a row, in order."""
+        if context.get_request_header(0, "describe") == "True":
+            return [encode(self.service.describe())] * len(rows)
+        requests = [
+            Request(row, _lower(context.get_all_request_header(place)))
+            for place, row in enumerate(rows)
+        ]
+        try:
+            replies = self.service.answer(requests)
+        except DeviceLost:
+            # TorchServe would keep this process, and fail every request from here on.
+            logger.critical("this worker ends, so that a new one starts", exc_info=True)
+            logging.shutdown()
+            os._exit(DEVICE_LOST)
+        for place, reply in enumerate(replies):
+            if reply.status != 200:
+                context.set_response_status(reply.status, PHRASE_OF[reply.status], place)
+            for name, value in reply.headers.items():
+                context.set_response_header(place, name, value)
+        return [each.body for each in replies]
+
+
+def workers_here() -> int:
+    """How many workers share this machine's cores: those of the same server, this one included."""
+    try:
+        siblings = psutil.Process().parent().children()  # type: ignore[union-attr]
+        return max(1, sum(_is_worker(each) for each in siblings))
+    except (psutil.Error, AttributeError):
+        return 1
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return any(each.endswith(WORKER) for each in process.cmdline())
+    except psutil.Error:  # it ended meanwhile
+        return False
+
+
+def _lower(headers: Mapping[str, Any]) -> dict[str, str]:
+    # Beside the request's headers, TorchServe puts those of each part of a form, as a mapping.
+    return {name.lower(): value for name, value in headers.items() if isinstance(value, str)}

@@ -1,0 +1,266 @@
+"""An artifact opened on this host: any number of rows in, the outputs of each out.
+
+B = rows of one run, N = rows asked for, T = tokens.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shipway.artifact.bundle import Artifact
+from shipway.artifact.manifest import Axis, TensorSpec, TextPreprocessing
+from shipway.runtime.errors import device_error
+from shipway.runtime.host import available_cores, choose_program
+from shipway.runtime.plan import Costs, Run, padded_length, plan
+from shipway.runtime.program import Outputs, open_program
+
+logger = logging.getLogger(__name__)
+
+FEW_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+WARM_TOKENS = 512
+"""Runs of texts with at most so many tokens, padding included, are warmed up: above, preparing for
+a new shape takes a tenth of the run or less."""
+
+Row = tuple[np.ndarray, ...] | int
+"""One array for each input, without the batch axis; or the place in `Model.staging` where it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ride:
+    """One run of the program, as a row in it saw it."""
+
+    rows: int
+    size: int
+    """Rows with padding."""
+    length: int
+    """Tokens of each text with padding, 0 for inputs of one shape."""
+    preprocess_ms: float
+    """Putting the rows together."""
+    inference_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """What became of a row."""
+
+    ride: Ride
+    outputs: tuple[np.ndarray, ...] = ()
+    """One array per output, without the batch axis."""
+    error: Exception | None = None
+
+
+class Model:
+    """Not safe to call from two threads at once, but for writing to different rows of `staging`."""
+
+    def __init__(
+        self, artifact: Artifact, *, workers: int = 1, most_rows: int | None = None
+    ) -> None:
+        """Opens the program that fits this host; `workers` share its cores.
+
+        `most_rows` bounds a run below the artifact's own bound. Raises NoProgramFits.
+        """
+        self.artifact, self.manifest = artifact, artifact.manifest
+        self.program_name, self.fell_back_because = choose_program(self.manifest)
+        if self.fell_back_because:
+            logger.warning(
+                "%s %s: running %s, since %s does not fit this host: %s",
+                self.manifest.name,
+                self.manifest.version,
+                self.program_name,
+                self.manifest.chosen,
+                self.fell_back_because,
+            )
+        self.described = self.manifest.programs[self.program_name]
+        share = max(1, available_cores() // max(1, workers))
+        self.threads = min(self.manifest.serving.threads, share)
+        self._program = open_program(artifact, self.program_name, threads=self.threads)
+        most = min(most_rows or self.manifest.max_batch, self.manifest.max_batch)
+        preprocessing = self.manifest.preprocessing
+        self._pad_ids = (
+            (preprocessing.pad_id, 0) if isinstance(preprocessing, TextPreprocessing) else None
+        )
+        self._costs = Costs(self._measured_ms(), sizes=self._sizes(most))
+        fixed = not any(isinstance(axis, Axis) for each in self._shapes() for axis in each)
+        # One is filled from outside, row by row; the other takes rows that do not lie in order.
+        self.staging = self._buffers() if fixed else ()
+        self._gathered = self._buffers() if fixed else ()
+
+    @property
+    def most_rows(self) -> int:
+        """The most rows of one run, and the places in `staging`."""
+        return self._costs.most_rows
+
+    def warm_up(self) -> None:
+        """Runs every shape once, of texts the usual ones: no caller should wait for a first run."""
+        for size in self._costs.sizes:
+            if self._pad_ids is None:
+                self._program.run([self._blank(spec, size) for spec in self.manifest.inputs])
+                continue
+            for length in sorted({self._clamped(each) for each in range(8, WARM_TOKENS + 1, 8)}):
+                if size * length <= WARM_TOKENS:
+                    ones_BT = np.ones((size, length), np.int64)
+                    self._program.run([ones_BT for _ in self.manifest.inputs])
+
+    def run(self, rows: Sequence[Row]) -> list[RowResult]:
+        """Runs the rows in the shapes that cost least together. What fails is run again in halves.
+
+        Raises DeviceLost if this process cannot use its device any more.
+        """
+        results: list[RowResult | None] = [None] * len(rows)
+        for run in self._runs(rows):
+            self._run(run, rows, results)
+        return [each for each in results if each is not None]
+
+    def describe(self) -> dict[str, Any]:
+        """What runs here, for people and for monitoring."""
+        return {
+            "name": self.manifest.name,
+            "version": self.manifest.version,
+            "artifact": self.artifact.digest,
+            "program": self.program_name,
+            "precision": self.described.precision,
+            "device": self.described.device,
+            "fell_back_because": self.fell_back_because,
+            "threads": self.threads,
+            "batch_size": self.most_rows,
+        }
+
+    def _run(self, run: Run, rows: Sequence[Row], results: list[RowResult | None]) -> None:
+        start = time.perf_counter()
+        inputs = self._gather(run, [rows[each] for each in run.rows])
+        gathered = time.perf_counter()
+        outputs: Outputs = []
+        error: Exception | None = None
+        try:
+            outputs = self._program.run(inputs)
+        except Exception as failure:
+            error = device_error(failure)
+            logger.exception("a run of %d rows failed", run.size)
+            if len(run.rows) > 1:
+                # Too many for the memory, or one among them that the program cannot take: its
+                # neighbours are still to be answered.
+                for half in _halves(run):
+                    self._run(half, rows, results)
+                return
+        ride = Ride(
+            rows=len(run.rows),
+            size=run.size,
+            length=run.length,
+            preprocess_ms=1000 * (gathered - start),
+            inference_ms=1000 * (time.perf_counter() - gathered),
+        )
+        for place, row in enumerate(run.rows):
+            if error is None:
+                results[row] = RowResult(ride, tuple(each[place] for each in outputs))
+            else:
+                results[row] = RowResult(ride, error=error)
+
+    def _runs(self, rows: Sequence[Row]) -> list[Run]:
+        if self.staging:
+            return plan([0] * len(rows), self._costs)
+        if self._pad_ids is not None:
+            return plan([_arrays(row)[0].shape[0] for row in rows], self._costs)
+        # Rows of other shapes, of a model for tensors of any kind, cannot share a run.
+        alike: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
+        for place, row in enumerate(rows):
+            alike[tuple(each.shape for each in _arrays(row))].append(place)
+        return [
+            Run(rows=tuple(places[each] for each in run.rows), size=run.size, length=run.length)
+            for places in alike.values()
+            for run in plan([0] * len(places), self._costs)
+        ]
+
+    def _gather(self, run: Run, rows: list[Row]) -> list[np.ndarray]:
+        first = rows[0]
+        if isinstance(first, int) and rows == list(range(first, first + run.size)):
+            return [each[first : first + run.size] for each in self.staging]
+        if self._pad_ids is not None:
+            return self._padded(run, [_arrays(row) for row in rows])
+        parts = [
+            tuple(each[row] for each in self.staging) if isinstance(row, int) else row
+            for row in rows
+        ]
+        parts += parts[:1] * (run.size - len(rows))
+        if self._gathered:
+            for buffer, column in zip(self._gathered, zip(*parts, strict=True), strict=True):
+                np.stack(column, out=buffer[: run.size])
+            return [buffer[: run.size] for buffer in self._gathered]
+        return [np.stack(column) for column in zip(*parts, strict=True)]
+
+    def _padded(self, run: Run, parts: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+        assert self._pad_ids is not None
+        length = self._clamped(run.length)
+        inputs = [
+            np.full((run.size, length), pad, spec.dtype)
+            for spec, pad in zip(self.manifest.inputs, self._pad_ids, strict=True)
+        ]
+        for place in range(run.size):
+            for buffer, row_T in zip(inputs, parts[place % len(parts)], strict=True):
+                buffer[place, : len(row_T)] = row_T
+        return inputs
+
+    def _clamped(self, length: int) -> int:
+        axis = self.manifest.inputs[0].shape[1]
+        assert isinstance(axis, Axis)
+        return max(axis.min, min(padded_length(length), axis.max))
+
+    def _sizes(self, most: int) -> list[int]:
+        """The rows that a run may have: all, but few for programs that prepare for each shape."""
+        if self.described.device == "cuda" or self._pad_ids is not None:
+            return [*(each for each in FEW_SIZES if each < most), most]
+        return list(range(1, most + 1))
+
+    def _shapes(self) -> list[tuple[int | Axis, ...]]:
+        return [spec.shape[1:] for spec in self.manifest.inputs]
+
+    def _buffers(self) -> tuple[np.ndarray, ...]:
+        return tuple(self._blank(spec, self.most_rows) for spec in self.manifest.inputs)
+
+    def _blank(self, spec: TensorSpec, rows: int) -> np.ndarray:
+        shape = (rows, *(axis.min if isinstance(axis, Axis) else axis for axis in spec.shape[1:]))
+        return np.zeros(shape, spec.dtype)
+
+    def _measured_ms(self) -> dict[tuple[int, int], float]:
+        """By rows and length, the full grid that the certificate has.
+
+        At this many threads, or else at the number it has most of: planning compares costs with
+        each other alone.
+        """
+        at: dict[int, dict[tuple[int, int], float]] = defaultdict(dict)
+        candidate = self.artifact.certificate.candidates[self.program_name]
+        for shape, by_threads in candidate.latency.items():
+            size, _, tokens = shape.partition("x")
+            for threads, latency in by_threads.items():
+                at[threads][int(size), int(tokens or 0)] = latency.median_ms
+        found = max(
+            at.items(), key=lambda each: (len(each[1]), each[0] == self.threads), default=(0, {})
+        )[1]
+        rows_at: dict[int, set[int]] = defaultdict(set)
+        for rows, length in found:
+            rows_at[length].add(rows)
+        # The shapes at which programs were compared may lie beside the grid.
+        swept = max(rows_at.values(), key=len, default=set())
+        return {
+            (each, length): found[each, length]
+            for length, there in rows_at.items()
+            for each in swept
+            if swept <= there
+        }
+
+
+def _arrays(row: Row) -> tuple[np.ndarray, ...]:
+    assert not isinstance(row, int), "places are for models whose rows have one shape"
+    return row
+
+
+def _halves(run: Run) -> list[Run]:
+    middle = len(run.rows) // 2
+    return [
+        Run(rows=part, size=len(part), length=run.length)
+        for part in (run.rows[:middle], run.rows[middle:])
+    ]

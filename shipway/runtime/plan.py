@@ -1,0 +1,127 @@
+"""Which rows run together, and in what shape, so that all of them are done soonest.
+
+n = rows to run, L = tokens of the longest row of a run, 0 for inputs of one shape.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+LENGTH_STEPS = ((64, 8), (128, 16), (256, 32), (1 << 62, 128))
+"""Texts of up to so many tokens are padded to a multiple of so many. Runtimes prepare themselves
+for each shape they meet, so there should be few; and padding should cost little."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of a program: which rows, and the shape it runs in."""
+
+    rows: tuple[int, ...]
+    """Their places among the rows that were to be run."""
+    size: int
+    """Rows of the batch, those of padding included."""
+    length: int
+    """Tokens that each text is padded to; 0 for inputs of one shape."""
+
+
+class Costs:
+    """What a run costs, by rows and length: measured, and in between in proportion."""
+
+    def __init__(
+        self,
+        measured_ms: Mapping[tuple[int, int], float],
+        *,
+        sizes: Sequence[int],
+    ) -> None:
+        """`measured_ms` by (rows, length), a full grid; nothing means in proportion to rows.
+
+        `sizes` are the rows that a run may have, ascending.
+        """
+        most_rows = sizes[-1]
+        grid = dict(measured_ms) or {(1, 0): 1.0, (most_rows, 0): float(most_rows)}
+        self._rows = sorted({rows for rows, _ in grid if rows <= most_rows})
+        self._lengths = sorted({length for _, length in grid})
+        self._grid = grid
+        self.sizes = tuple(sizes)
+        self._best = lru_cache(maxsize=None)(self._find_best)
+
+    @property
+    def most_rows(self) -> int:
+        return self.sizes[-1]
+
+    def best(self, rows: int, length: int) -> tuple[float, int]:
+        """Milliseconds for at least `rows`, and the size to run: a larger one if that is faster."""
+        return self._best(rows, length)
+
+    def _find_best(self, rows: int, length: int) -> tuple[float, int]:
+        return min(
+            (self.milliseconds(size, length), size)
+            for size in self.sizes[bisect_left(self.sizes, rows) :]
+        )
+
+    def milliseconds(self, rows: int, length: int) -> float:
+        """Of one run, interpolated in rows and in length between what was measured."""
+        by_length = [
+            _between(self._rows, [self._grid[each, measured] for each in self._rows], rows)
+            for measured in self._lengths
+        ]
+        return _between(self._lengths, by_length, length)
+
+
+def _between(places: Sequence[int], values: Sequence[float], at: int) -> float:
+    """Linear between measured places; outside of them the nearest value, in proportion above."""
+    if at <= places[0]:
+        return values[0]
+    if at >= places[-1]:
+        return values[-1] * at / places[-1]
+    after = bisect_left(places, at)
+    share = (at - places[after - 1]) / (places[after] - places[after - 1])
+    return values[after - 1] + share * (values[after] - values[after - 1])
+
+
+def plan(lengths: Sequence[int], costs: Costs) -> list[Run]:
+    """The runs that together cost least, over all ways to cut the rows, sorted by length, in runs.
+
+    `lengths` are the rows' tokens, or zeros. Dynamic programming: O(n * most rows of a run).
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    if not any(lengths):
+        cuts = _cut_alike(len(order), costs)
+    else:
+        cuts = _cut([padded_length(lengths[row]) for row in order], costs)
+    return [
+        Run(rows=tuple(order[first:last]), size=size, length=length)
+        for first, last, size, length in cuts
+    ]
+
+
+def padded_length(length: int) -> int:
+    """The next length of LENGTH_STEPS; 0 stays 0."""
+    step = next(step for most, step in LENGTH_STEPS if length <= most)
+    return -(-length // step) * step
+
+
+@lru_cache(maxsize=1024)
+def _cut_alike(n: int, costs: Costs) -> tuple[tuple[int, int, int, int], ...]:
+    return _cut([0] * n, costs)
+
+
+def _cut(lengths: Sequence[int], costs: Costs) -> tuple[tuple[int, int, int, int], ...]:
+    """(first, last + 1, size, length) of each run; `lengths` ascend."""
+    n = len(lengths)
+    least = [0.0] + [float("inf")] * n
+    start = [0] * (n + 1)
+    for last in range(1, n + 1):
+        length = lengths[last - 1]
+        for rows in range(1, min(last, costs.most_rows) + 1):
+            total = least[last - rows] + costs.best(rows, length)[0]
+            if total < least[last]:
+                least[last], start[last] = total, last - rows
+    cuts = []
+    last = n
+    while last:
+        first, length = start[last], lengths[last - 1]
+        cuts.append((first, last, costs.best(last - first, length)[1], length))
+        last = first
+    return tuple(reversed(cuts))
