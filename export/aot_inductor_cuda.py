@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from export.aot_inductor import Autocast
 from export.cuda import require_cuda
@@ -18,7 +19,8 @@ _DTYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bf
 def _building(precision: Precision) -> Callable[[Job, Path], None]:
     def build(job: Job, path: Path) -> None:
         require_cuda()
-        module = Autocast(copy.deepcopy(job.module), "cuda", _DTYPES[precision]).cuda()
+        dtype = _DTYPES[precision]
+        module = Autocast(with_heavy_weights_in(dtype, job.module), "cuda", dtype).cuda()
         program = exported(job, module, "cuda")
         with torch.no_grad():
             torch._inductor.aoti_compile_and_package(program, package_path=str(path))
@@ -26,8 +28,27 @@ def _building(precision: Precision) -> Callable[[Job, Path], None]:
     return build
 
 
+def with_heavy_weights_in(dtype: torch.dtype, module: nn.Module) -> nn.Module:
+    """A copy whose convolutions and linear layers hold their weights as autocast uses them.
+
+    Otherwise every run would cast all of them again. Filters lie as tensor cores read them, with
+    channels last, as the pixels do.
+    """
+    module = copy.deepcopy(module)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+            layer.to(dtype)
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
 def requires() -> Requirements:
-    return Requirements(packages={"torch": torch.__version__.partition("+")[0]})
+    return Requirements(
+        packages={"torch": torch.__version__.partition("+")[0]},
+        # The kernels are machine code for this GPU.
+        compute_capability="{}.{}".format(*torch.cuda.get_device_capability()),
+    )
 
 
 def _technique(precision: Precision) -> Technique:

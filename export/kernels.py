@@ -12,8 +12,9 @@ import sys
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 from export.batches import Arrays
 from shipway.artifact.certificate import Kernels
@@ -34,6 +35,7 @@ _ORT_INT8 = {
 }
 _ORT_PRODUCTS = {"MatMul", "FusedMatMul"}
 _ORT_FLOAT = {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
+_ORT_TYPES = {"float16": "fp16", "bfloat16": "bf16"}
 _INT8_WEIGHTS = re.compile(r"^.*\baoti_torch_cpu__weight_int8pack_mm\(", re.MULTILINE)
 _ONEDNN_HEAVY = ("convolution", "inner_product", "matmul", "gemm_api")
 _OPENVINO_HEAVY = {"Convolution", "FullyConnected", "Deconvolution"}
@@ -45,6 +47,31 @@ _PRECISION_OF = {
     "s8": "int8",
     "i8": "int8",
 }
+
+# The names of kernels on NVIDIA GPUs: cuBLAS, cuDNN and CUTLASS, those of torch, and those that
+# Inductor has Triton compile. What only changes layouts, or adds up parts of a product, is not in
+# here, and neither are attention's products of two activations.
+_CUDA_HEAVY = re.compile(
+    r"gemm|gemv|nvjet|fprop|dgrad|scudnn|\dcudnn_|conv2d|conv3d|convolve|conv_depthwise|triton_tem_"
+)
+_CUDA_NOT_HEAVY = re.compile(r"flash|fmha|sdpa|attention|triton_(?!tem_)", re.IGNORECASE)
+# The first that is found counts. Kernels named by three letters tell of both factors, the sums and
+# the results: hss, tst. Half factors with float sums are common; the factors' type is what counts.
+_CUDA_PRECISIONS = (
+    ("fp8", re.compile(r"e4m3|e5m2|nvjet_(?:sm\d+_)?q")),
+    ("int8", re.compile(r"i8i8|int8|igemm|imma|(?<![a-z])i\d{4,}|_s8_")),
+    ("bf16", re.compile(r"bf16|bfloat16|BFloat16|nvjet_(?:sm\d+_)?t")),
+    (
+        "fp16",
+        re.compile(
+            r"(?<!b)f16(?!\d)|fp16|__half|c10::Half|half_t|(?<![a-z])h\d+(?:gemm|cudnn)"
+            r"|hgemm|nvjet_(?:sm\d+_)?h"
+        ),
+    ),
+    # On tensor cores, fp32 is rounded to TF32's 10 bits.
+    ("tf32", re.compile(r"tf32|tensorop_s1688|nvjet_(?:sm\d+_)?s")),
+    ("fp32", re.compile(r"f32f32|sgemm|scudnn|\bfloat\b")),
+)
 
 
 def why_not_what_it_claims(kernels: Kernels, precision: str) -> str | None:
@@ -64,18 +91,29 @@ def why_not_what_it_claims(kernels: Kernels, precision: str) -> str | None:
     )
 
 
-def of_onnx_runtime(path: Path, names: list[str], batch: Arrays) -> Kernels:
+def of_onnx_runtime(
+    path: Path, names: list[str], batch: Arrays, device: Literal["cpu", "cuda"] = "cpu"
+) -> Kernels:
     """From ONNX Runtime's profile of one run."""
     import onnxruntime as ort
+
+    from shipway.runtime.onnx_runtime import open_session
 
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         options.log_severity_level = 3
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = open_session(path, options, device)
         session.run(None, dict(zip(names, batch, strict=True)))
         events = json.loads(Path(session.end_profiling()).read_text())
+    return read_onnx_profile(events, device)
+
+
+def read_onnx_profile(
+    events: Iterable[Mapping[str, Any]], device: Literal["cpu", "cuda"]
+) -> Kernels:
+    """Counts the nodes in a profile's events; what ran elsewhere than on `device` is told apart."""
     ran: Counter[str] = Counter()
     operators: Counter[str] = Counter()
     for event in events:
@@ -86,11 +124,16 @@ def of_onnx_runtime(path: Path, names: list[str], batch: Arrays) -> Kernels:
         shapes = [shape for each in event["args"]["input_type_shape"] for shape in each.values()]
         # Weights are matrices, and packed ones are not listed; attention multiplies stacks.
         has_weights = operator not in _ORT_PRODUCTS or len(shapes) < 2 or len(shapes[1]) <= 2
+        # A node that a GPU's provider does not know runs on the CPU, between two copies.
+        elsewhere = device == "cuda" and event["args"]["provider"] == "CPUExecutionProvider"
         if operator in _ORT_INT8:
-            ran["int8"] += 1
+            precision = "int8"
         elif operator in _ORT_FLOAT and has_weights:
             types = {kind for each in event["args"]["input_type_shape"] for kind in each}
-            ran["fp16" if "float16" in types else "fp32"] += 1
+            precision = next((_ORT_TYPES[each] for each in _ORT_TYPES if each in types), "fp32")
+        else:
+            continue
+        ran[f"{precision} on the CPU" if elsewhere else precision] += 1
     return Kernels(
         source="ONNX Runtime's profile", ran=dict(ran), operators=dict(operators.most_common())
     )
@@ -149,6 +192,38 @@ def of_torch(run: Callable[[], object], package: Path | None = None) -> Kernels:
             operators=by_torch | operators,
         )
     return Kernels(source="oneDNN's log", ran=dict(ran), operators=operators)
+
+
+def of_cuda(run: Callable[[], object]) -> Kernels:
+    """From torch's profile of one run on a GPU, whose kernels say in their names what they do."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        run()
+        torch.cuda.synchronize()
+    names = [
+        event.name
+        for event in profiled.events() or ()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    ]
+    heavy = read_cuda_kernels(names)
+    return Kernels(
+        source="torch's profiler",
+        ran=dict(Counter(precision for _, precision in heavy)),
+        operators=dict(Counter(name for name, _ in heavy)),
+    )
+
+
+def read_cuda_kernels(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Name and precision of each convolution and matrix product among a GPU's kernels."""
+    ran: list[tuple[str, str]] = []
+    for name in names:
+        if not _CUDA_HEAVY.search(name) or _CUDA_NOT_HEAVY.search(name):
+            continue
+        found = (precision for precision, marks in _CUDA_PRECISIONS if marks.search(name))
+        ran.append((name, next(found, f"unread: {name[:40]}")))
+    return ran
 
 
 def read_compiled_code(package: Path) -> dict[str, int]:

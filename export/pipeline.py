@@ -67,9 +67,8 @@ COMPARED_BATCHES = (1, 8)
 COMPARED_LENGTHS = (16, 128)
 """For texts: tokens of the lone short one and of the batch of long ones."""
 SERVED_BATCHES = (1, 2, 4, 8, 16, 32)
-SERVED_LENGTHS = (16, 64, 256)
-"""For texts, in tokens; at each of them every other batch size."""
-PASSED_OVER = (2, 8)
+SERVED_LENGTHS = (16, 64)
+"""For texts, in tokens, beside the length at which programs are compared."""
 CLOSE_ENOUGH_FOR_OTHER_THREADS = 2.0
 """Programs within this of the fastest are measured at other numbers of threads too."""
 STATIC_INT8 = ("onnx_int8", "onnx_int8_average")
@@ -174,7 +173,8 @@ def export(
                 budget=budget,
                 cores=assignment.threads,
             )
-            by_batch, candidates = _sweep(child, steps, candidates, choice, recipe)
+            tokens = shapes[-1].partition("x")[2]
+            by_batch, candidates = sweep(child, steps, candidates, choice, recipe.inputs, tokens)
             layers: tuple[LayerSensitivity, ...] = ()
             if any(name in candidates for name in STATIC_INT8):
                 with steps.step("finding the layers that int8 costs most in") as step:
@@ -320,38 +320,40 @@ def judge_speed(
     return judged
 
 
-def _sweep(
+def sweep(
     child: Child,
     steps: Steps,
-    candidates: dict[str, Candidate],
+    candidates: Mapping[str, Candidate],
     choice: Choice,
-    recipe: Recipe,
+    inputs: tuple[TensorSpec, ...],
+    tokens: str,
+    measure: Measure = worker.measure,
 ) -> tuple[dict[int, float], dict[str, Candidate]]:
-    """The chosen program at every batch size that serving may use, kept in the certificate too."""
-    sizes = [size for size in SERVED_BATCHES if size <= recipe.batch.max]
-    longest = recipe.inputs[0].shape[1] if is_text(recipe.inputs) else None
+    """The chosen program at every shape that serving plans with, kept in its certificate too.
+
+    Returns milliseconds by batch size, of texts at `tokens`, and the candidates.
+    """
+    rows = inputs[0].shape[0]
+    assert isinstance(rows, Axis)
+    sizes = sorted({*(size for size in SERVED_BATCHES if size <= rows.max), rows.max})
+    longest = inputs[0].shape[1] if is_text(inputs) else None
     if isinstance(longest, Axis):
-        lengths = sorted({min(each, longest.max) for each in SERVED_LENGTHS})
-        shapes = tuple(
-            f"{size}x{length}" for length in lengths for size in sizes if size not in PASSED_OVER
-        )
+        lengths = sorted({min(each, longest.max) for each in (*SERVED_LENGTHS, int(tokens))})
+        shapes = tuple(f"{size}x{length}" for length in lengths for size in sizes)
     else:
         shapes = tuple(map(str, sizes))
     with steps.step(f"measuring {choice.name} at every batch size"):
-        found = child.run(worker.measure, (choice.name,), shapes, choice.threads, False)
+        found = child.run(measure, (choice.name,), shapes, choice.threads, False)
     winner = candidates[choice.name]
     latency = {shape: dict(each) for shape, each in winner.latency.items()}
     for shape, by_name in found.items():
         latency.setdefault(shape, {}).setdefault(choice.threads, by_name[choice.name])
-    # Of a text's lengths, the middle one.
-    typical = {shape.partition("x")[2] for shape in shapes}
-    middle = sorted(typical, key=lambda each: int(each or 0))[len(typical) // 2]
     by_batch = {
         rows_of(shape): by_name[choice.name].median_ms
         for shape, by_name in found.items()
-        if shape.partition("x")[2] == middle
+        if shape.partition("x")[2] == tokens
     }
-    return by_batch, candidates | {
+    return by_batch, dict(candidates) | {
         choice.name: winner.model_copy(update={"latency": latency}),
     }
 

@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from export.batches import Arrays, shaped
-from export.child import Child, child_process
-from export.choose import Objective, choose, rows_of
+from export.child import child_process
+from export.choose import Objective, choose
 from export.errors import NothingPassed
 from export.measure import best_batch_size, race
 from export.pipeline import (
-    SERVED_BATCHES,
     Exported,
     Steps,
     describe_host,
     judge_speed,
     measure_all,
+    sweep,
 )
 from export.report import write_report
 from export.verify import compare, run_in_batches
@@ -149,7 +149,10 @@ def rechoose(
             budget=budget,
             cores=available_cores(),
         )
-        by_batch = _sweep(child, steps, choice.name, shapes[-1], manifest.max_batch, choice.threads)
+        tokens = shapes[-1].partition("x")[2]
+        by_batch, candidates = sweep(
+            child, steps, candidates, choice, manifest.inputs, tokens, measure
+        )
     certificate = certificate.model_copy(
         update={"host": describe_host(), "eager": {}, "candidates": candidates}
     )
@@ -186,15 +189,3 @@ def rechoose(
 
 def _refused(candidate: Candidate, reason: str) -> Candidate:
     return candidate.model_copy(update={"passed": False, "verdict": reason})
-
-
-def _sweep(
-    child: Child, steps: Steps, name: str, shape: str, max_batch: int, threads: int
-) -> dict[int, float]:
-    tokens = shape.partition("x")[2]
-    shapes = tuple(
-        f"{size}x{tokens}" if tokens else str(size) for size in SERVED_BATCHES if size <= max_batch
-    )
-    with steps.step(f"measuring {name} at every batch size"):
-        found = child.run(measure, (name,), shapes, threads, False)
-    return {rows_of(shape): by_name[name].median_ms for shape, by_name in found.items()}

@@ -26,7 +26,7 @@ def passages(files: Sequence[Path], *, rows: int, seed: int, of: str) -> Inputs:
     """
 
     def load(recipe: Recipe) -> Rows:
-        texts = [text for file in files for text in _passages(file)]
+        texts = [text for file in files for text in passages_of(file)]
         if len(texts) < rows:
             raise BadInputs(f"The files hold {len(texts)} passages; {rows} are asked for.")
         chosen = np.random.default_rng(seed).choice(len(texts), rows, replace=False)
@@ -54,7 +54,7 @@ def tokenized(texts: Sequence[str], recipe: Recipe) -> tuple[np.ndarray, np.ndar
     return ids_BT, mask_BT
 
 
-def _passages(file: Path) -> Iterator[str]:
+def passages_of(file: Path) -> Iterator[str]:
     found = [
         sentence
         for text in _texts(file)

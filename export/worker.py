@@ -240,7 +240,7 @@ def _cause(
         return program.run(given)[0]
 
     # Torch's linear layers are not all in oneDNN's log; its convolutions are.
-    log = technique.runtime == "torch"
+    log = technique.runtime == "torch" and technique.device == "cpu"
     if log:
         layers_ran = kernels.of_torch(lambda: run(inputs)).operators.get("convolution", 0)
     else:
@@ -274,11 +274,14 @@ def _kernels(technique: Technique, path: Path, program: Program) -> Kernels | No
     """What really ran. None for fp32 on torch, whose products are not all in oneDNN's log."""
     batch = next(batches(_evaluation.arrays, _job.inputs, min(2, _recipe.batch.max)))
     if technique.runtime == "onnxruntime":
-        return kernels.of_onnx_runtime(path, [each.name for each in _job.inputs], batch)
+        names = [each.name for each in _job.inputs]
+        return kernels.of_onnx_runtime(path, names, batch, technique.device)
     if technique.runtime == "openvino":
         return kernels.of_openvino(program)
     if technique.precision == "fp32":
         return None
+    if technique.device == "cuda":
+        return kernels.of_cuda(lambda: program.run(batch))
     compiled = path if technique.format == "aot_inductor" else None
     return kernels.of_torch(lambda: program.run(batch), compiled)
 

@@ -4,6 +4,7 @@ The protocol: github.com/kserve/open-inference-protocol. The extension, which `t
 github.com/triton-inference-server/server, docs/protocol/extension_binary_data.md.
 """
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,12 +110,12 @@ def read(
             f"The inputs are {', '.join(map(repr, declared)) or 'none'}; "
             f"this model takes {', '.join(spec.name for spec in inputs)}."
         )
-    arrays = []
-    for spec in inputs:
-        array, rest = _tensor(declared[spec.name], spec, rest)
-        arrays.append(array)
-    if len({len(each) for each in arrays}) != 1:
-        raise BadTensor("The inputs differ in their number of rows.")
+    specs = {spec.name: spec for spec in inputs}
+    found_arrays: dict[str, np.ndarray] = {}
+    for name, each in declared.items():  # their bytes lie in the order of the request
+        found_arrays[name], rest = _tensor(each, specs[name], rest)
+    arrays = [found_arrays[spec.name] for spec in inputs]
+    check_together(arrays, inputs)
     if rest:
         raise BadTensor(f"{len(rest)} bytes are left after the last tensor.")
     return Asked(arrays=tuple(arrays), **found)
@@ -187,7 +188,7 @@ def _split(request: Request, value: Any) -> tuple[Any, memoryview]:
         return value, memoryview(b"")
     if length is None:
         return parse_json(value, ACCEPTED), memoryview(b"")
-    if not length.isascii() or not length.isdigit() or int(length) > len(value):
+    if not re.fullmatch("[0-9]{1,18}", length) or int(length) > len(value):
         raise BadRequest(
             f"The header {HEADER_LENGTH} is {length[:40]!r}; the body has {len(value)} bytes."
         )
@@ -244,6 +245,8 @@ def _tensor(
             f"declared and {len(rest)} are there."
         )
     array = np.frombuffer(rest[:expected], spec.dtype).reshape(shape)
+    if array.dtype == bool and array.view(np.uint8).max(initial=0) > 1:
+        raise BadTensor(f"{spec.name!r} holds bytes other than 0 and 1.")
     check_finite(array, spec.name)
     return array, rest[expected:]
 
@@ -265,6 +268,20 @@ def check_shape(shape: Sequence[int], spec: TensorSpec) -> None:
     check_count(shape[0], "rows")
 
 
+def check_together(arrays: Sequence[np.ndarray], inputs: Sequence[TensorSpec]) -> None:
+    """Raises BadTensor where inputs differ in their rows, or in another axis that they share."""
+    if len({len(each) for each in arrays}) != 1:
+        raise BadTensor("The inputs differ in their number of rows.")
+    sizes: dict[str, int] = {}
+    for array, spec in zip(arrays, inputs, strict=True):
+        for size, axis in zip(array.shape, spec.shape, strict=True):
+            if isinstance(axis, Axis) and sizes.setdefault(axis.name, size) != size:
+                raise BadTensor(
+                    f"{spec.name!r} has {axis.name} {size}; an input before it has "
+                    f"{sizes[axis.name]}."
+                )
+
+
 def check_finite(array: np.ndarray, name: str) -> None:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise BadTensor(f"{name!r} holds NaN or infinity.")
@@ -276,6 +293,11 @@ def as_array(data: Any, spec: TensorSpec) -> np.ndarray:
         found = np.array(data)
     except (ValueError, OverflowError) as error:  # lists of several lengths, among others
         raise BadTensor(f"The data of {spec.name!r} is no tensor: {error}.") from error
+    if found.dtype == float and spec.dtype == "uint64":
+        # NumPy takes large and small whole numbers together for floats.
+        exact = np.array(data, object)
+        if all(type(each) is int and 0 <= each < 2**64 for each in exact.flat):
+            found = exact.astype(np.uint64)
     kinds = {"b": "b", "u": "ui", "i": "ui", "f": "uif"}[np.dtype(spec.dtype).kind]
     if found.size and found.dtype.kind not in kinds:
         raise BadTensor(
@@ -317,12 +339,14 @@ def _bytes_tensor(declared: Mapping[str, Any], rest: memoryview) -> tuple[bytes,
         data = declared.get("data")
         if not isinstance(data, list) or not all(isinstance(each, str) for each in data):
             raise BadTensor(f"{name!r} has neither a list of strings nor a binary_data_size.")
+        if rest:
+            raise BadTensor(f"{len(rest)} bytes are left after the last tensor.")
         items = [each.encode(errors="surrogatepass") for each in data]
     else:
         if size != len(rest):
             raise BadTensor(f"{name!r} declares {str(size)[:40]} bytes; {len(rest)} are there.")
         items = []
-        while rest:
+        while rest and len(items) <= shape[0]:
             length = struct.unpack("<I", rest[:4])[0] if len(rest) >= 4 else len(rest)
             if len(rest) < 4 or 4 + length > len(rest):
                 raise BadTensor(f"The elements of {name!r} end in the middle of one.")

@@ -23,13 +23,15 @@ def encode(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def refusal(error: ShipwayError) -> Reply:
-    """In the shape of TorchServe's own errors.
+def refusal(error: ShipwayError, *, v2: bool = False) -> Reply:
+    """In the shape of TorchServe's own errors, and in v2's too where that was spoken.
 
     gRPC drops the status, so the body alone must tell an error from an answer.
     """
     status = STATUS_OF[type(error)]
     body = {"code": status, "type": type(error).__name__, "message": str(error)}
+    if v2:
+        body["error"] = str(error)
     return Reply(encode(body), status)
 
 

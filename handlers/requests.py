@@ -14,6 +14,8 @@ MAX_ROWS = 1024
 """Of one request. More would keep every other request waiting."""
 JSON = "application/json"
 BINARY = "application/octet-stream"
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+"""What the server took apart already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def value_of(request: Request, names: Iterable[str], accepted: str) -> Any:
         return parse_json(value, accepted)
     if kind.startswith("text/"):
         return as_text(value)
-    if kind not in ("", BINARY, "multipart/form-data", "application/x-npy"):
+    if kind not in ("", BINARY, *FORMS, "application/x-npy"):
         raise UnsupportedContent(f"The content type {kind[:60]!r} is not known here. {accepted}")
     return value
 

@@ -31,6 +31,10 @@ class _Asked:
 
     request: Request
     received: float
+    """Seconds since 1970."""
+    start: float
+    """The same moment on the clock that durations are taken from."""
+    in_v2: bool = False
     v2: oip.Asked | None = None
     inputs: Inputs | None = None
     error: ShipwayError | None = None
@@ -57,8 +61,8 @@ class Service:
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply a request, in order. Raises DeviceLost alone; whatever one request provokes,
         the others are answered."""
-        now = time.time()
-        asked = [self._parse(each, now) for each in requests]
+        now, start = time.time(), time.perf_counter()
+        asked = [self._parse(each, now, start) for each in requests]
         self._decode([each for each in asked if each.inputs is not None])
         running = [each for each in asked if each.error is None]
         results = iter(self.model.run([row for each in running for row in each.rows]))
@@ -81,14 +85,16 @@ class Service:
             ),
         }
 
-    def _parse(self, request: Request, now: float) -> _Asked:
-        asked = _Asked(request, now)
+    def _parse(self, request: Request, now: float, batch_start: float) -> _Asked:
+        asked = _Asked(request, now, batch_start)
+        start = time.perf_counter()
         try:
             value = request.fields.get("body")
             if oip.is_one(request, value := _maybe_v2(request, value)):
+                asked.in_v2 = True
                 asked.v2 = self._read_v2(request, value)
                 if asked.v2.items:
-                    items = [self._task.parse_bytes(each) for each in asked.v2.items]
+                    items = [self._item(*each) for each in enumerate(asked.v2.items)]
                     asked.inputs = Inputs(items, many=True)
                 else:
                     self._task.check(asked.v2.arrays)
@@ -101,8 +107,14 @@ class Service:
         except Exception:
             logger.exception("a request could not be read")
             asked.error = InternalError("The request could not be read for a reason unknown here.")
-        asked.decode_ms = 1000 * (time.time() - now)
+        asked.decode_ms = 1000 * (time.perf_counter() - start)
         return asked
+
+    def _item(self, place: int, data: bytes) -> Any:
+        try:
+            return self._task.parse_bytes(data)
+        except tuple(STATUS_OF) as error:
+            raise _placed(error, place) from error
 
     def _read_v2(self, request: Request, value: Any) -> oip.Asked:
         manifest = self.model.manifest
@@ -130,15 +142,20 @@ class Service:
         try:
             if asked.error is None:
                 self._check(asked)
-            reply = refusal(asked.error) if asked.error else self._written(asked)
+            reply = self._written(asked) if asked.error is None else self._refused(asked)
         except Exception:
             logger.exception("an answer could not be written")
-            reply = refusal(InternalError("The answer could not be written; the log has why."))
+            asked.error = InternalError("The answer could not be written; the log has why.")
+            reply = self._refused(asked)
         reply.headers |= self._headers
         reply.headers["Server-Timing"] = server_timing(_stages(asked, start))
         if asked.results:
             reply.headers["Shipway-Batch"] = str(max(each.ride.rows for each in asked.results))
         return reply
+
+    def _refused(self, asked: _Asked) -> Reply:
+        assert asked.error is not None
+        return refusal(asked.error, v2=asked.in_v2)
 
     def _check(self, asked: _Asked) -> None:
         for each in asked.results:
@@ -200,8 +217,13 @@ def _maybe_v2(request: Request, value: Any) -> Any:
     """A JSON body that may be v2, decoded; anything else as it is."""
     if oip.HEADER_LENGTH in request.headers or not isinstance(value, bytes | bytearray):
         return value
+    if request.content_type.startswith("text/"):
+        return value
     if value[:64].lstrip()[:1] == b"{" and b'"inputs"' in value[:4096]:
-        return oip.parse_json(value, oip.ACCEPTED)
+        try:
+            return oip.parse_json(value, oip.ACCEPTED)
+        except BadRequest:  # no JSON, so no v2 either; a text may look like this
+            return value
     return value
 
 
@@ -221,11 +243,13 @@ def _stages(asked: _Asked, postprocess_start: float) -> dict[str, float]:
     if (sent := _sent_at(asked.request)) is not None:
         stages["queue"] = max(0.0, 1000 * (asked.received - sent))
     rides = {id(each.ride): each.ride for each in asked.results}.values()
+    now = time.perf_counter()
     return stages | {
         "decode": asked.decode_ms,
         "preprocess": sum(each.preprocess_ms for each in rides),
         "inference": sum(each.inference_ms for each in rides),
-        "postprocess": 1000 * (time.perf_counter() - postprocess_start),
+        "postprocess": 1000 * (now - postprocess_start),
+        "total": 1000 * (now - asked.start),
     }
 
 

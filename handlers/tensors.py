@@ -2,12 +2,13 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from handlers.errors import BadRequest, BadTensor
-from handlers.oip import DATATYPE_OF, as_array, check_finite, check_shape
+from handlers.oip import DATATYPE_OF, as_array, check_finite, check_shape, check_together
 from handlers.requests import Request, parse_json, value_of
 from handlers.task import Decoded, Inputs
 from shipway.artifact.manifest import TensorSpec
@@ -20,6 +21,12 @@ ACCEPTED = (
     "Accepted are a .npy file as the body, for a model with one input, or JSON with a nested list "
     "for each input: {name: [[…], …]}. The first axis is the rows."
 )
+
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class Tensors:
@@ -38,7 +45,11 @@ class Tensors:
         if isinstance(value, list):
             value = {self._only().name: value}
         if not isinstance(value, Mapping) or set(value) != {each.name for each in self._inputs}:
-            found = ", ".join(map(repr, list(value)[:5])) if isinstance(value, Mapping) else "none"
+            found = (
+                ", ".join(repr(each[:40]) for each in list(value)[:5])
+                if isinstance(value, Mapping)
+                else "none"
+            )
             raise BadRequest(
                 f"The inputs are {found}; this model takes "
                 f"{', '.join(each.name for each in self._inputs)}. {ACCEPTED}"
@@ -47,7 +58,8 @@ class Tensors:
         return self._rows(arrays)
 
     def parse_bytes(self, data: bytes) -> Any:
-        [row] = self._rows({self._only().name: _from_npy(data, self._only())[None]}).items
+        row_1 = _from_npy(data, self._only(), one_row=True)
+        [row] = self._rows({self._only().name: row_1}).items
         return row
 
     def decode(self, items: Sequence[Any]) -> list[Decoded | ShipwayError]:
@@ -75,22 +87,35 @@ class Tensors:
     def _rows(self, arrays: Mapping[str, np.ndarray]) -> Inputs:
         for spec in self._inputs:
             check_shape(arrays[spec.name].shape, spec)
-        if len({len(each) for each in arrays.values()}) != 1:
-            raise BadTensor("The inputs differ in their number of rows.")
         columns = [arrays[spec.name] for spec in self._inputs]
+        check_together(columns, self._inputs)
         return Inputs(list(zip(*columns, strict=True)), many=True)
 
 
-def _from_npy(data: bytes | bytearray, spec: TensorSpec) -> np.ndarray:
-    """The array of a .npy file, which holds numbers and nothing that runs."""
+def _from_npy(data: bytes | bytearray, spec: TensorSpec, *, one_row: bool = False) -> np.ndarray:
+    """The array of a .npy file, which holds numbers and nothing that runs; `one_row` lacks the
+    first axis, and is given it. The header is checked before anything is made of what it says."""
+    file = io.BytesIO(data)
     try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, TypeError, MemoryError) as error:
-        raise BadTensor(f"The body is no .npy file of numbers: {error}.") from error
-    if str(array.dtype) != spec.dtype:
+        version = np.lib.format.read_magic(file)
+        shape, in_columns, dtype = _HEADERS[version](file)
+    except Exception as error:  # a header is a Python literal, and may be broken in as many ways
         raise BadTensor(
-            f"The array is {array.dtype}; {spec.name!r} is {spec.dtype} "
+            f"The body is no .npy file of format 1 or 2: {str(error)[:200]}."
+        ) from error
+    if str(dtype) != spec.dtype:
+        raise BadTensor(
+            f"The array is {str(dtype)[:40]}; {spec.name!r} is {spec.dtype} "
             f"({DATATYPE_OF[spec.dtype]} in v2)."
         )
+    if one_row:
+        shape = (1, *shape)
+    check_shape(shape, spec)
+    rest, expected = data[file.tell() :], prod(shape) * dtype.itemsize
+    if len(rest) != expected:
+        raise BadTensor(
+            f"The array of shape {list(shape)} has {expected} bytes; {len(rest)} are there."
+        )
+    array = np.frombuffer(rest, dtype).reshape(shape, order="F" if in_columns else "C")
     check_finite(array, spec.name)
     return array

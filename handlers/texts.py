@@ -1,12 +1,13 @@
 """What the tasks for texts share: a text, or a list of texts, to token ids."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from handlers.errors import BadRequest, BadTensor
+from handlers.errors import BadRequest, BadTensor, InternalError
 from handlers.requests import (
     Request,
     as_text,
@@ -21,7 +22,9 @@ from handlers.task import Decoded, Inputs
 from shipway.artifact.manifest import TextPreprocessing
 from shipway.errors import ShipwayError
 from shipway.runtime.model import Model
-from shipway.runtime.texts import Texts
+from shipway.runtime.texts import Texts, Tokens
+
+logger = logging.getLogger(__name__)
 
 FIELDS = ("body", "data", "text", "texts")
 ACCEPTED = (
@@ -61,7 +64,7 @@ class TextTask:
 
     def decode(self, items: Sequence[str]) -> list[Decoded | ShipwayError]:
         start = time.perf_counter()
-        found = self._texts.encode(items)
+        found = self._encoded(items)
         each_ms = 1000 * (time.perf_counter() - start) / max(1, len(items))
         return [
             each
@@ -73,6 +76,15 @@ class TextTask:
             )
             for each in found
         ]
+
+    def _encoded(self, items: Sequence[str]) -> Sequence[Tokens | ShipwayError]:
+        try:
+            return self._texts.encode(items)
+        except Exception:  # whatever one text provokes, its neighbours are answered
+            logger.exception("tokenizing %d texts failed", len(items))
+            if len(items) > 1:
+                return [each for item in items for each in self._encoded([item])]
+            return [InternalError("The text could not be read for a reason unknown here.")]
 
     def check(self, arrays: tuple[np.ndarray, ...]) -> None:
         ids_BT, mask_BT = arrays

@@ -14,6 +14,7 @@ from handlers.requests import Request
 from handlers.service import Service
 from shipway.artifact.bundle import open_artifact
 from shipway.runtime.errors import DeviceLost
+from shipway.runtime.host import own_device
 from shipway.runtime.model import Model
 
 logger = logging.getLogger(__name__)
@@ -29,19 +30,24 @@ class Handler:
     def initialize(self, context: Any) -> None:
         """Opens the artifact and runs every batch size once. Ready when it returns."""
         properties = context.system_properties
-        # TorchServe notes every batch on standard output, which its frontend reads and parses.
+        # TorchServe notes every batch in a line that its frontend reads. Its metrics, which come
+        # the same way from loggers of their own, go on.
         logging.getLogger().setLevel(logging.WARNING)
+        logging.getLogger("ts").setLevel(logging.INFO)
+        artifact = open_artifact(Path(properties["model_dir"]) / "artifact")
         model = Model(
-            open_artifact(Path(properties["model_dir"]) / "artifact"),
+            artifact,
             workers=workers_here(),
-            most_rows=int(properties["batch_size"] or 1),
+            # Runtimes keep memory for the largest run, so none is larger than it has to be.
+            most_rows=max(int(properties["batch_size"] or 1), artifact.manifest.serving.batch_size),
+            device_index=own_device(properties.get("gpu_id")),
         )
         model.warm_up()
         self.service = Service(model)
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """One reply a row, in order."""
-        if context.get_request_header(0, "describe") == "True":
+        if all(context.get_request_header(each, "describe") == "True" for each in range(len(rows))):
             return [encode(self.service.describe())] * len(rows)
         requests = [
             Request(row, _lower(context.get_all_request_header(place)))

@@ -202,13 +202,18 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
 
     @app.command()
     def describe(name: str, as_json: JsonOption = False, state: StateOption = None) -> None:
-        """Show every version of a model, and its workers."""
+        """Show every version of a model, its workers and what runs in them."""
         with _management(_state(state)) as management:
             versions = management.describe(name)
+            handlers = [
+                management.what_runs(name, one.version) if one.workers_ready else {}
+                for one in versions
+            ]
         if as_json:
-            _print_json([asdict(one) for one in versions])
+            both = zip(versions, handlers, strict=True)
+            _print_json([asdict(one) | {"handler": handler} for one, handler in both])
         else:
-            out.print(_table_of_versions(versions))
+            out.print(_table_of_versions(versions, handlers))
 
     @app.command()
     def predict(
@@ -222,16 +227,22 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         ] = None,
         grpc: Annotated[bool, typer.Option("--grpc", help="Ask over gRPC.")] = False,
         as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+        explain: Annotated[
+            bool, typer.Option("--explain", help="Show where each answer's time went.")
+        ] = False,
         state: StateOption = None,
     ) -> None:
         """Ask a model about files."""
         from server.inference import GrpcPredictor, HttpPredictor
 
+        if grpc and explain:
+            raise typer.BadParameter("TorchServe's gRPC carries no headers, which tell the times.")
         where = _state(state)
         predictor: Predictor = GrpcPredictor(where) if grpc else HttpPredictor(where)
         failures = 0
         with closing(predictor):
-            for answer in _progress(_ask_all(predictor, name, files, version), len(files)):
+            answers = _ask_all(predictor, name, files, version, explain)
+            for answer in _progress(answers, len(files)):
                 failures += "error" in answer
                 if as_json:
                     print(json.dumps(answer, ensure_ascii=False), flush=True)
@@ -242,16 +253,20 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
 
 
 def _ask_all(
-    predictor: "Predictor", name: str, files: list[Path], version: str | None
+    predictor: "Predictor", name: str, files: list[Path], version: str | None, explain: bool
 ) -> Iterator[dict[str, Any]]:
     """One answer per file, in order. They are sent together, so that the server can batch them."""
+    from server.inference import HttpPredictor
 
     def ask(file: Path) -> dict[str, Any]:
         content_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        body = file.read_bytes()
         try:
-            predictions = predictor.predict(
-                name, file.read_bytes(), version=version, content_type=content_type
-            )
+            if explain and isinstance(predictor, HttpPredictor):
+                found = predictor.explain(name, body, version=version, content_type=content_type)
+                times = asdict(found)
+                return {"file": str(file), "predictions": times.pop("value"), "explained": times}
+            predictions = predictor.predict(name, body, version=version, content_type=content_type)
         except PredictionFailed as error:
             details = {"code": error.code, "type": error.type, "message": str(error)}
             return {"file": str(file), "error": details}
@@ -277,8 +292,49 @@ def _print_answer(answer: dict[str, Any]) -> None:
             out.print(f"  {code} {kind}: {message}", style="red")
         case {"predictions": [{"class_id": _, "label": _, "probability": _}, *_] as ranked}:
             out.print(_table_of_predictions(ranked))
+        case {"predictions": {"embedding": _} as one}:
+            out.print(_embedding_in_words(one))
+        case {"predictions": [{"embedding": _}, *_] as several}:
+            for one in several:
+                out.print(_embedding_in_words(one))
         case {"predictions": anything}:
             out.print_json(data=anything)
+    if "explained" in answer:
+        _print_times(answer["explained"])
+
+
+def _embedding_in_words(one: dict[str, Any]) -> str:
+    numbers = one["embedding"]
+    start = ", ".join(f"{each:.4f}" for each in numbers[:4])
+    cut = ", cut at the model's length" if one.get("truncated") else ""
+    return f"  {len(numbers)} numbers: {start}, …  ({one.get('tokens')} tokens{cut})"
+
+
+def _print_times(explained: dict[str, Any]) -> None:
+    took, stages = explained["took_ms"], dict(explained["stages_ms"])
+    if not stages:
+        out.print(f"  {took:.1f} ms; this handler says nothing of its own time")
+        return
+    handler = stages.pop("total", sum(stages.values()))
+    queue = stages.pop("queue", 0.0)
+    rows = {"network, server and waiting": max(0.0, took - handler), **stages}
+    if queue:
+        rows = {"waiting": queue, "network and server": max(0.0, took - handler - queue), **stages}
+    table = Table("", "ms", "", box=None, pad_edge=True)
+    table.columns[1].justify = "right"
+    start = 0.0
+    for name, each in rows.items():
+        before, width = round(BAR_WIDTH * start / took), round(BAR_WIDTH * each / took)
+        table.add_row(name, f"{each:.2f}", " " * before + ("█" * width or "▏"))
+        start += each
+    table.add_row("in all", f"{took:.2f}", "", style="bold")
+    out.print(table)
+    out.print(
+        f"  {explained['program']} of version {explained['version']}, artifact "
+        f"{explained['artifact'][:12]}…, in a run of {explained['batch']} "
+        f"row{'s' if explained['batch'] != '1' else ''}",
+        style="dim",
+    )
 
 
 def _table_of_predictions(ranked: list[dict[str, Any]]) -> Table:
@@ -311,7 +367,7 @@ def _table_of_models(versions: "list[ModelVersion]") -> Table:
     return table
 
 
-def _table_of_versions(versions: "list[ModelVersion]") -> Table:
+def _table_of_versions(versions: "list[ModelVersion]", handlers: list[dict[str, Any]]) -> Table:
     """One column a version, as there are more facts than versions."""
     table = Table("", *(one.version for one in versions), title=versions[0].name)
     rows: dict[str, Callable[[ModelVersion], object]] = {
@@ -329,7 +385,24 @@ def _table_of_versions(versions: "list[ModelVersion]") -> Table:
     }
     for fact, of in rows.items():
         table.add_row(fact, *(str(of(one)) for one in versions))
+    if not any(handlers):
+        return table
+    table.add_section()
+    for fact in ("task", "program", "precision", "device", "threads", "fell_back_because"):
+        if any(handler.get(fact) for handler in handlers):
+            table.add_row(
+                fact.replace("_", " "), *(str(each.get(fact) or "–") for each in handlers)
+            )
+    table.add_row("artifact", *(str(each.get("artifact", "–"))[:12] for each in handlers))
+    for direction in ("inputs", "outputs"):
+        tensors = (each.get("metadata", {}).get(direction, []) for each in handlers)
+        table.add_row(direction, *("\n".join(map(_tensor_in_words, each)) for each in tensors))
     return table
+
+
+def _tensor_in_words(tensor: dict[str, Any]) -> str:
+    axes = ", ".join("any" if axis == -1 else str(axis) for axis in tensor["shape"])
+    return f"{tensor['name']} {tensor['datatype']} ({axes})"
 
 
 def _print_addresses(record: ServerRecord, state: StateDirectory) -> None:

@@ -1,6 +1,9 @@
 """Predictions through the front door, over HTTP and over TorchServe's gRPC."""
 
 import json
+import re
+import time
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 from urllib.parse import quote
 
@@ -29,6 +32,24 @@ class Predictor(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """An answer and where its time went."""
+
+    value: Any
+    took_ms: float
+    """From sending the first byte to having the last."""
+    stages_ms: dict[str, float]
+    """What the handler says of itself in Server-Timing; empty if it says nothing."""
+    program: str
+    """The program that ran; empty for a handler that is not this project's."""
+    version: str
+    artifact: str
+    """Its digest."""
+    batch: str
+    """How many rows were in the run."""
+
+
 class HttpPredictor:
     """A Predictor over HTTP."""
 
@@ -52,6 +73,17 @@ class HttpPredictor:
         version: str | None = None,
         content_type: str = "application/octet-stream",
     ) -> Any:
+        return self.explain(name, body, version=version, content_type=content_type).value
+
+    def explain(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        version: str | None = None,
+        content_type: str = "application/octet-stream",
+    ) -> Explained:
+        """As `predict`, with what the reply's headers say."""
         _check_size(body, self._max_request_bytes)
         path = f"/predictions/{quote(name)}" + (f"/{quote(version)}" if version else "")
 
@@ -60,12 +92,22 @@ class HttpPredictor:
                 path, content=body, headers={"content-type": content_type} | token
             )
 
+        start = time.perf_counter()
         try:
             answer = self._tokens.send("inference", post, is_token_refused)
         except httpx.TransportError as error:
             raise _unreachable(self._address, error) from error
+        took_ms = 1000 * (time.perf_counter() - start)
         if answer.is_success:
-            return _parsed(answer.content)
+            return Explained(
+                value=_parsed(answer.content),
+                took_ms=took_ms,
+                stages_ms=_stages(answer.headers.get("server-timing", "")),
+                program=answer.headers.get("shipway-program", ""),
+                version=answer.headers.get("shipway-version", ""),
+                artifact=answer.headers.get("shipway-artifact", ""),
+                batch=answer.headers.get("shipway-batch", ""),
+            )
         refusal = as_refusal(_parsed(answer.content)) or Refused(
             f"HTTP {answer.status_code} {answer.text.strip()}",
             code=answer.status_code,
@@ -144,6 +186,11 @@ class GrpcPredictor:
             message or said, code=500, type=java_class.rpartition(".")[2] or status.name
         )
         raise _explained(refusal, name, version)
+
+
+def _stages(server_timing: str) -> dict[str, float]:
+    found = re.findall(r"([\w-]+)\s*;\s*dur=([\d.]+)", server_timing)
+    return {name: float(duration) for name, duration in found}
 
 
 def as_refusal(value: Any) -> Refused | None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +24,12 @@ import httpx
 import psutil
 
 from server.config import Listener, ServerConfig
+from server.devices import for_torchserve
 from server.errors import LaunchError, NoServer
 from server.java import Java
 from server.state import LAUNCH_MARK, ServerRecord, StateDirectory
 from server.tokens import Kind, Tokens, bearer
+from shipway.runtime.host import NAMED_DEVICES
 
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 
@@ -40,8 +42,8 @@ ORPHANS_END_WITHIN_S = 5.0
 LONGEST_SOCKET_PATH = 107
 ENDED_BY_SIGTERM = 128 + signal.SIGTERM
 
-# TorchServe prefers these to its command line.
-HIDDEN_FROM_JAVA = ("TS_CONFIG_FILE", "TS_MODEL_SERVER_HOME")
+# TorchServe prefers the first two to its command line; the last is for us alone to set.
+HIDDEN_FROM_JAVA = ("TS_CONFIG_FILE", "TS_MODEL_SERVER_HOME", NAMED_DEVICES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ def start(
     if died := state.read():
         _end(died)
         _clear(died, state)
+    devices = for_torchserve(os.environ)
     check_ports(config)
     model_store.mkdir(parents=True, exist_ok=True)
     state.path.mkdir(parents=True, exist_ok=True, mode=0o700)  # it will hold the tokens
@@ -82,7 +85,7 @@ def start(
 
     temporary = _temporary_folder()
     try:
-        process = _spawn(config, java, model_store, state, temporary, dies_with_us)
+        process = _spawn(config, java, model_store, state, temporary, devices, dies_with_us)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise LaunchError(f"{java.executable} does not run: {error}.") from error
@@ -142,6 +145,7 @@ def _spawn(
     model_store: Path,
     state: StateDirectory,
     temporary: Path,
+    devices: Mapping[str, str],
     dies_with_us: bool,
 ) -> subprocess.Popen[bytes]:
     site_packages = _torchserve_home()
@@ -160,6 +164,7 @@ def _spawn(
         "--no-config-snapshot",
     ]
     environment = {key: os.environ[key] for key in os.environ.keys() - set(HIDDEN_FROM_JAVA)}
+    environment |= devices
     environment |= {
         "SHIPWAY_MODEL_STORE": quote_for_pattern(str(model_store.resolve())),
         "LOG_LOCATION": str(state.logs.resolve()),

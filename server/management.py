@@ -149,6 +149,18 @@ class ManagementClient:
         ]
         return sorted(described, key=lambda one: natural_order(one.version))
 
+    def what_runs(self, name: str, version: str) -> dict[str, Any]:
+        """What a handler says of itself: program, digest, the v2 protocol's metadata and more.
+
+        Empty for handlers that say nothing. It is asked of a worker, so it waits for its turn.
+        """
+        path = f"/models/{quote(name)}/{quote(version)}"
+        try:
+            [described] = self._ask(path, params={"customized": "true"})
+        except Refused:
+            return {}
+        return dict(described.get("customizedMetadata") or {})
+
     def _change(self, method: str, path: str, name: str, version: str) -> None:
         answer = self._send(method, path, timeout=UNREGISTERED_WITHIN_S)
         if answer.is_error:

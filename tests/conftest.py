@@ -1,6 +1,7 @@
 """What many tests share: real photos, an artifact made in seconds, the demo's made in minutes."""
 
 import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,13 @@ import skimage.data
 from PIL import Image
 
 from export.pipeline import Exported, export
-from shipway.artifact.bundle import Artifact, open_artifact
-from shipway.artifact.manifest import ImagePreprocessing
+from shipway.artifact.bundle import Artifact, open_artifact, write_record
+from shipway.artifact.digests import write_sums
+from shipway.artifact.manifest import ImagePreprocessing, TensorPreprocessing
 
 REPOSITORY = Path(__file__).parent.parent
-TINY_RECIPE = REPOSITORY / "tests" / "data" / "tiny_recipe.py"
+DATA = REPOSITORY / "tests" / "data"
+TINY_RECIPE = DATA / "tiny_recipe.py"
 PHOTOS = Path(skimage.data.__file__).parent
 
 
@@ -49,6 +52,65 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 @pytest.fixture(scope="session")
 def tiny_artifact(tiny: Exported) -> Artifact:
     return open_artifact(tiny.path)
+
+
+def exported(recipe: str, out: Path) -> Artifact:
+    """A recipe of tests/data, exported to one ONNX program alone."""
+    return open_artifact(export(str(DATA / recipe), Silent(), out=out, only=("onnx_fp32",)).path)
+
+
+def retold(artifact: Artifact, folder: Path, **changes: object) -> Artifact:
+    """The same programs, with other things said of them in the manifest."""
+    shutil.copytree(artifact.path, folder, dirs_exist_ok=True)
+    write_record(folder / "manifest.json", artifact.manifest.model_copy(update=changes))
+    (folder / "SHA256SUMS").unlink()
+    write_sums(folder)
+    return open_artifact(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Texts to four classes, too long ones truncated to 64 tokens."""
+    return exported("tiny_classifier_recipe.py", tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture(scope="session")
+def tiny_embedding(tiny_classifier, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The classifier's logits taken for a vector; too long texts are refused."""
+    manifest = tiny_classifier.manifest
+    return retold(
+        tiny_classifier,
+        tmp_path_factory.mktemp("embedding"),
+        name="tiny-embedding",
+        task="text_embedding",
+        labels=(),
+        outputs=(manifest.outputs[0].model_copy(update={"name": "embedding"}),),
+        preprocessing=manifest.preprocessing.model_copy(update={"too_long": "refuse"}),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_tensors(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Two inputs with a length of their own, and an output of three axes."""
+    return exported("tiny_tensors_recipe.py", tmp_path_factory.mktemp("tensors"))
+
+
+@pytest.fixture(scope="session")
+def tiny_table(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return exported("tiny_table_recipe.py", tmp_path_factory.mktemp("table"))
+
+
+@pytest.fixture(scope="session")
+def tiny_array(tiny_table, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The table's network for whoever sends tensors: one input, so that it may be a .npy file."""
+    return retold(
+        tiny_table,
+        tmp_path_factory.mktemp("array"),
+        name="tiny-array",
+        task="tensors",
+        labels=(),
+        preprocessing=TensorPreprocessing(inputs=tiny_table.manifest.inputs, source="a test"),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -125,6 +125,8 @@ class Requirements(Record):
     """Processor features, all needed, as /proc/cpuinfo spells them."""
     packages: dict[str, str] = {}
     """Exact versions, for formats that do not survive another one."""
+    compute_capability: str | None = None
+    """Of the GPU it was compiled for: "9.0"."""
 
 
 class Program(Record):

@@ -13,6 +13,10 @@ class NoProgramFits(RuntimeProblem):
         super().__init__(f"No program of {name} runs on this host. {listed}.")
 
 
+class DeviceUnusable(RuntimeProblem):
+    """The GPU is there, and the runtime cannot use it."""
+
+
 class OutOfMemory(RuntimeProblem):
     """A run needed more memory than its device has left; fewer rows may fit."""
 
@@ -29,13 +33,21 @@ def device_error(error: Exception) -> Exception:
     text = str(error)
     if isinstance(error, MemoryError) or any(each in text.lower() for each in _NO_MEMORY):
         return OutOfMemory("There was not enough memory for this request. Send fewer rows.")
-    if any(each in text for each in _LOST):
+    if any(each in text for each in _LOST) and not any(each in text for each in _REFUSED):
         raise DeviceLost(f"The GPU cannot be used by this process any more: {text}") from error
     return error
 
 
-_NO_MEMORY = ("out of memory", "failed to allocate memory", "can't allocate memory", "bad_alloc")
+_NO_MEMORY = (
+    "out of memory",
+    "failed to allocate memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "status_alloc_failed",  # cuBLAS and cuDNN
+)
 _LOST = ("CUDA error", "CUDA failure", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
+# A library that would not take these sizes has run nothing, and the GPU is as before.
+_REFUSED = ("STATUS_NOT_SUPPORTED", "STATUS_INVALID_VALUE", "STATUS_BAD_PARAM")
 
 
 class BadText(RuntimeProblem):

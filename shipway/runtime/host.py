@@ -2,12 +2,21 @@
 
 import os
 import platform
+import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
 from pathlib import Path
 
 from shipway.artifact.manifest import Manifest, Program, Requirements
 from shipway.runtime.errors import NoProgramFits
+
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+NAMED_DEVICES = "SHIPWAY_CUDA_VISIBLE_DEVICES"
+"""Holds the GPUs' names while TorchServe, which reads nothing but numbers, is given a count."""
+
+_GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
 
 
 def available_cores() -> int:
@@ -36,21 +45,48 @@ def cpu_flags() -> frozenset[str]:
 def installed(package: str) -> str | None:
     """The version of a package, None if it is not installed."""
     # onnxruntime-gpu is the same library, made with other execution providers.
-    for name in (package, f"{package}-gpu"):
-        try:
-            return version(name).partition("+")[0]
-        except PackageNotFoundError:
-            continue
-    return None
+    return _installed_exactly(package) or _installed_exactly(f"{package}-gpu")
 
 
-@cache
+def _installed_exactly(package: str) -> str | None:
+    try:
+        return version(package).partition("+")[0]
+    except PackageNotFoundError:
+        return None
+
+
+def visible_devices(environment: Mapping[str, str] = os.environ) -> tuple[str, ...] | None:
+    """The GPUs that CUDA_VISIBLE_DEVICES names, None if it is not set and all are visible.
+
+    As CUDA reads it, anything else, such as -1, hides itself and all that comes after it.
+    """
+    value = environment.get(VISIBLE_DEVICES)
+    if value is None:
+        return None
+    return tuple(takewhile(_GPU.fullmatch, (each.strip() for each in value.split(","))))
+
+
+def own_device(gpu_id: int | None) -> int:
+    """The index, among the GPUs this process sees, of the one that TorchServe gave this worker.
+
+    Where `shipway serve` was given names, this process sees its own GPU alone from here on; CUDA
+    shows a process one MIG instance at most. To be called before anything uses CUDA.
+    """
+    named = os.environ.get(NAMED_DEVICES)
+    if named is None:
+        return gpu_id or 0
+    os.environ[VISIBLE_DEVICES] = named if gpu_id is None else named.split(",")[gpu_id]
+    return 0
+
+
 def has_cuda() -> bool:
-    """Whether the driver of an NVIDIA GPU is at work here; asked without loading torch."""
+    """Whether an NVIDIA GPU is here and visible to this process; asked without loading torch."""
+    if visible_devices() == ():
+        return False
     return Path("/proc/driver/nvidia/gpus").is_dir() or Path("/dev/nvidia0").exists()
 
 
-def why_unfit(program: Program) -> str | None:
+def why_unfit(program: Program, device_index: int = 0) -> str | None:
     """Why this host cannot run a program, or None if it can."""
     requires: Requirements = program.requires
     if requires.machine and requires.machine != platform.machine():
@@ -59,22 +95,37 @@ def why_unfit(program: Program) -> str | None:
         return f"this processor lacks {', '.join(lacking)}"
     if installed(program.runtime) is None:
         return f"the package {program.runtime} is not installed"
-    if program.device == "cuda" and not has_cuda():
-        return "there is no CUDA device"
+    if program.device == "cuda":
+        if not has_cuda():
+            return "there is no CUDA device"
+        if program.runtime == "onnxruntime" and not _installed_exactly("onnxruntime-gpu"):
+            return "ONNX Runtime is here without CUDA (its package is onnxruntime-gpu)"
     for package, wanted in requires.packages.items():
         if (found := installed(package)) != wanted:
             return f"made with {package} {wanted}, here is {found or 'none'}"
+    # Last, for it loads torch.
+    capability = requires.compute_capability
+    if capability and (here := _compute_capability(device_index)) != capability:
+        return f"made for a GPU of compute capability {capability}, here is {here or 'none'}"
     return None
 
 
-def choose_program(manifest: Manifest) -> tuple[str, str | None]:
+def _compute_capability(device_index: int) -> str | None:
+    import torch
+
+    if device_index >= torch.cuda.device_count():
+        return None
+    return "{}.{}".format(*torch.cuda.get_device_capability(device_index))
+
+
+def choose_program(manifest: Manifest, device_index: int = 0) -> tuple[str, str | None]:
     """The program to run here, and, if it is not the chosen one, why not.
 
     Raises NoProgramFits if the portable one does not run here either.
     """
     reasons: dict[str, str] = {}
     for name in dict.fromkeys((manifest.chosen, manifest.fallback)):
-        reason = why_unfit(manifest.programs[name])
+        reason = why_unfit(manifest.programs[name], device_index)
         if reason is None:
             return name, reasons.get(manifest.chosen)
         reasons[name] = reason

@@ -18,6 +18,8 @@ class OpenVinoProgram:
                 "INFERENCE_NUM_THREADS": threads,
                 "NUM_STREAMS": 1,
                 "PERFORMANCE_HINT": "LATENCY",
+                # Each worker would pin its threads to the same first cores.
+                "ENABLE_CPU_PINNING": False,
                 # Left alone, it computes fp32 files in bf16 where the processor can.
                 "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             },

@@ -40,7 +40,7 @@ class Costs:
         """
         most_rows = sizes[-1]
         grid = dict(measured_ms) or {(1, 0): 1.0, (most_rows, 0): float(most_rows)}
-        self._rows = sorted({rows for rows, _ in grid if rows <= most_rows})
+        self._rows = sorted({rows for rows, _ in grid})
         self._lengths = sorted({length for _, length in grid})
         self._grid = grid
         self.sizes = tuple(sizes)
@@ -71,7 +71,7 @@ class Costs:
 
 def _between(places: Sequence[int], values: Sequence[float], at: int) -> float:
     """Linear between measured places; outside of them the nearest value, in proportion above."""
-    if at <= places[0]:
+    if at <= places[0] or not places[-1]:
         return values[0]
     if at >= places[-1]:
         return values[-1] * at / places[-1]

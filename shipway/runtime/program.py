@@ -1,8 +1,8 @@
 """One interface over every exported format; the same code runs in verification and in serving."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,23 @@ class Program(Protocol):
         ...
 
 
+@runtime_checkable
+class Overlapping(Program, Protocol):
+    """A program that copies one batch in and another one out while it computes a third."""
+
+    def run_all(self, batches: Iterable[Sequence[np.ndarray]]) -> Iterator[Outputs]:
+        """The outputs of each batch, in order; the next batches are asked for before they come.
+
+        A batch's arrays may be written to again once the next batch is asked for, those from
+        `zeros` only once its outputs have come.
+        """
+        ...
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """An array in memory that batches are copied from soonest."""
+        ...
+
+
 def open_file(
     path: Path,
     format: Format,
@@ -29,8 +46,12 @@ def open_file(
     *,
     threads: int,
     device: Literal["cpu", "cuda"] = "cpu",
+    device_index: int = 0,
 ) -> Program:
-    """Opens a program that has already been checked. `threads` are those of one run."""
+    """Opens a program that has already been checked. `threads` are those of one run.
+
+    `device_index` is that of the GPU among those this process sees. Raises DeviceUnusable.
+    """
     # Imported here: a worker that serves ONNX should not pay for the other runtimes.
     match format, runtime:
         case "onnx", "openvino":
@@ -40,7 +61,9 @@ def open_file(
         case "onnx", _:
             from shipway.runtime.onnx_runtime import OnnxRuntimeProgram
 
-            return OnnxRuntimeProgram(path, threads=threads, device=device)
+            return OnnxRuntimeProgram(
+                path, threads=threads, device=device, device_index=device_index
+            )
         case "torchscript", _:
             from shipway.runtime.torch_programs import TorchScriptProgram
 
@@ -49,14 +72,18 @@ def open_file(
             from shipway.runtime.torch_programs import TorchExportProgram
 
             return TorchExportProgram(path, threads=threads)
+        case "aot_inductor", _ if device == "cuda":
+            from shipway.runtime.cuda import AotInductorCudaProgram
+
+            return AotInductorCudaProgram(path, threads=threads, device_index=device_index)
         case "aot_inductor", _:
             from shipway.runtime.torch_programs import AotInductorProgram
 
-            return AotInductorProgram(path, threads=threads, device=device)
+            return AotInductorProgram(path, threads=threads)
     raise AssertionError(f"the manifest lets no format {format!r} through")
 
 
-def open_program(artifact: Artifact, name: str, *, threads: int) -> Program:
+def open_program(artifact: Artifact, name: str, *, threads: int, device_index: int = 0) -> Program:
     """Opens a program of an artifact, its digest checked first."""
     program = artifact.manifest.programs[name]
     return open_file(
@@ -66,4 +93,5 @@ def open_program(artifact: Artifact, name: str, *, threads: int) -> Program:
         program.precision,
         threads=threads,
         device=program.device,
+        device_index=device_index,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from shipway.artifact.manifest import TextPreprocessing
 from shipway.runtime.errors import BadText, TextTooLong
@@ -13,7 +13,8 @@ from shipway.runtime.errors import BadText, TextTooLong
 MAX_CHARACTERS = 1_000_000
 """Of one text, a long book's."""
 _CHARACTERS_A_TOKEN = 64
-"""Far more than any tokenizer's average, so that nearly every long text's start suffices."""
+"""Far more than any tokenizer's average, so that nearly every long text's start suffices: its first
+half, since near to where it was cut off, words and thereby tokens may be others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Texts:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.enable_truncation(spec.max_length)
-        self.vocabulary = self._tokenizer.get_vocab_size()
+        self.vocabulary = 1 + max(self._tokenizer.get_vocab().values())
         """Ids are below this."""
 
     def encode(self, texts: Sequence[str]) -> list[Tokens | TextTooLong | BadText]:
@@ -50,7 +51,7 @@ class Texts:
             good, starts, self._tokenizer.encode_batch(starts), strict=True
         ):
             text = texts[place]
-            if len(start) < len(text) and not encoding.overflowing:
+            if len(start) < len(text) and not _settled(encoding, start):
                 encoding = self._tokenizer.encode(text)
             cut = bool(encoding.overflowing)
             if cut and self._spec.too_long == "refuse":
@@ -58,9 +59,17 @@ class Texts:
                     f"The text has {len(text):,} characters, which are more than the "
                     f"{self._spec.max_length} tokens that this model reads. Send a shorter one."
                 )
+            elif not encoding.ids:
+                found[place] = BadText("The text has no tokens; for this model it is empty.")
             else:
                 found[place] = Tokens(np.array(encoding.ids, np.int64), cut)
         return [found[place] for place in range(len(texts))]
+
+
+def _settled(encoding: Encoding, start: str) -> bool:
+    """Whether the tokens of a text's start are those of the whole text."""
+    last = max((end for _, end in encoding.offsets), default=0)
+    return bool(encoding.overflowing) and last <= len(start) // 2
 
 
 def _why_not(text: str) -> TextTooLong | BadText | None:

@@ -15,11 +15,12 @@ from export.recipes.resnet50 import SCIKIT_IMAGE, TRAINED
 from export.texts import passages, tokenized
 from export.training.digits import levels, served
 from export.training.loop import evaluate
+from export.verify import share
 from export.wire import as_served
 from shipway.artifact.manifest import Axis
 from shipway.runtime.images import decode_image
 
-NAMES = ("minilm", "digits", "tabular", "resnet50")
+NAMES = ("minilm", "digits", "tabular", "libraries", "resnet50")
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -113,6 +114,13 @@ def test_the_committed_weights_reach_their_accuracy_on_rows_that_training_never_
     recipe, _ = find_recipe(name)
     found, _ = evaluate(ready(recipe.name), recipe.evaluation.load(recipe))
     assert found.value >= promised, found
+
+
+def test_passages_nobody_trained_on_are_told_apart_far_more_often_than_by_chance():
+    rows = find_recipe("libraries")[0].evaluation.load(find_recipe("libraries")[0])
+    with torch.inference_mode():
+        logits_BK = ready("libraries")(*map(torch.from_numpy, rows.arrays)).numpy()
+    assert share(logits_BK.argmax(1) == rows.targets).low > 0.6  # the largest class has 0.35
 
 
 @pytest.mark.parametrize("enlarged", [3, 10, 40])

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from export import onnx_cuda, suits
+from export import aot_inductor_cuda, onnx_cuda, suits
+from export.aot_inductor import Autocast
 from export.onnx_int8 import beside
 from export.techniques import TECHNIQUES
 from export.torchao_int8 import with_linear_in_bf16
 from shipway.artifact.manifest import Program
 from shipway.runtime.host import cpu_flags, has_cuda, why_unfit
+from shipway.runtime.onnx_runtime import CUDA
 from tests.conftest import TINY_RECIPE
 from tests.export.workbench import Workbench
 
@@ -38,7 +40,9 @@ def texts(tmp_path_factory) -> Workbench:
 
 def passes(bench: Workbench, name: str) -> dict[str, int]:
     """What a candidate that has to pass ran, by precision; none for fp32 on torch."""
-    if TECHNIQUES[name].precision == "bf16" and "avx512_bf16" not in cpu_flags():
+    technique = TECHNIQUES[name]
+    on_cpu = technique.device == "cpu"
+    if technique.precision == "bf16" and on_cpu and "avx512_bf16" not in cpu_flags():
         pytest.skip("this processor has no bf16 arithmetic")
     candidate = bench.attempt(name)
     assert candidate.passed, candidate.verdict
@@ -103,6 +107,38 @@ def test_what_is_not_for_linear_layers_says_so(texts):
 @pytest.mark.parametrize("name", ON_A_GPU)
 def test_what_needs_a_gpu_is_skipped_with_that_reason(images, name):
     assert images.attempt(name).verdict == "skipped: no CUDA device is here"
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs an NVIDIA GPU, and torch finds none"
+)
+@pytest.mark.parametrize("bench", ["images", "texts"])
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_what_is_for_a_gpu_comes_back_from_disk_and_agrees(request, bench, name):
+    technique = TECHNIQUES[name]
+    if technique.runtime == "onnxruntime" and CUDA not in ort.get_available_providers():
+        pytest.skip("ONNX Runtime is here without CUDA (its package is onnxruntime-gpu)")
+    assert set(passes(request.getfixturevalue(bench), name)) == {technique.precision}
+
+
+def test_weights_for_a_gpu_are_in_its_precision_and_with_channels_last(images):
+    job = images.job
+    half = aot_inductor_cuda.with_heavy_weights_in(torch.bfloat16, job.module)
+    heavy = [each for each in half.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
+    assert {each.weight.dtype for each in heavy} == {torch.bfloat16}
+    assert all(
+        each.weight.is_contiguous(memory_format=torch.channels_last)
+        for each in heavy
+        if isinstance(each, nn.Conv2d)
+    )
+    assert {each.dtype for each in job.module.parameters()} == {torch.float32}
+    with torch.inference_mode():
+        by_autocast, cast_before = (
+            Autocast(module.eval(), "cpu", torch.bfloat16)(*job.example_tensors)
+            for module in (job.module, half)
+        )
+    assert cast_before.dtype == torch.float32
+    assert torch.equal(by_autocast, cast_before)
 
 
 @pytest.mark.skipif(has_cuda(), reason="a GPU is here")

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from export.recipe import Rows
-from export.training import digits, tabular
+from export.training import digits, libraries, tabular
 from export.training.loop import Schedule, evaluate, first, fit, save, split_rows
 
 REPOSITORY = Path(__file__).parents[2]
@@ -142,9 +142,22 @@ def test_the_tables_scaling_is_in_its_checkpoint():
     assert torch.allclose(state["std_F"], features.std(0))
 
 
-@pytest.mark.parametrize("training", [digits, tabular])
+@pytest.mark.parametrize("training", [digits, tabular, libraries])
 def test_the_committed_weights_are_small(training):
-    assert training.CHECKPOINT.stat().st_size < 300_000
+    assert training.CHECKPOINT.stat().st_size < 1_200_000
+
+
+def test_a_passage_is_in_one_part_alone_and_no_class_is_left_out():
+    parts = libraries.split()
+    rows = [
+        row.tobytes()
+        for part in (parts.train, parts.validation, parts.test)
+        for row in part.arrays[0]
+    ]
+    assert len(set(rows)) == len(rows)
+    for part in (parts.train, parts.validation, parts.test):
+        assert set(part.targets) == {0, 1, 2, 3}
+        assert part.arrays[1].any(axis=1).all()
 
 
 def test_the_command_trains_says_how_well_and_saves(tmp_path):

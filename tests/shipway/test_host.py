@@ -3,8 +3,17 @@ import os
 import pytest
 
 from shipway.artifact.manifest import Requirements
+from shipway.runtime import host
 from shipway.runtime.errors import NoProgramFits
-from shipway.runtime.host import available_cores, choose_program, cpu_flags, why_unfit
+from shipway.runtime.host import (
+    available_cores,
+    choose_program,
+    cpu_flags,
+    has_cuda,
+    own_device,
+    visible_devices,
+    why_unfit,
+)
 
 
 def with_requirements(manifest, name, requires):
@@ -55,3 +64,82 @@ def test_a_host_that_nothing_fits_is_told_why_for_each(tiny):
 
 def test_this_processor_has_features():
     assert cpu_flags()
+
+
+UUID = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+MIG = "MIG-a5b3c0d1-4f9e-5d8a-9d8e-0c1f2a3b4c5d"
+OLD_MIG = f"MIG-{UUID}/1/0"
+
+
+@pytest.mark.parametrize(
+    ("value", "devices"),
+    [
+        (None, None),
+        ("", ()),
+        ("-1", ()),
+        ("NoDevFiles", ()),
+        ("0", ("0",)),
+        ("2, 3", ("2", "3")),
+        ("0,-1,1", ("0",)),
+        (f"{UUID},GPU-8932f9", (UUID, "GPU-8932f9")),
+        (f"{MIG},{OLD_MIG}", (MIG, OLD_MIG)),
+        ("gpu0", ()),
+    ],
+)
+def test_the_visible_gpus_are_read_as_cuda_reads_them(value, devices):
+    environment = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
+    assert visible_devices(environment) == devices
+
+
+def test_a_gpu_that_is_hidden_is_not_here(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert not has_cuda()
+
+
+@pytest.mark.parametrize(
+    ("named", "gpu_id", "index", "visible"),
+    [
+        (None, None, 0, "0,1"),
+        (None, 1, 1, "0,1"),
+        (f"{UUID},{MIG}", 0, 0, UUID),
+        (f"{UUID},{MIG}", 1, 0, MIG),
+        (f"{UUID},{MIG}", None, 0, f"{UUID},{MIG}"),
+    ],
+)
+def test_a_worker_takes_the_gpu_it_was_given(monkeypatch, named, gpu_id, index, visible):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    if named is None:
+        monkeypatch.delenv(host.NAMED_DEVICES, raising=False)
+    else:
+        monkeypatch.setenv(host.NAMED_DEVICES, named)
+    assert own_device(gpu_id) == index
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
+
+
+@pytest.mark.parametrize(
+    ("here", "reason"),
+    [
+        ("9.0", None),
+        ("8.6", "made for a GPU of compute capability 9.0, here is 8.6"),
+        (None, "made for a GPU of compute capability 9.0, here is none"),
+    ],
+)
+def test_a_program_compiled_for_a_gpu_wants_one_like_it(tiny, monkeypatch, here, reason):
+    monkeypatch.setattr(host, "has_cuda", lambda: True)
+    monkeypatch.setattr(host, "_compute_capability", lambda index: here)
+    program = tiny.manifest.programs["torch_export"].model_copy(
+        update={"device": "cuda", "requires": Requirements(compute_capability="9.0")}
+    )
+    assert why_unfit(program) == reason
+
+
+def test_a_gpu_that_torch_does_not_see_has_no_compute_capability():
+    assert host._compute_capability(99) is None
+
+
+def test_onnx_runtime_without_cuda_is_told_before_it_is_tried(tiny, monkeypatch):
+    if host._installed_exactly("onnxruntime-gpu"):
+        pytest.skip("ONNX Runtime is here with CUDA")
+    monkeypatch.setattr(host, "has_cuda", lambda: True)
+    program = tiny.manifest.programs["onnx_fp32"].model_copy(update={"device": "cuda"})
+    assert "onnxruntime-gpu" in why_unfit(program)

@@ -1,0 +1,155 @@
+"""The servers that are compared: this project's, and TorchServe as it starts by itself."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from handlers.archive import inspect_mar
+from server import launch
+from server.config import find_config, read_config
+from server.java import find_java
+from server.management import ManagementClient
+from server.state import StateDirectory
+from server.tokens import Tokens, bearer
+
+READY_WITHIN_S = 180.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A model that answers."""
+
+    url: str
+    headers: Mapping[str, str]
+    workers: tuple[int, ...]
+    """The process of each."""
+
+    def worker_memory_mb(self) -> float:
+        """The resident memory of the largest worker."""
+        return max(psutil.Process(each).memory_info().rss for each in self.workers) / 1e6
+
+
+@contextmanager
+def ours(
+    folder: Path, mar: Path, *, workers: int, batch_size: int, delay_ms: int = 0
+) -> Iterator[Served]:
+    """`mar`, which lies in a model store, served as `shipway serve` does it, on free ports."""
+    info = inspect_mar(mar)
+    config = folder / "config.properties"
+    config.write_text(_with_free_ports(find_config(Path.cwd()).read_text()))
+    state = StateDirectory(folder / "state")
+    launched = launch.start(
+        read_config(config),
+        java=find_java(),
+        model_store=mar.parent,
+        state=state,
+        dies_with_us=True,
+    )
+    try:
+        with closing(ManagementClient(state)) as management:
+            management.register(
+                mar.name,
+                name=info.name,
+                version=info.version,
+                batch_size=batch_size,
+                max_batch_delay_ms=delay_ms,
+                workers=workers,
+            )
+            [described] = management.describe(info.name)
+        addresses = launched.record.addresses
+        token = Tokens(state.key_file, addresses.management).get("inference")
+        yield Served(
+            url=f"{addresses.inference}/predictions/{info.name}",
+            headers=bearer(token),
+            workers=described.worker_pids,
+        )
+    finally:
+        launch.end(launched, state)
+
+
+@contextmanager
+def stock(folder: Path, mar: Path, name: str, *, workers: int) -> Iterator[Served]:
+    """`mar` on TorchServe by its own command, with its own settings but for ports and tokens."""
+    ports = free_ports(5)
+    config = folder / "stock.properties"
+    config.write_text(
+        f"inference_address=http://127.0.0.1:{ports[0]}\n"
+        f"management_address=http://127.0.0.1:{ports[1]}\n"
+        f"metrics_address=http://127.0.0.1:{ports[2]}\n"
+        f"grpc_inference_port={ports[3]}\ngrpc_management_port={ports[4]}\n"
+        "disable_token_authorization=true\n"
+        f"load_models={mar.name}\ndefault_workers_per_model={workers}\n"
+    )
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    environment = os.environ | {
+        "JAVA_HOME": str(Path(find_java().executable).parent.parent),
+        "TEMP": str(temporary),
+        "TMPDIR": str(temporary),
+    }
+    log = folder / "stock.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
+            + ["--model-store", str(mar.parent), "--ts-config", str(config)],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        described = _await(process, f"http://127.0.0.1:{ports[1]}/models/{name}", log)
+        yield Served(
+            url=f"http://127.0.0.1:{ports[0]}/predictions/{name}",
+            headers={},
+            workers=tuple(each["pid"] for each in described["workers"]),
+        )
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> dict:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            [described] = httpx.get(url, trust_env=False).json()
+            if all(each["status"] == "READY" for each in described["workers"]):
+                return described
+        except (httpx.HTTPError, LookupError, ValueError):
+            pass
+        time.sleep(0.5)
+    raise RuntimeError(f"TorchServe did not start; the end of {log}:\n{log.read_text()[-3000:]}")
+
+
+def _with_free_ports(text: str) -> str:
+    ports = iter(free_ports(5))
+    lines = []
+    for line in text.splitlines():
+        key = line.partition("=")[0]
+        if key in ("inference_address", "management_address", "metrics_address"):
+            line = f"{key}=http://127.0.0.1:{next(ports)}"
+        elif key in ("grpc_inference_port", "grpc_management_port"):
+            line = f"{key}={next(ports)}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on; all are held until all are known, so that they differ."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
