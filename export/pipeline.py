@@ -231,7 +231,7 @@ def export(
 def compared_shapes(recipe: Recipe) -> tuple[str, ...]:
     """A lone row and a batch; for texts a short one and a batch of long ones."""
     sizes = [min(size, recipe.batch.max) for size in COMPARED_BATCHES]
-    length = recipe.inputs[0].shape[1]
+    length = recipe.inputs[0].shape[1] if is_text(recipe.inputs) else None
     if isinstance(length, Axis):
         lengths = [min(each, length.max) for each in COMPARED_LENGTHS]
         return tuple(f"{size}x{tokens}" for size, tokens in zip(sizes, lengths, strict=True))

@@ -22,7 +22,8 @@ from shipway.runtime.model import Model, Row, RowResult
 logger = logging.getLogger(__name__)
 
 QUEUED_SINCE = "x-request-start"
-"""When a proxy or client sent a request: seconds since 1970, as nginx's `t=${msec}` writes it."""
+"""When a proxy or client sent a request: seconds since 1970, as nginx's `t=${msec}` writes it, or
+milliseconds, or microseconds."""
 
 
 @dataclass(slots=True)
@@ -256,7 +257,10 @@ def _stages(asked: _Asked, postprocess_start: float) -> dict[str, float]:
 def _sent_at(request: Request) -> float | None:
     value = request.headers.get(QUEUED_SINCE, "").removeprefix("t=")
     try:
-        seconds = float(value)
+        since = float(value)
     except ValueError:
         return None
-    return seconds if seconds > 0 and np.isfinite(seconds) else None
+    if not (since > 0 and np.isfinite(since)):
+        return None
+    # Some proxies write milliseconds or microseconds; as seconds these would be ages away.
+    return since / 1e6 if since > 1e14 else since / 1e3 if since > 1e11 else since
