@@ -23,7 +23,7 @@ class Load:
     """In turns; each client starts at another one."""
     headers: Mapping[str, str]
     clients: int
-    warm_up_s: float = 2.0
+    warm_up_s: float = 4.0
     """Not counted."""
     seconds: float
 

@@ -12,9 +12,9 @@ cores with the same decoding and the same program and no server. The last line i
 import argparse
 import json
 import multiprocessing
-import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +30,7 @@ from benchmarks import load, servers
 from benchmarks.inputs import jpegs, sentences
 from handlers.archive import pack
 from shipway.artifact.bundle import open_artifact
+from shipway.errors import ShipwayError
 from shipway.runtime.host import available_cores
 from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
@@ -47,11 +48,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", choices=("images", "texts"))
-    parser.add_argument("--workers", type=int, default=0, help="ours; 0 for one a core")
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=0, help="ours; 0 for one more than cores")
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
-    workers = given.workers or available_cores()
+    # One more than there are cores: while one sends and receives, the others compute.
+    workers = given.workers or available_cores() + 1
     reached: dict[str, float | None] = {}
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
         if given.only != "texts":
@@ -304,5 +306,7 @@ def _archive(folder: Path, **fields: str) -> Path:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    main()
+    try:
+        main()
+    except (ShipwayError, RuntimeError) as error:
+        sys.exit(f"error: {error}")

@@ -19,6 +19,8 @@ from shipway.runtime.model import Model
 
 logger = logging.getLogger(__name__)
 
+LEAST_ROWS = 8
+"""Of the largest run, however few requests come in a batch: a request may have many rows."""
 WORKER = "model_service_worker.py"
 DEVICE_LOST = 70
 """The exit status of a worker whose GPU is lost to it: sysexits.h's internal software error."""
@@ -39,7 +41,7 @@ class Handler:
             artifact,
             workers=workers_here(),
             # Runtimes keep memory for the largest run, so none is larger than it has to be.
-            most_rows=max(int(properties["batch_size"] or 1), artifact.manifest.serving.batch_size),
+            most_rows=max(int(properties["batch_size"] or 1), LEAST_ROWS),
             device_index=own_device(properties.get("gpu_id")),
         )
         model.warm_up()
