@@ -27,11 +27,13 @@ def points_lost(candidate: Candidate) -> float:
     For embeddings, which have no classes, a hundred times one minus the worst row's cosine.
     """
     if candidate.accuracy is not None:
-        return -100 * candidate.accuracy.change
-    return 100 * max(
-        1 - (each.cosine if each.top1_agreement is None else each.top1_agreement)
-        for each in candidate.agreement
-    )
+        lost = -candidate.accuracy.change
+    else:
+        lost = max(
+            1 - (each.cosine if each.top1_agreement is None else each.top1_agreement)
+            for each in candidate.agreement
+        )
+    return round(100 * lost, 9)  # 5 of 100 rows are 5 points, not 5.000000000000004
 
 
 def rows_of(shape: str) -> int:

@@ -1,7 +1,7 @@
 """ONNX in static int8: calibrated on real inputs, weights per channel, run by ONNX Runtime."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,7 +38,8 @@ def beside(path: Path) -> Path:
     return path.with_suffix(".quantizer.onnx")
 
 
-def quantized(job: Job, *, average: bool) -> onnx.ModelProto:
+def quantized(job: Job, *, average: bool = False, in_fp32: Collection[str] = ()) -> onnx.ModelProto:
+    """The fp32 program with quantizers in it; the nodes named by `in_fp32` are left as they are."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -62,7 +63,10 @@ def quantized(job: Job, *, average: bool) -> onnx.ModelProto:
             # Without VNNI products of 8-bit weights saturate 16 bits; of 7-bit ones they do not.
             reduce_range=vnni() is None,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=[node.name for node in _preprocessing(onnx.load(prepared))],
+            nodes_to_exclude=[
+                *(node.name for node in _preprocessing(onnx.load(prepared))),
+                *in_fp32,
+            ],
             extra_options={
                 "CalibMovingAverage": average,
                 # Products are summed in 32 bits: rounding the logits to 8 would save nothing.

@@ -71,7 +71,7 @@ SERVED_LENGTHS = (16, 64)
 """For texts, in tokens, beside the length at which programs are compared."""
 CLOSE_ENOUGH_FOR_OTHER_THREADS = 2.0
 """Programs within this of the fastest are measured at other numbers of threads too."""
-STATIC_INT8 = ("onnx_int8", "onnx_int8_average")
+STATIC_INT8 = ("onnx_int8", "onnx_int8_average", "onnx_int8_mixed")
 """The programs whose layers the report ranks by what quantizing them costs."""
 SAMPLE_ROWS = 8
 """Evaluation rows, with eager's outputs, that travel with the artifact."""

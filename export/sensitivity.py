@@ -49,10 +49,17 @@ class _Layer:
     """Scale, zero point and axis."""
 
 
-def layer_sensitivity(job: Job, evaluation: Rows, rows: int = 16) -> list[LayerSensitivity]:
-    """What each quantized layer costs by itself, the most sensitive first.
+def layer_sensitivity(job: Job, inputs: Rows, rows: int = 16) -> list[LayerSensitivity]:
+    """What each quantized layer costs by itself, the most sensitive first; see below."""
+    return [found for _, found in sensitivity_by_node(job, inputs, rows)]
 
-    On `rows` of the evaluation inputs, from the beginning to the end of them. The int8 program is
+
+def sensitivity_by_node(
+    job: Job, inputs: Rows, rows: int = 16
+) -> list[tuple[str, LayerSensitivity]]:
+    """The same with each layer's node in the prepared ONNX graph.
+
+    On `rows` of the inputs, from the beginning to the end of them. The int8 program is
     made for the purpose if it is not there: one that was refused is the one to ask about. Raises
     Unavailable without the fp32 program, and for a module that is not for static int8.
     """
@@ -69,24 +76,23 @@ def layer_sensitivity(job: Job, evaluation: Rows, rows: int = 16) -> list[LayerS
             onnx_int8.build(job, quantized)
         layers = list(_layers(onnx.load(quantized)))
     names = _names(onnx.load(source), job)
-    chosen = np.linspace(0, len(evaluation) - 1, min(rows, len(evaluation))).astype(int)
-    inputs = tuple(each[chosen] for each in evaluation.arrays)
-    (batch,) = batches(inputs, job.inputs, len(chosen))
+    chosen = np.linspace(0, len(inputs) - 1, min(rows, len(inputs))).astype(int)
+    arrays = tuple(each[chosen] for each in inputs.arrays)
+    (batch,) = batches(arrays, job.inputs, len(chosen))
     feed = dict(zip([each.name for each in job.inputs], batch, strict=True))
     reference_NK = _run(prepared, feed)
     found = []
     for layer in layers:
         outputs_NK = _run(_with_one_quantized(prepared, layer), feed)
         agreement = compare(reference_NK, outputs_NK, len(chosen), classes=False)
-        found.append(
-            LayerSensitivity(
-                layer=names.get(layer.node, layer.node),
-                operator=layer.operator,
-                relative_error=agreement.relative_error,
-                sqnr_db=agreement.sqnr_db,
-            )
+        sensitivity = LayerSensitivity(
+            layer=names.get(layer.node, layer.node),
+            operator=layer.operator,
+            relative_error=agreement.relative_error,
+            sqnr_db=agreement.sqnr_db,
         )
-    return sorted(found, key=lambda each: -each.relative_error)
+        found.append((layer.node, sensitivity))
+    return sorted(found, key=lambda each: -each[1].relative_error)
 
 
 def _prepare(source: Path, prepared: Path) -> onnx.ModelProto:

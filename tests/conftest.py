@@ -120,6 +120,8 @@ def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     command = [sys.executable, "-m", "shipway.cli", "export", "efficientnet_lite0", "--out", out]
     for name in ("torchscript", "torch_export", "aot_inductor", "onnx_fp32", "onnx_int8"):
         command += ["--only", name]
+    # On 100 crops int8 loses 2 to 5 points, by chance, and other processors round otherwise.
+    command += ["--accuracy-budget", "8"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     (out / "printed.txt").write_text(done.stdout)

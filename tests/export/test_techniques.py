@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from export import aot_inductor_cuda, onnx_cuda, suits
+from export import aot_inductor_cuda, onnx_cuda, onnx_mixed_int8, suits
 from export.aot_inductor import Autocast
+from export.kernels import of_onnx_runtime
 from export.onnx_int8 import beside
+from export.sensitivity import sensitivity_by_node
 from export.techniques import TECHNIQUES
 from export.torchao_int8 import with_linear_in_bf16
 from shipway.artifact.manifest import Program
@@ -81,6 +83,18 @@ def test_a_convolutional_network_comes_back_from_disk_and_agrees(images, name, r
 )
 def test_a_transformer_comes_back_from_disk_and_agrees(texts, name, ran):
     assert passes(texts, name) == ran
+
+
+def test_mixed_int8_leaves_the_costliest_layers_in_fp32(images, tmp_path, monkeypatch):
+    assert "of 4 layers none that may stay in fp32" in images.attempt("onnx_int8_mixed").verdict
+    monkeypatch.setattr(onnx_mixed_int8, "SHARE_NEEDED", 0.5)
+    monkeypatch.setattr(onnx_mixed_int8, "COSTLY", 0.0)
+    onnx_mixed_int8.build(images.job, tmp_path / "mixed.onnx")
+    found = of_onnx_runtime(tmp_path / "mixed.onnx", ["pixels"], images.job.example)
+    assert found.ran == {"int8": 2, "fp32": 2}
+    costliest = [node for node, _ in sensitivity_by_node(images.job, images.job.calibration)[:2]]
+    nodes = {node.name: node for node in onnx.load(tmp_path / "mixed.onnx").graph.node}
+    assert not any(nodes[each].input[1].endswith("DequantizeLinear_Output") for each in costliest)
 
 
 @pytest.mark.parametrize(
