@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def p50_ms(self) -> float:
-        return float(np.median(self.latency_ms))
+        return float(np.median(self.latency_ms)) if len(self.latency_ms) else float("inf")
 
 
 def run(load: Load) -> Outcome:

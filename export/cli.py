@@ -1,5 +1,6 @@
 """`shipway export`."""
 
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 Objective = Literal["latency", "throughput", "size"]
 
-console = Console(highlight=False, soft_wrap=True)
+# Into a file or a pipe a table may be as wide as it is; 80 columns would cut its figures.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
 def register(app: typer.Typer) -> None:

@@ -46,6 +46,8 @@ class Handler:
         )
         model.warm_up()
         self.service = Service(model)
+        if context.metrics is not None:
+            _tell_fallback(model, context.metrics)
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """One reply a row, in order."""
@@ -68,6 +70,26 @@ class Handler:
             for name, value in reply.headers.items():
                 context.set_response_header(place, name, value)
         return [each.body for each in replies]
+
+
+def _tell_fallback(model: Model, metrics: Any) -> None:
+    """1 in TorchServe's metrics where the portable program runs, since the chosen one does not fit.
+
+    A server shows it only with `model_metrics_auto_detect=true`.
+    """
+    from ts.metrics.dimension import Dimension
+    from ts.metrics.metric_type_enum import MetricTypes
+
+    metrics.add_metric(
+        "ShipwayFallback",
+        0 if model.fell_back_because is None else 1,
+        "count",
+        dimensions=[
+            Dimension("Program", model.program_name),
+            Dimension("Version", model.manifest.version),
+        ],
+        metric_type=MetricTypes.GAUGE,
+    )
 
 
 def workers_here() -> int:
