@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
+    servers.end_with_us()
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
         mar = pack(open_artifact(IMAGES), Path(temporary) / "store")
         with servers.ours(Path(temporary), mar, workers=given.workers, batch_size=16) as served:

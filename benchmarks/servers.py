@@ -39,6 +39,11 @@ class Served:
         return max(psutil.Process(each).memory_info().rss for each in self.workers) / 1e6
 
 
+def end_with_us() -> None:
+    """Lets SIGTERM end this process as Ctrl-C does, so that no server is left running."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 @contextmanager
 def ours(
     folder: Path, mar: Path, *, workers: int, batch_size: int, delay_ms: int = 0
@@ -46,7 +51,7 @@ def ours(
     """`mar`, which lies in a model store, served as `shipway serve` does it, on free ports."""
     info = inspect_mar(mar)
     config = folder / "config.properties"
-    config.write_text(_with_free_ports(find_config(Path.cwd()).read_text()))
+    config.write_text(with_free_ports(find_config(Path.cwd()).read_text()))
     state = StateDirectory(folder / "state")
     launched = launch.start(
         read_config(config),
@@ -78,8 +83,13 @@ def ours(
 
 
 @contextmanager
-def stock(folder: Path, mar: Path, name: str, *, workers: int) -> Iterator[Served]:
-    """`mar` on TorchServe by its own command, with its own settings but for ports and tokens."""
+def stock(
+    folder: Path, mar: Path, name: str, *, workers: int, python: str | Path = sys.executable
+) -> Iterator[Served]:
+    """`mar` on TorchServe by its own command, with its own settings but for ports and tokens.
+
+    `python` is that of the environment it is installed in.
+    """
     ports = free_ports(5)
     config = folder / "stock.properties"
     config.write_text(
@@ -92,7 +102,8 @@ def stock(folder: Path, mar: Path, name: str, *, workers: int) -> Iterator[Serve
     )
     temporary = folder / "tmp"
     temporary.mkdir()
-    environment = os.environ | {
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
         "JAVA_HOME": str(Path(find_java().executable).parent.parent),
         "TEMP": str(temporary),
         "TMPDIR": str(temporary),
@@ -100,7 +111,7 @@ def stock(folder: Path, mar: Path, name: str, *, workers: int) -> Iterator[Serve
     log = folder / "stock.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
+            [python, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
             + ["--model-store", str(mar.parent), "--ts-config", str(config)],
             cwd=folder,
             env=environment,
@@ -125,7 +136,9 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> dict:
     while time.monotonic() < deadline and process.poll() is None:
         try:
             [described] = httpx.get(url, trust_env=False).json()
-            if all(each["status"] == "READY" for each in described["workers"]):
+            if described["workers"] and all(
+                each["status"] == "READY" for each in described["workers"]
+            ):
                 return described
         except (httpx.HTTPError, LookupError, ValueError):
             pass
@@ -133,7 +146,8 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> dict:
     raise RuntimeError(f"TorchServe did not start; the end of {log}:\n{log.read_text()[-3000:]}")
 
 
-def _with_free_ports(text: str) -> str:
+def with_free_ports(text: str) -> str:
+    """A config.properties with other ports: those that nobody listens on."""
     ports = iter(free_ports(5))
     lines = []
     for line in text.splitlines():

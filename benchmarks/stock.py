@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
+    servers.end_with_us()
     workers = given.workers or available_cores()
     reached: dict[str, float | None] = {}
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
@@ -63,7 +64,11 @@ def main() -> None:
             reached |= images(Path(temporary), given, workers)
         if given.only != "images":
             reached |= texts(Path(temporary), given, workers)
+    made = open_artifact(IMAGES)
     record = {
+        "gpu": "not measured",
+        "processor": made.certificate.host.processor,
+        "packages": made.manifest.packages,
         "workers": workers,
         "batch_size": given.batch_size,
         "seconds": given.seconds,

@@ -19,9 +19,14 @@ def build_fp32(job: Job, path: Path) -> None:
     compile_package(exported(job), path)
 
 
-def build_bf16(job: Job, path: Path) -> None:
+def require_bf16() -> None:
+    """Raises Unavailable on a processor that multiplies bf16 in software alone."""
     if BF16_FLAG not in cpu_flags():
         raise Unavailable(f"this processor has no bf16 arithmetic ({BF16_FLAG})")
+
+
+def build_bf16(job: Job, path: Path) -> None:
+    require_bf16()
     compile_package(exported(job, Autocast(job.module, "cpu", torch.bfloat16)), path)
 
 

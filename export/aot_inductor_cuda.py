@@ -9,7 +9,7 @@ from torch import nn
 
 from export.aot_inductor import Autocast
 from export.cuda import require_cuda
-from export.technique import Job, Technique
+from export.technique import CONVOLUTIONS, Job, Technique
 from export.torch_export import exported
 from shipway.artifact.manifest import Precision, Requirements
 
@@ -36,7 +36,7 @@ def with_heavy_weights_in(dtype: torch.dtype, module: nn.Module) -> nn.Module:
     """
     module = copy.deepcopy(module)
     for layer in module.modules():
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+        if isinstance(layer, (*CONVOLUTIONS, nn.Linear)):
             layer.to(dtype)
         if isinstance(layer, nn.Conv2d):
             layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)

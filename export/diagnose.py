@@ -15,7 +15,6 @@ SAME_AGAIN = 1e-5
 """How much the outputs of two runs on the same inputs may differ, relative to their length:
 threads may add in another order each time."""
 CHANNELS = 3
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,23 +7,23 @@ import shutil
 from pathlib import Path
 
 from export import onnx_int8
+from export.aot_inductor import BF16_FLAG, require_bf16
 from export.onnx_fp32 import TECHNIQUE as FP32
-from export.technique import Job, Technique, Unavailable
+from export.technique import Job, Technique, Unavailable, require_package
 from shipway.artifact.manifest import Precision, Requirements
-from shipway.runtime.host import cpu_flags, installed
 
 
 def _running(source: Technique, name: str, precision: Precision) -> Technique:
     def build(job: Job, path: Path) -> None:
-        _check_openvino()
-        if precision == "bf16" and "avx512_bf16" not in cpu_flags():
-            raise Unavailable("this processor has no bf16 arithmetic (avx512_bf16)")
+        require_package("openvino")
+        if precision == "bf16":
+            require_bf16()
         if not path.exists():
             raise Unavailable(f"it runs the file of {source.name}, which is not there")
 
     def requires() -> Requirements:
         if precision == "bf16":
-            return Requirements(cpu_flags=("avx512_bf16",))
+            return Requirements(cpu_flags=(BF16_FLAG,))
         return source.requires()
 
     return Technique(
@@ -42,16 +42,11 @@ def _running(source: Technique, name: str, precision: Precision) -> Technique:
 
 def _build_int8(job: Job, path: Path) -> None:
     """A file of its own: given pixels directly, OpenVINO computes the first layer in fp32."""
-    _check_openvino()
+    require_package("openvino")
     source = onnx_int8.beside(job.programs / onnx_int8.TECHNIQUE.file)
     if not source.exists():
         raise Unavailable(f"it is made with {onnx_int8.TECHNIQUE.name}, which is not there")
     shutil.copyfile(source, path)
-
-
-def _check_openvino() -> None:
-    if installed("openvino") is None:
-        raise Unavailable("the package openvino is not installed")
 
 
 TECHNIQUES = (

@@ -9,10 +9,10 @@ from export import suits
 from export.aot_inductor import compile_package, requires
 from export.batches import batches
 from export.onnx_int8 import CALIBRATION_BATCH
-from export.technique import Job, Technique, Unavailable
+from export.technique import Job, Technique, require_package
 from export.torch_export import exported
 from shipway.artifact.manifest import Axis
-from shipway.runtime.host import cpu_flags, installed
+from shipway.runtime.host import cpu_flags
 
 
 def build(*, dynamic: bool) -> Callable[[Job, Path], None]:
@@ -24,8 +24,7 @@ def quantized(job: Job, *, dynamic: bool) -> torch.export.ExportedProgram:
 
     What comes before the first of them, the normalisation, is left as it is.
     """
-    if installed("torchao") is None:
-        raise Unavailable("the package torchao is not installed")
+    require_package("torchao")
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 

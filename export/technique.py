@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from export.recipe import Rows
 from shipway.artifact.manifest import Axis, Format, Precision, Requirements, Runtime, TensorSpec
+from shipway.runtime.host import installed
 
 
 class Unavailable(Exception):
@@ -76,10 +77,18 @@ class Technique:
     requires: Callable[[], Requirements] = Requirements
 
 
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def require_package(package: str) -> None:
+    """Raises Unavailable if a package that not every environment has is not installed."""
+    if installed(package) is None:
+        raise Unavailable(f"the package {package} is not installed")
+
+
 def heavy_layers(module: nn.Module) -> tuple[int, int]:
     """How many convolutions and how many linear layers a module has."""
-    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return (
-        sum(isinstance(each, convolutions) for each in module.modules()),
+        sum(isinstance(each, CONVOLUTIONS) for each in module.modules()),
         sum(isinstance(each, nn.Linear) for each in module.modules()),
     )

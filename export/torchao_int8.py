@@ -7,13 +7,12 @@ from torch import Tensor, nn
 
 from export import suits
 from export.aot_inductor import compile_package, requires
-from export.technique import Job, Technique, Unavailable
+from export.technique import Job, Technique, require_package
 from export.torch_export import exported
-from shipway.runtime.host import installed
 
 
 def build_dynamic(job: Job, path: Path) -> None:
-    _check_torchao()
+    require_package("torchao")
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
     module = copy.deepcopy(job.module)
@@ -22,7 +21,7 @@ def build_dynamic(job: Job, path: Path) -> None:
 
 
 def build_weight_only(job: Job, path: Path) -> None:
-    _check_torchao()
+    require_package("torchao")
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
     module = with_linear_in_bf16(copy.deepcopy(job.module))
@@ -51,11 +50,6 @@ def with_linear_in_bf16(module: nn.Module) -> nn.Module:
         else:
             with_linear_in_bf16(child)
     return module
-
-
-def _check_torchao() -> None:
-    if installed("torchao") is None:
-        raise Unavailable("the package torchao is not installed")
 
 
 TECHNIQUES = (

@@ -16,11 +16,11 @@ import torch
 from export import kernels
 from export.batches import Arrays, batches, shaped
 from export.checkpoint import load_weights, read_state_dict
-from export.diagnose import CONVOLUTIONS, Suspect, cause_of, layers_run
+from export.diagnose import Suspect, cause_of, layers_run
 from export.measure import race
 from export.recipe import Recipe, Rows, find_recipe
 from export.sensitivity import layer_sensitivity
-from export.technique import Job, Technique, Unavailable
+from export.technique import CONVOLUTIONS, Job, Technique, Unavailable
 from export.techniques import TECHNIQUES
 from export.verify import (
     BATCHING_TOLERANCE,

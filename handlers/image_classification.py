@@ -10,7 +10,7 @@ import numpy as np
 
 from handlers.classes import rank
 from handlers.errors import STATUS_OF, BadRequest, InternalError
-from handlers.requests import Request, from_base64, json_type, only_field, parse_json
+from handlers.requests import Request, from_base64, input_of, json_type, only_field, parse_json
 from handlers.task import Decoded, Inputs
 from shipway.artifact.manifest import ImagePreprocessing
 from shipway.errors import ShipwayError
@@ -79,10 +79,8 @@ class ImageClassification:
 def image_bytes(request: Request) -> bytes | bytearray:
     """The bytes of the image in a request. Raises BadRequest, saying what was found."""
     # Whatever the content type says of an image, its first bytes say it better.
-    value = only_field(request.fields, FIELDS, "The request", ACCEPTED)
+    value = input_of(request, FIELDS, ACCEPTED)
     if isinstance(value, bytes | bytearray):
-        if not value:
-            raise BadRequest(f"The request's body is empty: 0 bytes. {ACCEPTED}")
         # No image format starts with a brace, and gRPC carries no content type.
         if value[:64].lstrip()[:1] != b"{":
             return value

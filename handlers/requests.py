@@ -58,17 +58,23 @@ def parse_json(text: bytes | bytearray | str, accepted: str) -> Any:
         raise BadRequest(f"The JSON does not parse: {error}. {accepted}") from error
 
 
+def input_of(request: Request, names: Iterable[str], accepted: str) -> Any:
+    """The one field with the input, as it came; raises BadRequest if it is not there or empty."""
+    value = only_field(request.fields, names, "The request", accepted)
+    if isinstance(value, bytes | bytearray) and not value:
+        raise BadRequest(f"The request's body is empty: 0 bytes. {accepted}")
+    return value
+
+
 def value_of(request: Request, names: Iterable[str], accepted: str) -> Any:
     """The input of a request, decoded where it is JSON or text, else bytes.
 
     gRPC carries no content type, so bytes without one are looked at. Raises BadRequest, or
     UnsupportedContent for a content type that says something else.
     """
-    value = only_field(request.fields, names, "The request", accepted)
+    value = input_of(request, names, accepted)
     if not isinstance(value, bytes | bytearray):
         return value
-    if not value:
-        raise BadRequest(f"The request's body is empty: 0 bytes. {accepted}")
     kind = request.content_type
     if kind == JSON or kind.endswith("+json"):
         return parse_json(value, accepted)

@@ -93,7 +93,13 @@ class Service:
             value = request.fields.get("body")
             if oip.is_one(request, value := _maybe_v2(request, value)):
                 asked.in_v2 = True
-                asked.v2 = self._read_v2(request, value)
+                asked.v2 = oip.read(
+                    request,
+                    value,
+                    self.model.manifest.inputs,
+                    self._outputs,
+                    self._task.natural,
+                )
                 if asked.v2.items:
                     items = [self._item(*each) for each in enumerate(asked.v2.items)]
                     asked.inputs = Inputs(items, many=True)
@@ -116,13 +122,6 @@ class Service:
             return self._task.parse_bytes(data)
         except tuple(STATUS_OF) as error:
             raise _placed(error, place) from error
-
-    def _read_v2(self, request: Request, value: Any) -> oip.Asked:
-        manifest = self.model.manifest
-        found = oip.read(request, value, manifest.inputs, self._outputs, self._task.natural)
-        if not found.items and not found.arrays:
-            raise BadRequest(f"The request has no inputs. {oip.ACCEPTED}")
-        return found
 
     def _decode(self, asked: list[_Asked]) -> None:
         """All requests' inputs together, so that threads and libraries see as many as there are."""

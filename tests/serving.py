@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import psutil
 from model_archiver import ModelArchiver, ModelArchiverConfig
 
+from benchmarks.servers import with_free_ports
 from server import launch
 from server.config import read_config
 from server.inference import GrpcPredictor, HttpPredictor
@@ -23,14 +23,6 @@ from server.tokens import Tokens
 
 REPOSITORY = Path(__file__).parent.parent
 SHIPWAY = (sys.executable, "-m", "shipway.cli")
-
-PORT_KEYS = (
-    "inference_address",
-    "management_address",
-    "metrics_address",
-    "grpc_inference_port",
-    "grpc_management_port",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +80,7 @@ def running_server(
 
 def write_config(folder: Path, **settings: object) -> Path:
     """The repository's config.properties in `folder`, with free ports and `settings` changed."""
-    ports = free_ports(len(PORT_KEYS))
-    for key, port in zip(PORT_KEYS, ports, strict=True):
-        settings.setdefault(key, f"http://127.0.0.1:{port}" if "address" in key else port)
-    text = (REPOSITORY / "config.properties").read_text()
+    text = with_free_ports((REPOSITORY / "config.properties").read_text())
     for key, value in settings.items():
         line = f"{key}={value}"
         text, found = re.subn(rf"^{key}=.*$", lambda _, line=line: line, text, flags=re.MULTILINE)
@@ -100,15 +89,6 @@ def write_config(folder: Path, **settings: object) -> Path:
     config = folder / "config.properties"
     config.write_text(text)
     return config
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; all are held until all are known, so that they differ."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:

@@ -1,33 +1,29 @@
 """An artifact whose chosen program does not fit this host."""
 
-import shutil
-
 import httpx
 import pytest
 
 from handlers.archive import pack
 from server.tokens import bearer
-from shipway.artifact.bundle import open_artifact, write_record
-from shipway.artifact.digests import write_sums
 from shipway.artifact.manifest import Requirements
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, retold
 from tests.serving import running_server, until
 
 
 @pytest.fixture(scope="module")
 def unfit(tiny_artifact, tmp_path_factory):
     """The tiny artifact, its int8 program made for a processor that there is not."""
-    folder = shutil.copytree(tiny_artifact.path, tmp_path_factory.mktemp("unfit") / "artifact")
-    manifest = tiny_artifact.manifest
-    programs = dict(manifest.programs)
+    programs = dict(tiny_artifact.manifest.programs)
     programs["onnx_int8"] = programs["onnx_int8"].model_copy(
         update={"requires": Requirements(cpu_flags=("avx4096",))}
     )
-    changed = {"programs": programs, "chosen": "onnx_int8", "fallback": "onnx_fp32"}
-    write_record(folder / "manifest.json", manifest.model_copy(update=changed))
-    (folder / "SHA256SUMS").unlink()
-    write_sums(folder)
-    return open_artifact(folder)
+    return retold(
+        tiny_artifact,
+        tmp_path_factory.mktemp("unfit"),
+        programs=programs,
+        chosen="onnx_int8",
+        fallback="onnx_fp32",
+    )
 
 
 def test_the_portable_program_answers_and_everything_says_so(unfit, tmp_path):

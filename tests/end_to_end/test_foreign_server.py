@@ -1,11 +1,8 @@
 """The archive on a TorchServe whose Python has never heard of this project."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.servers import stock
 from handlers.archive import pack
-from server.java import find_java
-from tests.serving import free_ports
 
 HOUSE_CATS = {281, 282, 285}
 
@@ -40,60 +36,8 @@ def server(foreign_python, demo_artifact, tmp_path_factory) -> Iterator[str]:
     """TorchServe, started by its own command with its own defaults, tokens aside."""
     folder = tmp_path_factory.mktemp("stock")
     mar = pack(demo_artifact, folder / "store")
-    ports = free_ports(5)
-    config = folder / "stock.properties"
-    config.write_text(
-        "\n".join(
-            [
-                *(
-                    f"{kind}_address=http://127.0.0.1:{port}"
-                    for kind, port in zip(
-                        ("inference", "management", "metrics"), ports[:3], strict=True
-                    )
-                ),
-                f"grpc_inference_port={ports[3]}",
-                f"grpc_management_port={ports[4]}",
-                "disable_token_authorization=true",
-                f"load_models={mar.name}",
-                "default_workers_per_model=1",
-            ]
-        )
-    )
-    temporary = folder / "tmp"
-    temporary.mkdir()
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
-        "JAVA_HOME": str(Path(find_java().executable).parent.parent),
-        "TEMP": str(temporary),
-        "TMPDIR": str(temporary),
-    }
-    command = [foreign_python, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
-    with (folder / "out.log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--model-store", mar.parent, "--ts-config", config],
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    address = f"http://127.0.0.1:{ports[0]}"
-    try:
-        deadline = time.monotonic() + 90
-        while True:
-            assert process.poll() is None, (folder / "out.log").read_text()[-3000:]
-            assert time.monotonic() < deadline, (folder / "out.log").read_text()[-3000:]
-            try:
-                model = httpx.get(f"http://127.0.0.1:{ports[1]}/models/efficientnet_lite0").json()
-                if model[0]["workers"][0]["status"] == "READY":
-                    break
-            except (httpx.HTTPError, LookupError, ValueError):
-                pass
-            time.sleep(0.5)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+    with stock(folder, mar, "efficientnet_lite0", workers=1, python=foreign_python) as served:
+        yield served.url.removesuffix("/predictions/efficientnet_lite0")
 
 
 def test_this_project_is_not_installed_there(foreign_python):

@@ -18,11 +18,9 @@ from PIL import Image
 from handlers.archive import pack
 from handlers.classes import rank
 from server.errors import PredictionFailed
-from shipway.artifact.bundle import open_artifact, write_record
-from shipway.artifact.digests import write_sums
 from shipway.runtime.images import decode_image
 from shipway.runtime.program import open_program
-from tests.conftest import PHOTOS, REPOSITORY, encoded
+from tests.conftest import PHOTOS, REPOSITORY, encoded, retold
 from tests.serving import SHIPWAY, RunningServer, running_server
 
 MODEL = "efficientnet_lite0"
@@ -36,12 +34,8 @@ TOGETHER_MS = 400
 def mars(demo_artifact, tmp_path_factory) -> dict[str, Path]:
     """Version 1.0 as exported, and a 2.0 that differs by its version alone."""
     folder = tmp_path_factory.mktemp("mars")
-    second = Path(shutil.copytree(demo_artifact.path, folder / "second"))
-    manifest = demo_artifact.manifest.model_copy(update={"version": "2.0"})
-    write_record(second / "manifest.json", manifest)
-    (second / "SHA256SUMS").unlink()
-    write_sums(second)
-    return {"1.0": pack(demo_artifact, folder), "2.0": pack(open_artifact(second), folder)}
+    second = retold(demo_artifact, folder / "second", version="2.0")
+    return {"1.0": pack(demo_artifact, folder), "2.0": pack(second, folder)}
 
 
 @pytest.fixture(scope="module")
