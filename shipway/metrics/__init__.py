@@ -1,0 +1,1 @@
+"""What a served model says of itself in numbers."""

@@ -1,0 +1,209 @@
+"""Every metric of this project: its name, its unit and what it means.
+
+Workers record some of them, the exporter reads the others off the server; docs/metrics.md is
+written from this file. Names, units and `_total` are as prometheus.io/docs/practices/naming has it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram", "summary"]
+
+PROGRAM = ("model", "version", "program", "device")
+"""Which program answered. A worker runs one, so a client cannot make new values of these."""
+VERSION = ("model", "version")
+
+STAGES = ("queue", "decode", "preprocess", "host_to_device", "inference", "postprocess")
+
+SECONDS = (
+    *(0.0001, 0.0002, 0.0005),
+    *(0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075),
+    *(0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75),
+    *(1.0, 1.5, 2.0, 3.0, 5.0, 10.0),
+)
+"""Upper bounds a third to a half apart where services live, from 1 ms to 1 s: a percentile read off
+them is at most half a bucket's width wrong."""
+ROWS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 256.0)
+SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One family, as Prometheus shows it."""
+
+    name: str
+    """In full: a counter ends in _total, and a unit comes before that."""
+    kind: Kind
+    help: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+    """Upper bounds, for a histogram."""
+
+
+# Recorded by the workers ---------------------------------------------------------------------
+
+REQUEST = Metric(
+    name="shipway_request_seconds",
+    kind="histogram",
+    help="A whole request in the handler: from the arrival of its batch to its written answer.",
+    labels=PROGRAM,
+    buckets=SECONDS,
+)
+STAGE = Metric(
+    name="shipway_stage_seconds",
+    kind="histogram",
+    help=(
+        "A request's time by stage. queue: from the X-Request-Start that a proxy or client set, "
+        "and absent without one (see shipway_queue_mean_seconds). decode: bytes to tensors. "
+        "preprocess: rows put together. host_to_device: their way to a GPU, absent on a CPU. "
+        "inference: the program's run. postprocess: the answer written."
+    ),
+    labels=(*PROGRAM, "stage"),
+    buckets=SECONDS,
+)
+BATCH = Metric(
+    name="shipway_batch_rows",
+    kind="histogram",
+    help="Rows that one run of the program answered, padding not counted.",
+    labels=PROGRAM,
+    buckets=ROWS,
+)
+PADDING = Metric(
+    name="shipway_padding_ratio",
+    kind="histogram",
+    help="Share of a run that was padding: rows that nobody asked for, tokens that no text has.",
+    labels=PROGRAM,
+    buckets=SHARES,
+)
+REQUESTS = Metric(
+    name="shipway_requests_total",
+    kind="counter",
+    help="Requests that the handler answered, by HTTP status.",
+    labels=(*PROGRAM, "status"),
+)
+ERRORS = Metric(
+    name="shipway_errors_total",
+    kind="counter",
+    help="Requests that the handler refused or failed, by the kind of error and its HTTP status.",
+    labels=(*PROGRAM, "kind", "status"),
+)
+ROWS_ANSWERED = Metric(
+    name="shipway_rows_total",
+    kind="counter",
+    help="Rows answered with 200: a request may have many.",
+    labels=PROGRAM,
+)
+BYTES_IN = Metric(
+    name="shipway_request_bytes_total",
+    kind="counter",
+    help="Bytes of the requests' bodies.",
+    labels=PROGRAM,
+)
+BYTES_OUT = Metric(
+    name="shipway_response_bytes_total",
+    kind="counter",
+    help="Bytes of the answers' bodies.",
+    labels=PROGRAM,
+)
+STARTS = Metric(
+    name="shipway_worker_starts_total",
+    kind="counter",
+    help="Workers that became ready, the first start included.",
+    labels=VERSION,
+)
+INFO = Metric(
+    name="shipway_model_info",
+    kind="gauge",
+    help="1 for each program that is served now, and what it is.",
+    labels=(*PROGRAM, "precision", "artifact", "fallback"),
+)
+
+# Read off the server by the exporter ---------------------------------------------------------
+
+SOURCE_UP = Metric(
+    name="shipway_source_up",
+    kind="gauge",
+    help="1 if what the exporter reads answered it: TorchServe's management API, its metrics.",
+    labels=("source",),
+)
+QUEUE_DEPTH = Metric(
+    name="shipway_queue_depth",
+    kind="gauge",
+    help="Requests that wait for a worker in TorchServe.",
+    labels=VERSION,
+)
+QUEUE_LIMIT = Metric(
+    name="shipway_queue_limit",
+    kind="gauge",
+    help="Requests that may wait; one more is answered 503.",
+    labels=VERSION,
+)
+QUEUE_MEAN = Metric(
+    name="shipway_queue_mean_seconds",
+    kind="summary",
+    help=(
+        "Waiting in TorchServe, from its own counters: sum and count, so a mean and no percentile. "
+        "HTTP requests alone: TorchServe counts none over gRPC. Its version is `default` for "
+        "requests that name none."
+    ),
+    labels=VERSION,
+)
+WORKERS = Metric(
+    name="shipway_workers",
+    kind="gauge",
+    help="Workers by their state in TorchServe.",
+    labels=(*VERSION, "state"),
+)
+WORKERS_WANTED = Metric(
+    name="shipway_workers_wanted",
+    kind="gauge",
+    help="Workers that the version was registered or scaled to.",
+    labels=VERSION,
+)
+RESTARTS = Metric(
+    name="shipway_worker_restarts_total",
+    kind="counter",
+    help="Workers that came back under another process id, since the exporter started.",
+    labels=VERSION,
+)
+DEFAULT = Metric(
+    name="shipway_default_version",
+    kind="gauge",
+    help="1 for the version that answers requests which name none, 0 for the others.",
+    labels=VERSION,
+)
+MEMORY = Metric(
+    name="shipway_process_memory_bytes",
+    kind="gauge",
+    help="Resident memory. process: worker, torchserve or exporter; worker: its place, from 0.",
+    labels=("process", *VERSION, "worker"),
+)
+GPU_USED = Metric(
+    name="shipway_gpu_memory_used_bytes",
+    kind="gauge",
+    help="Memory in use on a GPU, by anybody. Absent without NVML.",
+    labels=("gpu",),
+)
+GPU_TOTAL = Metric(
+    name="shipway_gpu_memory_total_bytes",
+    kind="gauge",
+    help="Memory of a GPU. Absent without NVML.",
+    labels=("gpu",),
+)
+GPU_BUSY = Metric(
+    name="shipway_gpu_utilization_ratio",
+    kind="gauge",
+    help="Share of the last sample period in which a kernel ran on a GPU. Absent without NVML.",
+    labels=("gpu",),
+)
+
+RECORDED = (
+    *(REQUEST, STAGE, BATCH, PADDING, REQUESTS, ERRORS, ROWS_ANSWERED, BYTES_IN, BYTES_OUT),
+    *(STARTS, INFO),
+)
+READ = (
+    *(SOURCE_UP, QUEUE_DEPTH, QUEUE_LIMIT, QUEUE_MEAN, WORKERS, WORKERS_WANTED, RESTARTS),
+    *(DEFAULT, MEMORY, GPU_USED, GPU_TOTAL, GPU_BUSY),
+)
+METRICS = (*RECORDED, *READ)
