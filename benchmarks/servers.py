@@ -1,6 +1,7 @@
 """The servers that are compared: this project's, and TorchServe as it starts by itself."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -148,16 +149,10 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> dict:
 
 def with_free_ports(text: str) -> str:
     """A config.properties with other ports: those that nobody listens on."""
-    ports = iter(free_ports(5))
-    lines = []
-    for line in text.splitlines():
-        key = line.partition("=")[0]
-        if key in ("inference_address", "management_address", "metrics_address"):
-            line = f"{key}=http://127.0.0.1:{next(ports)}"
-        elif key in ("grpc_inference_port", "grpc_management_port"):
-            line = f"{key}={next(ports)}"
-        lines.append(line)
-    return "\n".join(lines) + "\n"
+    setting = r"^(\w+_address=http://[\w.]+:|\w+_port=)\d+$"
+    places = re.findall(setting, text, flags=re.MULTILINE)
+    ports = iter(free_ports(len(places)))
+    return re.sub(setting, lambda found: f"{found[1]}{next(ports)}", text, flags=re.MULTILINE)
 
 
 def free_ports(count: int) -> list[int]:

@@ -13,6 +13,10 @@ from handlers.replies import encode
 from handlers.requests import Request
 from handlers.service import Service
 from shipway.artifact.bundle import open_artifact
+from shipway.metrics.answered import Watcher
+from shipway.metrics.declared import DIRECTORY_VARIABLE
+from shipway.metrics.recorder import Recorder
+from shipway.metrics.traces import tracer_for
 from shipway.runtime.errors import DeviceLost
 from shipway.runtime.host import own_device
 from shipway.runtime.model import Model
@@ -45,7 +49,7 @@ class Handler:
             device_index=own_device(properties.get("gpu_id")),
         )
         model.warm_up()
-        self.service = Service(model)
+        self.service = Service(model, watchers_of(model))
         if context.metrics is not None:
             _tell_fallback(model, context.metrics)
 
@@ -54,7 +58,11 @@ class Handler:
         if all(context.get_request_header(each, "describe") == "True" for each in range(len(rows))):
             return [encode(self.service.describe())] * len(rows)
         requests = [
-            Request(row, _lower(context.get_all_request_header(place)))
+            Request(
+                row,
+                _lower(context.get_all_request_header(place)),
+                context.get_request_id(place) or "",
+            )
             for place, row in enumerate(rows)
         ]
         try:
@@ -70,6 +78,19 @@ class Handler:
             for name, value in reply.headers.items():
                 context.set_response_header(place, name, value)
         return [each.body for each in replies]
+
+
+def watchers_of(model: Model) -> list[Watcher]:
+    """Who counts and traces this model's requests here, as far as the environment asks for it."""
+    watchers: list[Watcher] = []
+    if directory := os.environ.get(DIRECTORY_VARIABLE):
+        try:
+            watchers.append(Recorder(model, Path(directory)))
+        except (ImportError, OSError) as error:
+            logger.warning("no metrics, though %s is set: %s", DIRECTORY_VARIABLE, error)
+    if tracer := tracer_for(model):
+        watchers.append(tracer)
+    return watchers
 
 
 def _tell_fallback(model: Model, metrics: Any) -> None:
