@@ -410,7 +410,7 @@ def _print_addresses(record: ServerRecord, state: StateDirectory) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("inference", addresses.inference, f"gRPC {addresses.grpc_inference}")
     table.add_row("management", addresses.management, f"gRPC {addresses.grpc_management}")
-    table.add_row("metrics", f"{addresses.exporter}/metrics")
+    table.add_row("metrics", f"{addresses.exporter or addresses.metrics}/metrics")
     table.add_row("tokens", str(state.key_file))
     table.add_row("logs", str(state.logs))
     out.print("TorchServe is ready.", style="green")

@@ -172,6 +172,7 @@ def main() -> None:
     ]
     if nvml := _nvml():
         own.append(GpuCollector(nvml))
+    assert record.addresses.exporter is not None, "whoever starts this has looked"
     host, _, port = record.addresses.exporter.removeprefix("http://").rpartition(":")
     serve(host, int(port), own=own, passed_on=[PassedOn(metrics)], missing=lambda: None)
     while state.running() is not None:

@@ -52,7 +52,7 @@ class Launched:
     """A server that this process started."""
 
     process: subprocess.Popen[bytes]
-    exporter: subprocess.Popen[bytes]
+    exporter: subprocess.Popen[bytes] | None
     record: ServerRecord
 
 
@@ -87,7 +87,7 @@ def start(
 
     temporary = _temporary_folder()
     metrics = _metrics_folder(temporary)
-    environment = devices | {DIRECTORY_VARIABLE: str(metrics)}
+    environment = devices | ({DIRECTORY_VARIABLE: str(metrics)} if config.exporter else {})
     try:
         process = _spawn(config, java, model_store, state, temporary, environment, dies_with_us)
     except OSError as error:
@@ -108,7 +108,7 @@ def start(
         # Before it is ready: from here on `shipway stop` finds it, whatever happens to us.
         if not state.write(record):
             raise LaunchError(f"Another server was started in {state.path} at the same time.")
-        exporter = _spawn_exporter(record, state, dies_with_us)
+        exporter = _spawn_exporter(record, state, dies_with_us) if config.exporter else None
         _wait_until_ready(process, exporter, record, state)
     except BaseException:
         _end(record)
@@ -133,7 +133,8 @@ def end(launched: Launched, state: StateDirectory) -> None:
     """Ends the server that this process started, if it has not ended, and tidies up after it."""
     _end(launched.record)
     launched.process.wait()
-    launched.exporter.wait()
+    if launched.exporter:
+        launched.exporter.wait()
     _clear(launched.record, state)
 
 
@@ -289,7 +290,7 @@ def _check_free(listener: Listener, config_path: Path) -> None:
 
 def _wait_until_ready(
     process: subprocess.Popen[bytes],
-    exporter: subprocess.Popen[bytes],
+    exporter: subprocess.Popen[bytes] | None,
     record: ServerRecord,
     state: StateDirectory,
 ) -> None:
@@ -302,7 +303,7 @@ def _wait_until_ready(
                     f"TorchServe ended with exit code {process.returncode} before it was ready. "
                     f"{_torchserves_last_words(state)}"
                 )
-            if exporter.poll() is not None:
+            if exporter and exporter.poll() is not None:
                 raise LaunchError(
                     f"The exporter ended with exit code {exporter.returncode}. "
                     f"{_last_words(state.exporter_log)}"
@@ -319,8 +320,8 @@ def _wait_until_ready(
 def _is_ready(client: httpx.Client, record: ServerRecord, tokens: Tokens) -> bool:
     # The management service over gRPC is the last that TorchServe opens.
     addresses = record.addresses
-    exporter = addresses.exporter.removeprefix("http://")
-    for address in (addresses.grpc_inference, addresses.grpc_management, exporter):
+    exporter = [addresses.exporter.removeprefix("http://")] if addresses.exporter else []
+    for address in (addresses.grpc_inference, addresses.grpc_management, *exporter):
         host, _, port = address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
