@@ -50,37 +50,56 @@ def ours(
     folder: Path, mar: Path, *, workers: int, batch_size: int, delay_ms: int = 0
 ) -> Iterator[Served]:
     """`mar`, which lies in a model store, served as `shipway serve` does it, on free ports."""
-    info = inspect_mar(mar)
+    with (
+        our_server(folder, mar.parent) as state,
+        registered(state, mar, workers=workers, batch_size=batch_size, delay_ms=delay_ms) as served,
+    ):
+        yield served
+
+
+@contextmanager
+def our_server(folder: Path, model_store: Path) -> Iterator[StateDirectory]:
+    """A server as `shipway serve` starts it, on free ports, with no model yet."""
     config = folder / "config.properties"
     config.write_text(with_free_ports(find_config(Path.cwd()).read_text()))
     state = StateDirectory(folder / "state")
     launched = launch.start(
         read_config(config),
         java=find_java(),
-        model_store=mar.parent,
+        model_store=model_store,
         state=state,
         dies_with_us=True,
     )
     try:
-        with closing(ManagementClient(state)) as management:
-            management.register(
-                mar.name,
-                name=info.name,
-                version=info.version,
-                batch_size=batch_size,
-                max_batch_delay_ms=delay_ms,
-                workers=workers,
-            )
-            [described] = management.describe(info.name)
-        addresses = launched.record.addresses
+        yield state
+    finally:
+        launch.end(launched, state)
+
+
+@contextmanager
+def registered(
+    state: StateDirectory, mar: Path, *, workers: int, batch_size: int, delay_ms: int = 0
+) -> Iterator[Served]:
+    """`mar` of that server's model store; unregistered when the block ends."""
+    info = inspect_mar(mar)
+    with closing(ManagementClient(state)) as management:
+        management.register(
+            mar.name,
+            name=info.name,
+            version=info.version,
+            batch_size=batch_size,
+            max_batch_delay_ms=delay_ms,
+            workers=workers,
+        )
+        [described] = management.describe(info.name)
+        addresses = state.require_running().addresses
         token = Tokens(state.key_file, addresses.management).get("inference")
         yield Served(
             url=f"{addresses.inference}/predictions/{info.name}",
             headers=bearer(token),
             workers=described.worker_pids,
         )
-    finally:
-        launch.end(launched, state)
+        management.unregister(info.name, info.version)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from rich.table import Table
 from server.config import FILE_NAME, find_config, read_config
 from server.errors import PredictionFailed
 from server.state import DIRECTORY_NAME, ServerRecord, StateDirectory, find_project
+from shipway.artifact.tuned import read_tuned
 
 if TYPE_CHECKING:
     from handlers.archive import MarInfo
@@ -115,19 +116,23 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         mar: Annotated[Path, typer.Argument(help="A .mar, as `shipway package` writes it.")],
         batch_size: Annotated[
             int | None,
-            typer.Option(min=1, help="Rows at once; the .mar's if not given.", show_default=False),
+            typer.Option(
+                min=1,
+                help="Rows at once. [as tuned, or the .mar's]",
+                show_default=False,
+            ),
         ] = None,
         max_batch_delay: Annotated[
             int | None,
             typer.Option(
                 min=0,
-                help="Milliseconds that a batch waits for rows; the .mar's if not given.",
+                help="Milliseconds that a batch waits for rows. [as tuned, or the .mar's]",
                 show_default=False,
             ),
         ] = None,
         workers: Annotated[
             int | None,
-            typer.Option(min=1, help="Processes; the .mar's if not given.", show_default=False),
+            typer.Option(min=1, help="Processes. [as tuned, or the .mar's]", show_default=False),
         ] = None,
         state: StateOption = None,
     ) -> None:
@@ -142,6 +147,8 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                 f"{info.name} {info.version} takes at most {info.max_batch} rows at once.",
                 param_hint="--batch-size",
             )
+        tuned = read_tuned(store, info.name, info.version)
+        serving = tuned.serving if tuned else info
         with (
             _management(where) as management,
             stored(mar, store, digest=info.digest) as name,
@@ -151,9 +158,9 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                 name,
                 name=info.name,
                 version=info.version,
-                batch_size=_first(batch_size, info.batch_size),
-                max_batch_delay_ms=_first(max_batch_delay, info.max_batch_delay_ms),
-                workers=_first(workers, info.workers),
+                batch_size=_first(batch_size, serving.batch_size),
+                max_batch_delay_ms=_first(max_batch_delay, serving.max_batch_delay_ms),
+                workers=_first(workers, serving.workers),
             )
         with _management(where) as management:
             versions = management.describe(info.name)
