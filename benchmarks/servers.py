@@ -58,10 +58,14 @@ def ours(
 
 
 @contextmanager
-def our_server(folder: Path, model_store: Path) -> Iterator[StateDirectory]:
-    """A server as `shipway serve` starts it, on free ports, with no model yet."""
+def our_server(folder: Path, model_store: Path, **settings: object) -> Iterator[StateDirectory]:
+    """A server as `shipway serve` starts it, on free ports, with no model yet.
+
+    `settings` are lines of config.properties, instead of those it has.
+    """
     config = folder / "config.properties"
-    config.write_text(with_free_ports(find_config(Path.cwd()).read_text()))
+    text = with_free_ports(find_config(Path.cwd()).read_text())
+    config.write_text(with_settings(text, settings))
     state = StateDirectory(folder / "state")
     launched = launch.start(
         read_config(config),
@@ -172,6 +176,16 @@ def with_free_ports(text: str) -> str:
     places = re.findall(setting, text, flags=re.MULTILINE)
     ports = iter(free_ports(len(places)))
     return re.sub(setting, lambda found: f"{found[1]}{next(ports)}", text, flags=re.MULTILINE)
+
+
+def with_settings(text: str, settings: Mapping[str, object]) -> str:
+    """A config.properties with other values for some keys, those it lacks at its end."""
+    for key, value in settings.items():
+        line = f"{key}={value}"
+        text, found = re.subn(rf"^{key}=.*$", lambda _, line=line: line, text, flags=re.MULTILINE)
+        if not found:
+            text += f"{line}\n"
+    return text
 
 
 def free_ports(count: int) -> list[int]:
