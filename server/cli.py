@@ -17,7 +17,7 @@ from rich.table import Table
 
 from server.config import FILE_NAME, find_config, read_config
 from server.errors import PredictionFailed
-from server.state import DIRECTORY_NAME, ServerRecord, StateDirectory, find_project
+from server.state import ServerRecord, StateDirectory, state_directory
 from shipway.artifact.tuned import read_tuned
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 signal.signal(number, signal.default_int_handler)  # as Ctrl-C
-        where = _state(state)
+        where = state_directory(state)
         settings = read_config(config or find_config(Path.cwd()))
         java = find_java()
         if java.remark:
@@ -108,7 +108,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         from server import launch
 
         with err.status("Stopping TorchServe and its workers …"):
-            record = launch.stop(_state(state))
+            record = launch.stop(state_directory(state))
         out.print(f"stopped the server at {record.addresses.inference}")
 
     @app.command("register")
@@ -139,7 +139,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         """Register a version, checked first; wait until its workers are ready."""
         from server.store import stored
 
-        where = _state(state)
+        where = state_directory(state)
         store = Path(where.require_running().model_store)
         info = (inspect or _inspect_mar)(mar)
         if batch_size and info.max_batch and batch_size > info.max_batch:
@@ -177,7 +177,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     @app.command()
     def promote(name: str, version: str, state: StateOption = None) -> None:
         """Make VERSION the one that answers requests that name no version."""
-        with _management(_state(state)) as management:
+        with _management(state_directory(state)) as management:
             [before] = [one for one in management.describe(name) if one.default]
             management.promote(name, version)
         out.print(
@@ -188,7 +188,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     @app.command()
     def unregister(name: str, version: str, state: StateOption = None) -> None:
         """Take VERSION out of service. Its archive stays in the model store."""
-        with _management(_state(state)) as management:
+        with _management(state_directory(state)) as management:
             management.unregister(name, version)
             gone = name not in management.names()
         out.print(
@@ -198,7 +198,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     @app.command()
     def models(as_json: JsonOption = False, state: StateOption = None) -> None:
         """List what is registered."""
-        with _management(_state(state)) as management:
+        with _management(state_directory(state)) as management:
             versions = management.models()
         if as_json:
             _print_json([asdict(one) for one in versions])
@@ -210,7 +210,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     @app.command()
     def describe(name: str, as_json: JsonOption = False, state: StateOption = None) -> None:
         """Show every version of a model, its workers and what runs in them."""
-        with _management(_state(state)) as management:
+        with _management(state_directory(state)) as management:
             versions = management.describe(name)
             handlers = [
                 management.what_runs(name, one.version) if one.workers_ready else {}
@@ -244,7 +244,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
 
         if grpc and explain:
             raise typer.BadParameter("TorchServe's gRPC carries no headers, which tell the times.")
-        where = _state(state)
+        where = state_directory(state)
         predictor: Predictor = GrpcPredictor(where) if grpc else HttpPredictor(where)
         failures = 0
         with closing(predictor):
@@ -435,10 +435,6 @@ def _settings(version: "ModelVersion") -> str:
 
 def _first(wanted: int | None, otherwise: int) -> int:
     return otherwise if wanted is None else wanted
-
-
-def _state(path: Path | None) -> StateDirectory:
-    return StateDirectory((path or find_project(Path.cwd()) / DIRECTORY_NAME).absolute())
 
 
 @contextmanager
