@@ -34,3 +34,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, result: "Result") -> None:
         super().__init__()
         self.result = result
+
+
+class NoSettingKeeps(BenchError):
+    """Not even the lowest rate stays below the latency that was asked for."""

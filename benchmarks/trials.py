@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks import preflight, servers
 from benchmarks.engine import measure
-from benchmarks.plan import Open, Plan
+from benchmarks.plan import Closed, Open, Plan
 from benchmarks.result import Result
 from benchmarks.tune import At, Load, Setting
 from handlers.archive import inspect_mar
@@ -19,6 +19,8 @@ WARM_UP_S = 1.0
 FEWEST_REQUESTS = 300
 """Behind a p99: three of them are beyond it."""
 LONGEST_S = 20.0
+BUSY_CLIENTS, GUESSED_IN_S = 16, 3.0
+MOST = 0.7
 PATIENCE = 10.0
 """Clients give up after so many times the target: the rate was too high anyway."""
 
@@ -44,9 +46,33 @@ class Trials:
         self._seconds = seconds
         self._watch = watch
         self._serving = ExitStack()
+        self._served: Setting | None = None
+
+    def guess(self, setting: Setting) -> float:
+        """A rate to begin with: most of what this setting answers when clients just ask on."""
+        self.serve(setting)
+        self._watch(f"{setting}: what it can do at all …")
+        closed = self._plan(Closed(clients=BUSY_CLIENTS), GUESSED_IN_S)
+        return max(1.0, MOST * measure(closed).rate)
 
     def serve(self, setting: Setting) -> Load:
         """Takes the last setting out of service and serves this one."""
+        if setting != self._served:
+            self._serve(setting)
+
+        def load(rate: float) -> At:
+            self._watch(f"{setting}: {rate:.0f} requests a second …")
+            seconds = min(LONGEST_S, max(self._seconds, math.ceil(FEWEST_REQUESTS / rate)))
+            return judged(measure(self._plan(Open(rate=rate), seconds)), rate, self._slo_ms)
+
+        return load
+
+    def close(self) -> None:
+        """Takes out of service what is."""
+        self._served = None
+        self._serving.close()
+
+    def _serve(self, setting: Setting) -> None:
         self.close()
         self._watch(f"{setting}: starting its workers …")
         serving = Serving(
@@ -66,26 +92,19 @@ class Trials:
                 delay_ms=setting.delay_ms,
             )
         )
-        ready = preflight.here(self._state, self._info.name, None, grpc=False, headers={})
+        self._ready = preflight.here(self._state, self._info.name, None, grpc=False, headers={})
+        self._served = setting
 
-        def load(rate: float) -> At:
-            self._watch(f"{setting}: {rate:.0f} requests a second …")
-            plan = Plan(
-                target=ready.target,
-                headers=dict(ready.headers),
-                inputs=ready.inputs,
-                load=Open(rate=rate),
-                warm_up_s=WARM_UP_S,
-                seconds=min(LONGEST_S, max(self._seconds, math.ceil(FEWEST_REQUESTS / rate))),
-                timeout_s=max(1.0, PATIENCE * self._slo_ms / 1000),
-            )
-            return judged(measure(plan), rate, self._slo_ms)
-
-        return load
-
-    def close(self) -> None:
-        """Takes out of service what is."""
-        self._serving.close()
+    def _plan(self, load: Closed | Open, seconds: float) -> Plan:
+        return Plan(
+            target=self._ready.target,
+            headers=dict(self._ready.headers),
+            inputs=self._ready.inputs,
+            load=load,
+            warm_up_s=WARM_UP_S,
+            seconds=seconds,
+            timeout_s=max(1.0, PATIENCE * self._slo_ms / 1000),
+        )
 
 
 def judged(result: Result, rate: float, slo_p99_ms: float) -> At:

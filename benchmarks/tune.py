@@ -173,6 +173,14 @@ def search(
                     candidates = moves(best.setting, settings)
 
 
+def proven(load: Load, trial: Trial) -> At:
+    """A rate that keeps the target once more: the trial's best, or a little less."""
+    rate = trial.rate
+    while not (found := load(rate)).kept and rate > LOWEST_RATE:
+        rate = max(LOWEST_RATE, rate / PRECISION)
+    return found
+
+
 def exhaust(settings: Sequence[Setting], serve: Serve, guess: float) -> Iterator[Step]:
     """Every setting, each beside the best so far."""
     best: Trial | None = None
