@@ -13,12 +13,15 @@ from handlers.replies import encode
 from handlers.requests import Request
 from handlers.service import Service
 from shipway.artifact.bundle import open_artifact
+from shipway.artifact.errors import ArtifactError
+from shipway.artifact.manifest import Manifest
+from shipway.artifact.tuned import STORE_VARIABLE, read_tuned
 from shipway.metrics.answered import Watcher
 from shipway.metrics.declared import DIRECTORY_VARIABLE
 from shipway.metrics.recorder import Recorder
 from shipway.metrics.traces import tracer_for
 from shipway.runtime.errors import DeviceLost
-from shipway.runtime.host import own_device
+from shipway.runtime.host import available_cores, own_device
 from shipway.runtime.model import Model
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class Handler:
         model = Model(
             artifact,
             workers=workers_here(),
+            threads=_tuned_threads(artifact.manifest),
             # Runtimes keep memory for the largest run, so none is larger than it has to be.
             most_rows=max(int(properties["batch_size"] or 1), LEAST_ROWS),
             device_index=own_device(properties.get("gpu_id")),
@@ -111,6 +115,17 @@ def _tell_fallback(model: Model, metrics: Any) -> None:
         ],
         metric_type=MetricTypes.GAUGE,
     )
+
+
+def _tuned_threads(manifest: Manifest) -> int | None:
+    """Those that tuning found on this host, if it was tuned."""
+    store = os.environ.get(STORE_VARIABLE)
+    try:
+        tuned = read_tuned(Path(store), manifest.name, manifest.version) if store else None
+    except ArtifactError as error:
+        logger.warning("the settings that tuning wrote are passed over: %s", error)
+        return None
+    return min(tuned.serving.threads, available_cores()) if tuned else None
 
 
 def workers_here() -> int:

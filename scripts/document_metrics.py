@@ -18,8 +18,8 @@ Written by `scripts/document_metrics.py` from `shipway/metrics/declared.py`; cha
 | path | what is there |
 |---|---|
 | `/metrics` | everything below, and TorchServe's own metrics under their own names |
-| `/metrics/shipway` | what is below, alone: it passes `promtool check metrics`, which TorchServe's names do not |
-| `/readyz` | 200 if the default version of every model has all its workers, else 503 and what is missing |
+| `/metrics/shipway` | what is below, alone: `promtool check metrics` passes it |
+| `/readyz` | 200 if every model's default version has all its workers, else 503 and what lacks |
 
 Asked with `Accept: application/openmetrics-text`, as Prometheus does, the buckets of
 `shipway_request_seconds` carry exemplars: the `request_id` that the client got as `x-request-id`,

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from server.config import FILE_NAME, find_config, read_config
 from server.errors import PredictionFailed
-from server.state import DIRECTORY_NAME, ServerRecord, StateDirectory, find_project
+from server.state import ServerRecord, StateDirectory, state_directory
+from shipway.artifact.tuned import read_tuned
 
 if TYPE_CHECKING:
     from handlers.archive import MarInfo
@@ -72,7 +73,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 signal.signal(number, signal.default_int_handler)  # as Ctrl-C
-        where = _state(state)
+        where = state_directory(state)
         settings = read_config(config or find_config(Path.cwd()))
         java = find_java()
         if java.remark:
@@ -107,7 +108,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         from server import launch
 
         with err.status("Stopping TorchServe and its workers …"):
-            record = launch.stop(_state(state))
+            record = launch.stop(state_directory(state))
         out.print(f"stopped the server at {record.addresses.inference}")
 
     @app.command("register")
@@ -115,26 +116,30 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         mar: Annotated[Path, typer.Argument(help="A .mar, as `shipway package` writes it.")],
         batch_size: Annotated[
             int | None,
-            typer.Option(min=1, help="Rows at once; the .mar's if not given.", show_default=False),
+            typer.Option(
+                min=1,
+                help="Rows at once. [as tuned, or the .mar's]",
+                show_default=False,
+            ),
         ] = None,
         max_batch_delay: Annotated[
             int | None,
             typer.Option(
                 min=0,
-                help="Milliseconds that a batch waits for rows; the .mar's if not given.",
+                help="Milliseconds that a batch waits for rows. [as tuned, or the .mar's]",
                 show_default=False,
             ),
         ] = None,
         workers: Annotated[
             int | None,
-            typer.Option(min=1, help="Processes; the .mar's if not given.", show_default=False),
+            typer.Option(min=1, help="Processes. [as tuned, or the .mar's]", show_default=False),
         ] = None,
         state: StateOption = None,
     ) -> None:
         """Register a version, checked first; wait until its workers are ready."""
         from server.store import stored
 
-        where = _state(state)
+        where = state_directory(state)
         store = Path(where.require_running().model_store)
         info = (inspect or _inspect_mar)(mar)
         if batch_size and info.max_batch and batch_size > info.max_batch:
@@ -142,6 +147,8 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                 f"{info.name} {info.version} takes at most {info.max_batch} rows at once.",
                 param_hint="--batch-size",
             )
+        tuned = read_tuned(store, info.name, info.version)
+        serving = tuned.serving if tuned else info
         with (
             _management(where) as management,
             stored(mar, store, digest=info.digest) as name,
@@ -151,9 +158,9 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                 name,
                 name=info.name,
                 version=info.version,
-                batch_size=_first(batch_size, info.batch_size),
-                max_batch_delay_ms=_first(max_batch_delay, info.max_batch_delay_ms),
-                workers=_first(workers, info.workers),
+                batch_size=_first(batch_size, serving.batch_size),
+                max_batch_delay_ms=_first(max_batch_delay, serving.max_batch_delay_ms),
+                workers=_first(workers, serving.workers),
             )
         with _management(where) as management:
             versions = management.describe(info.name)
@@ -170,7 +177,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     @app.command()
     def promote(name: str, version: str, state: StateOption = None) -> None:
         """Make VERSION the one that answers requests that name no version."""
-        with _management(_state(state)) as management:
+        with _management(state_directory(state)) as management:
             [before] = [one for one in management.describe(name) if one.default]
             management.promote(name, version)
         out.print(
@@ -181,7 +188,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     @app.command()
     def unregister(name: str, version: str, state: StateOption = None) -> None:
         """Take VERSION out of service. Its archive stays in the model store."""
-        with _management(_state(state)) as management:
+        with _management(state_directory(state)) as management:
             management.unregister(name, version)
             gone = name not in management.names()
         out.print(
@@ -191,7 +198,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     @app.command()
     def models(as_json: JsonOption = False, state: StateOption = None) -> None:
         """List what is registered."""
-        with _management(_state(state)) as management:
+        with _management(state_directory(state)) as management:
             versions = management.models()
         if as_json:
             _print_json([asdict(one) for one in versions])
@@ -203,7 +210,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     @app.command()
     def describe(name: str, as_json: JsonOption = False, state: StateOption = None) -> None:
         """Show every version of a model, its workers and what runs in them."""
-        with _management(_state(state)) as management:
+        with _management(state_directory(state)) as management:
             versions = management.describe(name)
             handlers = [
                 management.what_runs(name, one.version) if one.workers_ready else {}
@@ -237,7 +244,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
 
         if grpc and explain:
             raise typer.BadParameter("TorchServe's gRPC carries no headers, which tell the times.")
-        where = _state(state)
+        where = state_directory(state)
         predictor: Predictor = GrpcPredictor(where) if grpc else HttpPredictor(where)
         failures = 0
         with closing(predictor):
@@ -428,10 +435,6 @@ def _settings(version: "ModelVersion") -> str:
 
 def _first(wanted: int | None, otherwise: int) -> int:
     return otherwise if wanted is None else wanted
-
-
-def _state(path: Path | None) -> StateDirectory:
-    return StateDirectory((path or find_project(Path.cwd()) / DIRECTORY_NAME).absolute())
 
 
 @contextmanager

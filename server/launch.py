@@ -29,6 +29,7 @@ from server.errors import LaunchError, NoServer
 from server.java import Java
 from server.state import LAUNCH_MARK, ServerRecord, StateDirectory
 from server.tokens import Kind, Tokens, bearer
+from shipway.artifact.tuned import STORE_VARIABLE
 from shipway.metrics.declared import DIRECTORY_VARIABLE
 from shipway.runtime.host import NAMED_DEVICES
 
@@ -180,6 +181,7 @@ def _spawn(
         "SHIPWAY_MODEL_STORE": quote_for_pattern(str(model_store.resolve())),
         "LOG_LOCATION": str(state.logs.resolve()),
         "METRICS_LOCATION": str(state.logs.resolve()),
+        STORE_VARIABLE: str(model_store.resolve()),
         LAUNCH_MARK: str(temporary),
     }
     with state.console_log.open("wb") as console:

@@ -68,11 +68,13 @@ class Model:
         artifact: Artifact,
         *,
         workers: int = 1,
+        threads: int | None = None,
         most_rows: int | None = None,
         device_index: int = 0,
     ) -> None:
         """Opens the program that fits this host; `workers` share its cores.
 
+        `threads` are those of one run, None for the artifact's or what the share allows;
         `most_rows` bounds a run below the artifact's own bound; `device_index` is the GPU's, for
         a program on one. Raises NoProgramFits or DeviceUnusable.
         """
@@ -89,7 +91,7 @@ class Model:
             )
         self.described = self.manifest.programs[self.program_name]
         share = max(1, available_cores() // max(1, workers))
-        self.threads = min(self.manifest.serving.threads, share)
+        self.threads = threads or min(self.manifest.serving.threads, share)
         self._program = open_program(
             artifact, self.program_name, threads=self.threads, device_index=device_index
         )
