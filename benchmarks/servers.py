@@ -34,6 +34,8 @@ class Served:
     headers: Mapping[str, str]
     workers: tuple[int, ...]
     """The process of each."""
+    exporter: str | None = None
+    """http://HOST:PORT; stock TorchServe has none, nor a server that was told to do without."""
 
     def worker_memory_mb(self) -> float:
         """The resident memory of the largest worker."""
@@ -102,6 +104,7 @@ def registered(
             url=f"{addresses.inference}/predictions/{info.name}",
             headers=bearer(token),
             workers=described.worker_pids,
+            exporter=addresses.exporter,
         )
         management.unregister(info.name, info.version)
 
