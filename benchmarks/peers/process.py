@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,8 +47,8 @@ def running(
 
 
 def tail(text: str) -> str:
-    """The end of a text, on one line."""
-    return " ".join(text.split())[-LAST_WORDS:]
+    """The end of a text, on one line and without its colours."""
+    return " ".join(re.sub(r"\x1b\[[\d;]*m", "", text).split())[-LAST_WORDS:]
 
 
 def end(process: psutil.Process) -> None:

@@ -1,7 +1,7 @@
 """What every server of this comparison does with a batch: this project's own code, on its program.
 
 Decoding, resizing, the program's session and the ranking are those that our handler uses, so that
-rows differ by their servers alone. `benchmarks.peers` sets the three variables.
+rows differ by their servers alone. `benchmarks.peers.systems` sets the three variables.
 """
 
 import os
@@ -24,8 +24,6 @@ THREADS = int(os.environ["PEERS_THREADS"])
 """Of each worker."""
 
 MAX_BATCH = 8
-DELAY_S = 0.001
-"""How long a batch waits, where the server does not take zero or means something else by it."""
 
 
 class Classifier:
