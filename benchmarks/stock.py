@@ -299,7 +299,7 @@ def make_stock_mar(folder: Path) -> Path:
     torch.jit.save(script, folder / "model.pt")
     labels = open_artifact(IMAGES).manifest.labels
     (folder / "index_to_name.json").write_text(json.dumps(dict(enumerate(labels))))
-    return _archive(
+    return archive(
         folder,
         model_name="stock",
         handler="image_classifier",
@@ -311,14 +311,14 @@ def make_stock_mar(folder: Path) -> Path:
 def make_eager_mar(folder: Path) -> Path:
     folder.mkdir()
     handler = Path(__file__).with_name("eager_minilm.py")
-    return _archive(folder, model_name="eager_minilm", handler=str(handler))
+    return archive(folder, model_name="eager_minilm", handler=str(handler))
 
 
-def _archive(folder: Path, **fields: str) -> Path:
+def archive(folder: Path, **fields: str) -> Path:
     from model_archiver import ModelArchiver, ModelArchiverConfig
 
     store = folder / "store"
-    store.mkdir()
+    store.mkdir(parents=True)
     config = ModelArchiverConfig(version="1.0", export_path=str(store), **fields)
     ModelArchiver.generate_model_archive(config)
     return store / f"{fields['model_name']}.mar"
