@@ -119,7 +119,7 @@ def test_sealing_never_replaces_what_is_there(tmp_path):
 @pytest.mark.parametrize("line", ["x", "0" * 64 + "  ../up", "0" * 64 + "  /etc/passwd", "\x00"])
 def test_sums_name_files_inside_the_folder_only(line):
     with pytest.raises(InvalidManifest):
-        parse_sums(line, Path(SUMS))
+        parse_sums(line.encode(), Path(SUMS))
 
 
 def test_sums_that_are_no_text_are_refused(tmp_path):
