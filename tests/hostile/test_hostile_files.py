@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from handlers.archive import inspect_mar
 from handlers.errors import ArchiveError
+from handlers.signatures import SignatureError
 from server import cli
 from server.config import Addresses
 from server.state import LAUNCH_MARK, ServerRecord, StateDirectory
@@ -20,8 +21,7 @@ from shipway.artifact.bundle import open_artifact
 from shipway.artifact.errors import ArtifactError
 from tests.hostile import archives, artifacts, payloads
 from tests.hostile.zips import zipped
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.serving import write_config
 
 
 def test_there_are_at_least_forty_kinds():
@@ -86,9 +86,14 @@ def test_the_honest_archive_written_by_hand_is_not_refused(files, mar, tmp_path)
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
-    """The state directory of a server that is none: whoever asks it anything finds out."""
+    """The state directory of a server that is none: whoever asks it anything finds out.
+
+    Its configuration requires signatures, by a key that signed nothing.
+    """
     folder = tmp_path_factory.mktemp("state")
     (folder / "store").mkdir()
+    (folder / "key.pub.pem").touch()
+    config = write_config(folder, require_signature="true", trusted_keys="key.pub.pem")
     state = StateDirectory(folder)
     nobody = "http://127.0.0.1:1"
     launch = str(folder / "launch")
@@ -105,7 +110,7 @@ def state(tmp_path_factory):
                     grpc_management=nobody,
                 ),
                 max_request_bytes=1,
-                config=str(REPOSITORY / "config.properties"),
+                config=str(config),
                 model_store=str(folder / "store"),
                 started="2026-01-01T00:00:00+00:00",
             )
@@ -114,12 +119,30 @@ def state(tmp_path_factory):
         process.kill()
 
 
-def test_register_lets_no_hostile_archive_into_the_store(files, tmp_path, mark, state):
+@pytest.fixture
+def register(state):
+    """`shipway register` on that server; returns what it raised."""
     app = typer.Typer()
     cli.register(app)
+
+    def run(mar: Path) -> BaseException | None:
+        return CliRunner().invoke(app, ["register", str(mar), "--state", str(state.path)]).exception
+
+    return run
+
+
+def test_register_lets_no_hostile_archive_into_the_store(files, tmp_path, mark, state, register):
     for name, make in archives.CASES.items():
         path = tmp_path / f"{name}.mar"
         path.write_bytes(make(files))
-        result = CliRunner().invoke(app, ["register", str(path), "--state", str(state.path)])
-        assert isinstance(result.exception, ArchiveError), (name, result.output, result.exception)
+        refused = register(path)
+        assert isinstance(refused, ArchiveError), (name, refused)
+        assert not isinstance(refused, SignatureError), name
         assert list((state.path / "store").iterdir()) == [], name
+
+
+def test_register_lets_no_unsigned_archive_into_the_store_where_signatures_are_required(
+    mar, state, register
+):
+    assert isinstance(register(mar), SignatureError)
+    assert list((state.path / "store").iterdir()) == []
