@@ -160,6 +160,7 @@ def inspect_mar(path: Path) -> MarInfo:
     Nothing is unpacked, and nothing of it is read before names, number and sizes are known.
     """
     with _opened(path) as (file, archive):
+        file.seek(0)  # the directory at its end was read
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         names = set(archive.namelist())
         for needed in _NEEDED:

@@ -8,6 +8,7 @@ import pytest
 
 from handlers.archive import inspect_mar, pack
 from handlers.errors import ArchiveError
+from shipway.artifact.digests import sha256_of
 from tests.hostile.archives import with_manifest
 
 
@@ -32,6 +33,7 @@ def test_a_mar_says_what_its_artifact_says(mar, tiny_artifact):
     assert mar.name == "tiny-1.0.mar"
     assert (info.name, info.version) == (manifest.name, manifest.version)
     assert info.batch_size == manifest.serving.batch_size
+    assert info.digest == sha256_of(mar)
 
 
 def test_packing_again_gives_the_same_bytes(mar, tiny_artifact, tmp_path):
