@@ -61,3 +61,22 @@ def zipped(
     count = len(members)
     end = struct.pack(_END, b"PK\5\6", 0, 0, count, count, len(directory), len(body), len(comment))
     return bytes(body + directory + end + comment + after)
+
+
+def unpacked_by_headers(data: bytes) -> dict[str, bytes]:
+    """What a reader finds that never looks at the directory, as Java's ZipInputStream does not."""
+    found: dict[str, bytes] = {}
+    at = 0
+    while data[at : at + 4] == b"PK\3\4":
+        fields = struct.unpack(_LOCAL, data[at : at + 30])
+        method, packed, size, names, extras = fields[3], *fields[7:11]
+        name = data[at + 30 : at + 30 + names].decode()
+        at += 30 + names + extras
+        if method == zlib.DEFLATED:
+            deflate = zlib.decompressobj(-15)
+            found[name] = deflate.decompress(data[at:])
+            at = len(data) - len(deflate.unused_data)
+        else:
+            found[name] = data[at : at + size]
+            at += packed
+    return found
