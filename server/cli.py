@@ -137,10 +137,12 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         state: StateOption = None,
     ) -> None:
         """Register a version, checked first; wait until its workers are ready."""
+        from handlers.signatures import check_signature
         from server.store import stored
 
         where = state_directory(state)
-        store = Path(where.require_running().model_store)
+        record = where.require_running()
+        store, settings = Path(record.model_store), read_config(Path(record.config))
         info = (inspect or _inspect_mar)(mar)
         if batch_size and info.max_batch and batch_size > info.max_batch:
             raise typer.BadParameter(
@@ -154,6 +156,11 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
             stored(mar, store, digest=info.digest) as name,
             err.status(f"Starting the workers of {info.name} {info.version} …"),
         ):
+            # In the store, where it stays as it was found.
+            if remark := check_signature(
+                store / name, settings.trusted_keys, required=settings.require_signature
+            ):
+                err.print(remark, style="yellow")
             management.register(
                 name,
                 name=info.name,
