@@ -8,7 +8,7 @@ BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
 .PHONY: help env demo test check serve up model format bench bench-stock bench-peers bench-observability \
-	watch check-monitoring lock clean
+	fuzz watch check-monitoring lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -77,6 +77,12 @@ bench-peers: env artifacts/efficientnet_lite0-1.0  ## beside seven other model s
 
 bench-observability: env artifacts/efficientnet_lite0-1.0  ## what metrics and timings cost, with and without them in turns
 	@$(BIN)/python -m benchmarks.observability
+
+SECONDS ?= 60
+fuzz: env  ## each reader for SECONDS=60, by coverage
+	@$(UV) pip install --quiet atheris==3.0.0
+	@$(BIN)/python -m tests.fuzz.corpus build/fuzz
+	@for each in manifest archive oip; do PYTHONPATH=. $(BIN)/python tests/fuzz/fuzz_$$each.py -max_total_time=$(SECONDS) -artifact_prefix=build/fuzz/ build/fuzz/$$each || exit 1; done
 
 watch: env  ## Prometheus beside the server, with the rules and alerts of deploy/, until Ctrl-C
 	@tools=$$(scripts/fetch-prometheus) && exec $$tools/prometheus --config.file=deploy/prometheus/prometheus.yml \

@@ -145,7 +145,7 @@ def pack(artifact: Artifact, model_store: Path) -> Path:
         folder = Path(temporary) / "content"
         _stage(artifact, folder)
         packed = Path(temporary) / destination.name
-        _zip(folder, packed)
+        zip_folder(folder, packed)
         if destination.exists():
             if sha256_of(destination) == sha256_of(packed):
                 return destination
@@ -276,7 +276,8 @@ def _write_torchserve_manifest(manifest: Manifest, folder: Path) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _zip(folder: Path, destination: Path) -> None:
+def zip_folder(folder: Path, destination: Path) -> None:
+    """Every file in `folder`, in the one form of zip that inspect_mar takes."""
     with zipfile.ZipFile(destination, "w") as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
