@@ -96,7 +96,12 @@ def over_time(
     y, y_ticks = log_axis(known, plot.bottom - 12, plot.top)
     total = sum(len(each.p50_ms) for each in stretches)
     step = (plot.right - plot.left) / total
-    parts = _frame(plot, y, y_ticks, "ms", "seconds measured, load after load")
+    parts = _frame(plot, y, y_ticks, "ms", "seconds, warm-ups left out")
+    for tick in linear_axis(total)[1]:
+        if tick <= total:
+            at = plot.left + tick * step
+            anchor = "end" if at > plot.right - 10 else "middle"
+            parts.append(words_at(f"{tick:g}", at, plot.bottom + 19, class_=f"tick {anchor}"))
     start = 0
     for each in stretches:
         left, right = plot.left + start * step, plot.left + (start + len(each.p50_ms)) * step

@@ -1,6 +1,7 @@
 """`shipway bench`."""
 
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
@@ -15,7 +16,6 @@ from rich.text import Text
 
 from server.cli import StateOption
 from server.state import state_directory
-from server.tokens import bearer
 
 if TYPE_CHECKING:
     from benchmarks.plan import Load, Plan, Target
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 LOCUSTS_PORT = 8089
 
-out = Console(highlight=False, soft_wrap=True, markup=False)
+# Into a file or a pipe a table may be as wide as it is; 80 columns would cut its figures.
+WIDTH = None if sys.stdout.isatty() else 120
+
+out = Console(highlight=False, soft_wrap=True, markup=False, width=WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -120,6 +123,7 @@ def register(app: typer.Typer) -> None:
         from benchmarks.plan import Closed, Open, Plan
         from benchmarks.report import check_folder, new_report, read_report, write_report
         from benchmarks.sweep import LOADS
+        from server.tokens import bearer
 
         if (name is None) == (url is None):
             raise typer.BadParameter("give a model's NAME, or --url", param_hint="NAME")
@@ -256,7 +260,7 @@ class Shown:
 def _table(results: "Sequence[Result]", knee: "Result | None" = None) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("load", no_wrap=True)
-    for title in ("answers/s", "p50", "p90", "p99", "p99.9", "longest", "errors", "generator"):
+    for title in ("answers/s", "p50", "p90", "p99", "p99.9", "max", "errors", "cpu"):
         table.add_column(title, justify="right", no_wrap=True)
     for each in results:
         latency = each.latency
@@ -266,7 +270,7 @@ def _table(results: "Sequence[Result]", knee: "Result | None" = None) -> Table:
             else [None] * 5
         )
         table.add_row(
-            f"{each.load}{' ◀ knee' if each is knee else ''}",
+            f"{each.load}{' ◀' if each is knee else ''}",
             f"{each.rate:.1f}",
             *map(_ms, percentiles),
             str(each.failed),
@@ -278,7 +282,7 @@ def _table(results: "Sequence[Result]", knee: "Result | None" = None) -> Table:
 
 def _print_report(report: "Report") -> None:
     table = _table(report.results, report.knee)
-    table.title = f"{report.title}: latency in ms, the generator's share of a core"
+    table.title = f"{report.title}: latency in ms; cpu: the generator's share of a core"
     table.title_justify = "left"
     out.print(table)
     for each in report.results:
@@ -289,7 +293,7 @@ def _print_report(report: "Report") -> None:
             out.print(f"{each.load}: {error.count} × {error}: {error.message[:200]}", style="red")
     if knee := report.knee:
         assert knee.latency
-        out.print(f"the knee is at {knee.load}: p99 {_ms(knee.latency.p99_ms)} ms", style="green")
+        out.print(f"◀ the knee is at {knee.load}: p99 {_ms(knee.latency.p99_ms)} ms", style="green")
 
 
 def _in_words(result: "Result") -> str:
@@ -313,7 +317,7 @@ def _serve_web(plan: "Plan", port: int) -> None:
     from benchmarks.engine import generator_process
     from benchmarks.errors import GeneratorFailed
 
-    with generator_process(plan, "--web", str(port)) as process:
+    with generator_process(plan, str(port)) as process:
         try:
             assert process.stdout
             if process.stdout.readline():  # it listens
@@ -322,7 +326,9 @@ def _serve_web(plan: "Plan", port: int) -> None:
         except KeyboardInterrupt:
             out.print("stopped")
             return
-        raise GeneratorFailed(f"Locust's page could not be opened on port {port}.")
+        raise GeneratorFailed(
+            f"Locust's page cannot be served on port {port}; name another with --web-port."
+        )
 
 
 def _target(url: str) -> "Target":

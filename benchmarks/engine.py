@@ -61,10 +61,10 @@ def generator_process(plan: Plan, *arguments: str) -> Iterator[subprocess.Popen[
         except (BrokenPipeError, GeneratorFailed) as error:
             process.wait(ENDS_WITHIN_S)
             said.seek(0)
-            words = said.read().decode(errors="replace").strip().splitlines()
+            words = said.read().decode(errors="replace").strip().splitlines() or ["nothing"]
             raise GeneratorFailed(
-                f"The load generator ended with exit code {process.returncode}"
-                f"{f': {words[-1]}' if words else ''}. `{' '.join(COMMAND[1:])}` is the command."
+                f"{error if isinstance(error, GeneratorFailed) else 'It did not start.'} The load "
+                f"generator's exit code is {process.returncode}, and it said: {words[-1]}"
             ) from error
         finally:
             process.stdin.close()

@@ -1,7 +1,8 @@
-"""The load generator, a process of its own: `python -m benchmarks.generator`.
+"""The load generator, a process of its own: `python -m benchmarks.generator [WEB_PORT]`.
 
 Its first line of input is a Plan as JSON. It writes a Tick a second and ends when the load is over,
-or when its input closes: however its parent ends, it ends too.
+or when its input closes: however its parent ends, it ends too. With a port it serves Locust's own
+page instead.
 """
 
 import gc
@@ -190,7 +191,11 @@ def serve_web(plan: Plan, port: int) -> None:
     environment.sink = tell_locust
     environment.host = plan.target.url
     runner = environment.create_local_runner()
-    environment.create_web_ui("127.0.0.1", port)
+    page = environment.create_web_ui("127.0.0.1", port).greenlet
+    assert page
+    page.join(0.3)
+    if page.ready():
+        page.get()  # raises why it cannot listen
     gevent.spawn(stats_history, runner)
     print("ready", flush=True)
     _until_input_closes()
@@ -199,8 +204,10 @@ def serve_web(plan: Plan, port: int) -> None:
 
 def main() -> None:
     plan = Plan.model_validate_json(sys.stdin.buffer.readline())
-    if sys.argv[1:2] == ["--web"]:
-        serve_web(plan, int(sys.argv[2]))
+    web_port = sys.argv[1:]
+    del sys.argv[1:]  # Locust would take it for an option of its own
+    if web_port:
+        serve_web(plan, int(*web_port))
         return
     gevent.os.make_nonblocking(sys.stdout.fileno())
     generator = Generator(plan)

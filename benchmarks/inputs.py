@@ -1,6 +1,7 @@
 """What is sent: given files, or real photos, sentences and numbers from packages that are installed
 anyway."""
 
+import importlib.util
 import io
 import json
 import mimetypes
@@ -9,16 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import skimage.data
-import sklearn.datasets
-from PIL import Image
-
 from benchmarks.errors import NoInput
 from benchmarks.plan import Input
 
-SCIKIT_IMAGE = Path(skimage.data.__file__).parent
-SCIKIT_LEARN = Path(sklearn.datasets.__file__).parent
+
+def _folder_of(package: str) -> Path:
+    """Without importing it, which takes seconds."""
+    found = importlib.util.find_spec(package)
+    assert found and found.submodule_search_locations
+    return Path(found.submodule_search_locations[0])
+
+
+SCIKIT_IMAGE = _folder_of("skimage") / "data"
+SCIKIT_LEARN = _folder_of("sklearn") / "datasets"
 PHOTOS = (
     SCIKIT_IMAGE / "chelsea.png",
     SCIKIT_IMAGE / "coffee.png",
@@ -36,6 +40,8 @@ PROSE = ("iris", "wine_data", "breast_cancer", "diabetes", "twenty_newsgroups", 
 
 def jpegs() -> list[bytes]:
     """Photos of 451×300 to 640×427 pixels as JPEG files of 30 to 200 KB."""
+    from PIL import Image
+
     found = []
     for path in PHOTOS:
         if path.suffix == ".jpg":
@@ -123,6 +129,8 @@ def _as_json(name: str, values: Sequence[object]) -> tuple[Input, ...]:
 
 
 def _rows(columns: int) -> list[list[float]]:
+    import sklearn.datasets
+
     for name in TABLES:
         values = getattr(sklearn.datasets, f"load_{name}")().data
         if values.shape[1] == columns:
@@ -135,7 +143,10 @@ def _rows(columns: int) -> list[list[float]]:
 
 def _tensors(specs: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     """One row for every input, of the grey values of handwritten digits, 0 to 16."""
-    values = sklearn.datasets.load_digits().data
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    values = load_digits().data
     return [
         {
             each["name"]: np.resize(

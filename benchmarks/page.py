@@ -1,6 +1,6 @@
 """The report for people: one file that loads nothing. Its numbers are the report's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,23 @@ MOST_CURVES = 5
 def render(report: Report, earlier: Mapping[str, Report]) -> str:
     """`earlier` are the reports that it is compared with, by the names that they go by."""
     page = environment(Path(__file__).parent).get_template("report.html.j2")
-    view = View(report=report, earlier=earlier)
+    several = len(earlier) > 1
+    before = [
+        Earlier(called=f"before ({place})" if several else "before", name=name, report=each)
+        for place, (name, each) in enumerate(earlier.items(), start=1)
+    ]
+    view = View(report=report, earlier=before)
     return page.render(view=view, report=report, busiest=BUSIEST, latest=LATEST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """A report to compare with."""
+
+    called: str
+    """In charts and tables, where a file's name has no room."""
+    name: str
+    report: Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +45,7 @@ class Compared:
     """A load, or the knee, of this report and of an earlier one."""
 
     what: str
-    earlier: str
+    earlier: Earlier
     now: Result
     before: Result
 
@@ -40,7 +55,7 @@ class View:
     """What the template asks for beyond the report itself."""
 
     report: Report
-    earlier: Mapping[str, Report]
+    earlier: Sequence[Earlier]
 
     @cached_property
     def knee(self) -> Result | None:
@@ -82,17 +97,13 @@ class View:
     @property
     def compared(self) -> list[Compared]:
         found = []
-        for name, report in self.earlier.items():
-            before = {str(each.load): each for each in report.results if each.latency}
+        for one in self.earlier:
+            before = {str(each.load): each for each in one.report.results if each.latency}
             for each in self.report.results:
                 if each.latency and (other := before.get(str(each.load))):
-                    found.append(
-                        Compared(what=str(each.load), earlier=name, now=each, before=other)
-                    )
-            if self.knee and report.knee:
-                found.append(
-                    Compared(what="the knee", earlier=name, now=self.knee, before=report.knee)
-                )
+                    found.append(Compared(what=str(each.load), earlier=one, now=each, before=other))
+            if self.knee and (knee := one.report.knee):
+                found.append(Compared(what="the knee", earlier=one, now=self.knee, before=knee))
         return found
 
     @property
@@ -146,11 +157,11 @@ class View:
             for each, style in self.curves
             if each.latency
         ]
-        for name, report in self.earlier.items():
-            before = {str(each.load): each for each in report.results}
+        for one in self.earlier:
+            before = {str(each.load): each for each in one.report.results}
             for each, style in self.curves:
                 if (other := before.get(str(each.load))) and other.latency:
-                    label = f"{each.load}, {name}"
+                    label = f"{each.load}, {one.called}"
                     points = other.latency.curve()
                     drawn.append(charts.Curve(label=label, points=points, style=f"{style} earlier"))
         return at_widths(
@@ -221,7 +232,7 @@ class View:
             return found
 
         now = spots(self.report, ours=True)
-        before = [spots(each, ours=False) for each in self.earlier.values()]
+        before = [spots(each.report, ours=False) for each in self.earlier]
         return at_widths(
             "throughput",
             lambda name, width: charts.throughput(

@@ -4,7 +4,6 @@ One `Plan` is one load. It crosses to the generator's process as JSON.
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -101,7 +100,7 @@ class Plan(Record):
     """One load on one server."""
 
     target: Target
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = Field(default_factory=dict)
     """Of every request, over gRPC its metadata: the token. No report repeats them."""
     inputs: Annotated[tuple[Input, ...], Field(min_length=1)]
     """Sent in turns; each client starts at another one."""

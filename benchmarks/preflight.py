@@ -127,7 +127,7 @@ def _explained(target: Target, refusal: Refused, asked: Input) -> NotReady | NoI
         case Refused(type="InvalidKeyException"):
             return NotReady(
                 f"{target.address} refuses the token. Give the inference token of that server with "
-                "--token; its key_file.json has it."
+                "--token, its key_file.json has it; and ask its inference port."
             )
         case Refused(type="ModelNotFoundException" | "ModelVersionNotFoundException"):
             version = f" {target.version}" if target.version else ""

@@ -198,7 +198,8 @@ class Collector:
     def result(self) -> Result:
         """Of what was added so far; partial unless the last tick was."""
         plan = self._plan
-        seconds = max(0.0, min(plan.seconds, self._last_at))
+        # A load that is over before its time, for all its requests are answered, is not shorter.
+        seconds = plan.seconds if self.finished else max(0.0, min(plan.seconds, self._last_at))
         latency = _summary(self._latency)
         handler_us = [1000 * each for each in self._handler_ms]
         return Result(

@@ -22,12 +22,14 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import load, servers
+from benchmarks import servers
+from benchmarks.engine import measure
 from benchmarks.inputs import jpegs, sentences
+from benchmarks.plan import Closed, Input, Plan, Target
+from benchmarks.result import Result
 from handlers.archive import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.errors import ShipwayError
@@ -39,6 +41,7 @@ IMAGES = Path("artifacts/efficientnet_lite0-1.0")
 TEXTS = Path("artifacts/minilm-1.0")
 MANY_IMAGE_CLIENTS = 16
 MANY_TEXT_CLIENTS = 32
+WARM_UP_S = 4.0
 
 Serving = AbstractContextManager[servers.Served]
 
@@ -118,9 +121,10 @@ def images(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, f
                     outcome = drive(served, bodies, clients, given.seconds)
                     say(who, clients, outcome)
                     note(f"{who} rate {clients}", outcome.rate)
-                    note(f"{who} p50 {clients}", outcome.p50_ms)
-                    if clients == 1 and len(outcome.handler_ms):
-                        note("overhead", outcome.p50_ms - float(np.median(outcome.handler_ms)))
+                    p50_ms = outcome.latency.p50_ms if outcome.latency else float("inf")
+                    note(f"{who} p50 {clients}", p50_ms)
+                    if clients == 1 and outcome.handler_p50_ms is not None:
+                        note("overhead", p50_ms - outcome.handler_p50_ms)
                 if who.startswith("ours"):
                     note("memory", served.worker_memory_mb())
         note("ceiling", ceiling(bodies, given.seconds))
@@ -226,27 +230,29 @@ def drive(
     clients: int,
     seconds: float,
     content_type: str = "application/octet-stream",
-) -> load.Outcome:
-    return load.run(
-        load.Load(
-            url=served.url,
-            bodies=bodies,
-            headers={"content-type": content_type, **served.headers},
-            clients=clients,
+) -> Result:
+    sent = (Input(name="", content_type=content_type, body=body) for body in bodies)
+    return measure(
+        Plan(
+            target=Target(url=served.url),
+            headers=served.headers,
+            inputs=tuple(sent),
+            load=Closed(clients=clients),
+            warm_up_s=WARM_UP_S,
             seconds=seconds,
         )
     )
 
 
-def say(who: str, clients: int, outcome: load.Outcome) -> None:
-    if not len(outcome.latency_ms):
+def say(who: str, clients: int, outcome: Result) -> None:
+    latency = outcome.latency
+    if not latency:
         console.print(f"{who}, {clients} clients: no answer in {outcome.seconds:.0f} s")
         return
-    p50, p99 = np.quantile(outcome.latency_ms, (0.5, 0.99))
-    errors = f", errors {outcome.errors}" if outcome.errors else ""
+    errors = "".join(f", {each.count} × {each}" for each in outcome.errors)
     console.print(
-        f"{who}, {clients} client{'s' if clients > 1 else ''}: {outcome.rate:.1f} a second, "
-        f"p50 {p50:.2f} ms, p99 {p99:.2f} ms{errors}"
+        f"{who}, {outcome.load}: {outcome.rate:.1f} a second, p50 {latency.p50_ms:.2f} ms, "
+        f"p99 {latency.p99_ms:.2f} ms{errors}"
     )
 
 

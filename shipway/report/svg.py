@@ -29,9 +29,12 @@ class Box(NamedTuple):
 
     def overlap(self, other: "Box") -> float:
         """The area that both cover."""
+        if self.left >= other.right or other.left >= self.right:
+            return 0.0
+        if self.top >= other.bottom or other.top >= self.bottom:
+            return 0.0
         width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return max(0.0, width) * max(0.0, height)
+        return width * (min(self.bottom, other.bottom) - max(self.top, other.top))
 
     def outside(self, other: "Box") -> float:
         """The area that sticks out of `other`."""
@@ -146,7 +149,7 @@ def place_labels(
     first, others = range(needed), sorted(range(needed, len(wanted)), key=lambda i: wanted[i][0])
     tried = (
         _place_in_order(wanted, [*first, *order], within, taken, strokes, needed)
-        for order in (others, others[::-1])
+        for order in ((others, others[::-1]) if len(others) > 1 else (others,))
     )
     return max(tried, key=lambda found: sum(each is not None for each in found))
 
@@ -166,6 +169,14 @@ def _place_in_order(
         x, y, words = wanted[index]
         # The air above points whose turn is still to come: their leaders may need it.
         air = [Box(wanted[i][0] - 4, wanted[i][1] - 60, *wanted[i][:2]) for i in order[turn + 1 :]]
+        places = list(_places(x, y, LETTER * len(words) + 4, TEXT + 4.0))
+        reach = Box(
+            min(each.left for each in places),
+            min(each.top for each in places),
+            max(each.right for each in places),
+            max(each.bottom for each in places),
+        )
+        near = [each for each in strokes if each.overlap(reach)]
 
         def unclear(box: Box, x: float = x, y: float = y) -> float:
             """How much of it, and of its leader, lies over something else."""
@@ -177,14 +188,16 @@ def _place_in_order(
             covered = sum(box.overlap(each) for each in taken)
             return box.outside(within) + covered + 100 * crossed
 
-        def badness(box: Box, x: float = x, y: float = y, air: list[Box] = air) -> float:
-            struck = sum(box.overlap(each) for each in strokes)
+        def badness(
+            box: Box, x: float = x, y: float = y, air: list[Box] = air, near: list[Box] = near
+        ) -> float:
+            struck = sum(box.overlap(each) for each in near)
             stifled = sum(box.overlap(each) > 0 for each in air)
             near_x, near_y = _nearest(box, x, y)
             distance = hypot(near_x - x, near_y - y)
             return 50 * unclear(box, x, y) + 4 * struck + 80 * stifled + distance
 
-        best = min(_places(x, y, LETTER * len(words) + 4, TEXT + 4.0), key=badness)
+        best = min(places, key=badness)
         if index >= needed and unclear(best) > 0.01:  # what rounding alone may leave
             continue
         found[index] = best
