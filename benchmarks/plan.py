@@ -3,7 +3,8 @@
 One `Plan` is one load. It crosses to the generator's process as JSON.
 """
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -45,6 +46,13 @@ class Open(Record):
 
     def __str__(self) -> str:
         return f"{self.rate:g} a second"
+
+    def arrivals(self, start: float, end: float) -> Iterator[float]:
+        """When each request is to be sent: seconds on the clock of `start`."""
+        chance = random.Random(self.seed)
+        moment = start
+        while (moment := moment + chance.expovariate(self.rate)) < end:
+            yield moment
 
 
 Load = Annotated[Closed | Open, Field(discriminator="kind")]

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ from pathlib import Path
 import httpx
 import psutil
 
+from benchmarks.engine import measure
+from benchmarks.plan import Closed, Input, Plan, Target
+from benchmarks.result import Result
 from handlers.archive import inspect_mar
 from server import launch
 from server.config import find_config, read_config
@@ -55,6 +58,28 @@ class Served:
                 memory.append(process.memory_full_info())
         shared = max(each.rss - each.uss for each in memory)
         return (sum(each.uss for each in memory) + shared) / 1e6
+
+
+def closed_loop(
+    served: Served,
+    bodies: Sequence[bytes],
+    clients: int,
+    seconds: float,
+    *,
+    content_type: str = "application/octet-stream",
+    warm_up_s: float = 4.0,
+) -> Result:
+    """What so many clients get that each send their next request when the last is answered."""
+    return measure(
+        Plan(
+            target=Target(url=served.url),
+            headers=dict(served.headers),
+            inputs=tuple(Input(name="", content_type=content_type, body=body) for body in bodies),
+            load=Closed(clients=clients),
+            warm_up_s=warm_up_s,
+            seconds=seconds,
+        )
+    )
 
 
 def end_with_us() -> None:

@@ -26,10 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import servers
-from benchmarks.engine import measure
 from benchmarks.inputs import jpegs, sentences
-from benchmarks.plan import Closed, Input, Plan, Target
 from benchmarks.result import Result
+from benchmarks.servers import closed_loop
 from handlers.archive import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.errors import ShipwayError
@@ -41,7 +40,6 @@ IMAGES = Path("artifacts/efficientnet_lite0-1.0")
 TEXTS = Path("artifacts/minilm-1.0")
 MANY_IMAGE_CLIENTS = 16
 MANY_TEXT_CLIENTS = 32
-WARM_UP_S = 4.0
 
 Serving = AbstractContextManager[servers.Served]
 
@@ -118,7 +116,7 @@ def images(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, f
         for who, loads, start in turns:
             with in_turn(folder, f"{who}-{turn}", start) as served:
                 for clients in loads:
-                    outcome = drive(served, bodies, clients, given.seconds)
+                    outcome = closed_loop(served, bodies, clients, given.seconds)
                     say(who, clients, outcome)
                     note(f"{who} rate {clients}", outcome.rate)
                     p50_ms = outcome.latency.p50_ms if outcome.latency else float("inf")
@@ -203,7 +201,9 @@ def texts(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, fl
             ),
         ):
             with in_turn(folder, f"texts-{who}-{turn}", start) as served:
-                outcome = drive(served, bodies, MANY_TEXT_CLIENTS, given.seconds, "text/plain")
+                outcome = closed_loop(
+                    served, bodies, MANY_TEXT_CLIENTS, given.seconds, content_type="text/plain"
+                )
                 say(who, MANY_TEXT_CLIENTS, outcome)
                 found.setdefault(who, []).append(outcome.rate)
     at = {key: statistics.median(each) for key, each in found.items()}
@@ -222,26 +222,6 @@ def in_turn(
     at = folder / name.replace(",", "").replace(" ", "-")
     at.mkdir()
     return start(at)
-
-
-def drive(
-    served: servers.Served,
-    bodies: list[bytes],
-    clients: int,
-    seconds: float,
-    content_type: str = "application/octet-stream",
-) -> Result:
-    sent = (Input(name="", content_type=content_type, body=body) for body in bodies)
-    return measure(
-        Plan(
-            target=Target(url=served.url),
-            headers=served.headers,
-            inputs=tuple(sent),
-            load=Closed(clients=clients),
-            warm_up_s=WARM_UP_S,
-            seconds=seconds,
-        )
-    )
 
 
 def say(who: str, clients: int, outcome: Result) -> None:

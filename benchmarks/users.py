@@ -8,7 +8,6 @@ All moments are seconds of time.monotonic().
 import ctypes
 import itertools
 import os
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -256,7 +255,7 @@ class OpenLoop:
     ) -> None:
         """`more_clients` is called where an arrival finds no client idle."""
         self._most_clients, self._more_clients = load.most_clients, more_clients
-        self._due = _arrivals(load, start, end)
+        self._due = load.arrivals(start, end)
         self._arrived: deque[float] = deque()
         self._is_work = Semaphore(0)
         self._clients = self._idle = 0
@@ -290,13 +289,6 @@ class OpenLoop:
     def give_up(self) -> None:
         """Takes what is still due for waiting."""
         self._arrived.extend(self._due)
-
-
-def _arrivals(load: Open, start: float, end: float) -> Iterator[float]:
-    chance = random.Random(load.seed)
-    moment = start
-    while (moment := moment + chance.expovariate(load.rate)) < end:
-        yield moment
 
 
 class Alarm:

@@ -1,21 +1,18 @@
 """One server at a time, in turns: started, checked, measured, ended."""
 
-import http.client
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from benchmarks import load
 from benchmarks.peers import process, table
 from benchmarks.peers.errors import PeerFailed
 from benchmarks.peers.systems import Comparison, Setting, System, Turn
 from benchmarks.peers.table import MANY, ONE, Sample, Visit
-from benchmarks.servers import Served
+from benchmarks.servers import Served, closed_loop
 from shipway.artifact.bundle import Artifact
 from shipway.errors import ShipwayError
 from shipway.runtime.host import available_cores
@@ -80,24 +77,26 @@ class Turns:
     def _sample(
         self, served: Served, bodies: list[bytes], headers: Mapping[str, str], clients: int
     ) -> Sample:
-        try:
-            outcome = load.run(
-                load.Load(
-                    url=served.url,
-                    bodies=bodies,
-                    headers=headers,
-                    clients=clients,
-                    warm_up_s=self.warm_up_s,
-                    seconds=self.seconds,
-                )
+        headers = dict(headers)
+        content_type = headers.pop("content-type")
+        result = closed_loop(
+            replace(served, headers=headers),
+            bodies,
+            clients,
+            self.seconds,
+            content_type=content_type,
+            warm_up_s=self.warm_up_s,
+        )
+        if result.latency is None:
+            errors = "; ".join(f"{each.count} × {each}" for each in result.errors)
+            raise PeerFailed(
+                f"no answer in {result.seconds:.0f} s under {clients} clients: {errors}"
             )
-        except (OSError, http.client.HTTPException) as error:
-            raise PeerFailed(f"it broke off under {clients} clients: {error!r}") from error
-        if not len(outcome.latency_ms):
-            raise PeerFailed(f"no answer in {outcome.seconds:.0f} s, errors {outcome.errors}")
-        p50_ms, p99_ms = np.quantile(outcome.latency_ms, (0.5, 0.99)).tolist()
         return Sample(
-            rate=outcome.rate, p50_ms=p50_ms, p99_ms=p99_ms, errors=sum(outcome.errors.values())
+            rate=result.rate,
+            p50_ms=result.latency.p50_ms,
+            p99_ms=result.latency.p99_ms,
+            errors=result.failed,
         )
 
     def _say(self, named: str, clients: int, sample: Sample) -> None:
