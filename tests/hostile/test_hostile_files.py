@@ -97,7 +97,8 @@ def state(tmp_path_factory):
     state = StateDirectory(folder)
     nobody = "http://127.0.0.1:1"
     launch = str(folder / "launch")
-    with subprocess.Popen(["sleep", "600"], env=os.environ | {LAUNCH_MARK: launch}) as process:
+    process = subprocess.Popen(["sleep", "600"], env=os.environ | {LAUNCH_MARK: launch})
+    try:
         state.write(
             ServerRecord(
                 pid=process.pid,
@@ -108,15 +109,19 @@ def state(tmp_path_factory):
                     metrics=nobody,
                     grpc_inference=nobody,
                     grpc_management=nobody,
+                    exporter=None,
                 ),
                 max_request_bytes=1,
+                metrics_directory=str(folder / "metrics"),
                 config=str(config),
                 model_store=str(folder / "store"),
                 started="2026-01-01T00:00:00+00:00",
             )
         )
         yield state
+    finally:
         process.kill()
+        process.wait()
 
 
 @pytest.fixture
