@@ -211,7 +211,9 @@ class Shown:
         self._results: list[Result] = []
         self._load: Load | None = None
         self._now: Progress | None = None
-        self._live = Live(console=err, transient=True, get_renderable=self._table)
+        self._live = Live(
+            console=err, transient=True, refresh_per_second=2, get_renderable=self._table
+        )
 
     def __enter__(self) -> Self:
         if err.is_terminal:
@@ -253,8 +255,10 @@ class Shown:
             )
         elif self._load:
             table.add_row(str(self._load), style="dim")
-        bar = ProgressBar(total=self._loads, completed=len(self._results) + done, width=40)
-        return Group(table, Text(f"load {len(self._results) + 1} of {self._loads}"), bar)
+        number = len(self._results) + (self._load is not None)
+        most = max(self._loads, number)  # a sweep may go on
+        bar = ProgressBar(total=most, completed=len(self._results) + done, width=40)
+        return Group(table, Text(f"load {number} of {most}"), bar)
 
 
 def _table(results: "Sequence[Result]", knee: "Result | None" = None) -> Table:

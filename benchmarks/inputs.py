@@ -129,20 +129,19 @@ def _as_json(name: str, values: Sequence[object]) -> tuple[Input, ...]:
 
 
 def _rows(columns: int) -> list[list[float]]:
+    """Of a table that has so many columns, or else of one whose columns are repeated or cut."""
+    import numpy as np
     import sklearn.datasets
 
-    for name in TABLES:
-        values = getattr(sklearn.datasets, f"load_{name}")().data
-        if values.shape[1] == columns:
-            return values[:ROWS].tolist()
-    raise NoInput(
-        f"No table here has the {columns} columns that this model takes. Name files of rows as "
-        "JSON with --input."
-    )
+    tables = [getattr(sklearn.datasets, f"load_{name}")().data[:ROWS] for name in TABLES]
+    fitting = (each for each in tables if each.shape[1] == columns)
+    chosen = next(fitting, tables[0])
+    return [np.resize(row, columns).tolist() for row in chosen]
 
 
 def _tensors(specs: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
-    """One row for every input, of the grey values of handwritten digits, 0 to 16."""
+    """One row for every input, of handwritten digits: their grey values, 0 to 16, and for whole
+    numbers, which may be ids of a small vocabulary, 0 or 1."""
     import numpy as np
     from sklearn.datasets import load_digits
 
@@ -150,7 +149,7 @@ def _tensors(specs: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     return [
         {
             each["name"]: np.resize(
-                values[row].astype(float if each["datatype"].startswith("FP") else int),
+                values[row] if each["datatype"].startswith("FP") else (values[row] > 8).astype(int),
                 [1, *(LENGTH if axis < 0 else axis for axis in each["shape"][1:])],
             ).tolist()
             for each in specs

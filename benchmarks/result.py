@@ -157,7 +157,7 @@ class Collector:
         self._errors: Counter[tuple[str, str, str]] = Counter()
         self._messages: dict[tuple[str, str, str], str] = {}
         self._errors_by_second: Counter[int] = Counter()
-        self._measured: list[Tick] = []
+        self._measured: list[tuple[float, Tick]] = []
         self._last_at = -plan.warm_up_s
         self.finished = False
 
@@ -179,10 +179,9 @@ class Collector:
                 self._errors[kind, status, type_] += count
                 self._messages.setdefault((kind, status, type_), message)
                 self._errors_by_second[second] += count
-        # A tick tells of the second before it.
-        if 0.5 < tick.at < seconds + 0.5:
-            self._measured.append(tick)
         took, self._last_at = tick.at - self._last_at, tick.at
+        if 0.5 < tick.at < seconds + 0.5:  # it tells of the time before it
+            self._measured.append((took, tick))
         self.finished = tick.last
         latencies_us = [each[1] for each in tick.answers]
         return Progress(
@@ -264,11 +263,13 @@ def _percentile(percentile: float, microseconds: Sequence[float]) -> float | Non
     return float(np.percentile(microseconds, percentile, method="inverted_cdf")) / 1000
 
 
-def _generator(ticks: Sequence[Tick], latency: Latency | None) -> Generator:
-    if not ticks:
+def _generator(measured: Sequence[tuple[float, Tick]], latency: Latency | None) -> Generator:
+    """`measured` are ticks and the seconds that each tells of."""
+    if not measured:
         return Generator(cpu=0, busy=0, lag_p50_ms=0, lag_p99_ms=0, was_bottleneck=False)
+    took, ticks = zip(*measured, strict=True)
     lags_us = [lag for each in ticks for lag in each.lags_us]
-    busy = float(np.mean([each.busy for each in ticks]))
+    busy = float(np.average([each.busy for each in ticks], weights=took))
     late_ms = _percentile(99, lags_us) or 0.0
     reasons = []
     if busy > BUSIEST:
@@ -279,7 +280,7 @@ def _generator(ticks: Sequence[Tick], latency: Latency | None) -> Generator:
             f"it measured (at most {LATEST:.0%} is sound)"
         )
     return Generator(
-        cpu=float(np.mean([each.cpu for each in ticks])),
+        cpu=float(np.average([each.cpu for each in ticks], weights=took)),
         busy=busy,
         lag_p50_ms=_percentile(50, lags_us) or 0.0,
         lag_p99_ms=late_ms,

@@ -51,8 +51,8 @@ def _two_digits(value: float) -> float:
 def knee(results: Sequence[Result]) -> int | None:
     """The place of the open loop after which p99 turns up: of the points (rate, logarithm of p99),
     both axes scaled to 1, the one furthest below the chord from the first to the last. That is
-    Kneedle (Satopää and others, 2011), on the chart's scales; a p99 below that of a lower rate is
-    taken for chance and raised to it.
+    Kneedle (Satopää and others, 2011), on the chart's scales. A p99 above that of a higher rate is
+    chance, for noise only adds to it, and is lowered to that.
 
     None where there are fewer than four rates, or p99 does not turn up.
     """
@@ -64,7 +64,8 @@ def knee(results: Sequence[Result]) -> int | None:
     if len(points) < 4:
         return None
     rates = [rate for rate, _ in points]
-    p99s = list(accumulate((_log_p99(results[place]) for _, place in points), max))
+    downwards = accumulate((_log_p99(results[place]) for _, place in reversed(points)), min)
+    p99s = list(downwards)[::-1]
     height, width = p99s[-1] - p99s[0], rates[-1] - rates[0]
     if height < log10(TURNS_UP) or not width:
         return None

@@ -87,6 +87,11 @@ def test_the_knee_is_where_latency_turns_up():
     assert results[knee(results)].load.rate == 100
 
 
+def test_a_noisy_moment_at_a_low_rate_is_no_knee():
+    results = rates({20: 10, 40: 60, 60: 11, 80: 13, 100: 18, 110: 80, 120: 700})
+    assert results[knee(results)].load.rate == 100
+
+
 def test_a_flat_curve_and_a_short_one_have_no_knee():
     assert knee(rates({20: 10, 40: 10, 60: 11, 80: 12, 100: 13})) is None
     assert knee(rates({20: 10, 40: 20, 60: 700})) is None

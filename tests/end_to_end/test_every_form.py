@@ -11,6 +11,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from benchmarks import preflight
 from handlers.archive import pack
 from handlers.requests import Request
 from tests.handlers.test_oip import declared
@@ -108,6 +109,14 @@ def test_the_natural_form_over_grpc(server, one):
         body = one.natural(item).fields["body"]
         answer = server.grpc.predict(one.manifest.name, body)
         one.is_answer(answer[0] if one.task == "tensors" else answer, item)
+
+
+@pytest.mark.parametrize("grpc", [False, True])
+def test_a_load_test_finds_what_each_task_takes(server, one, grpc):
+    ready = preflight.here(server.state, one.manifest.name, None, grpc=grpc, headers={})
+    assert ready.subject.task == one.manifest.task
+    assert ready.subject.program == one.manifest.chosen
+    assert len(ready.inputs) >= 5
 
 
 @pytest.mark.parametrize("path", ["/predictions/{}", "/v2/models/{}/infer"])

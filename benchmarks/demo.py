@@ -1,0 +1,43 @@
+"""A model's load test on a server of its own, on free ports: `make bench`.
+
+python -m benchmarks.demo MAR [what `shipway bench` takes]
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import typer
+
+from benchmarks import cli, servers
+from handlers.archive import inspect_mar
+from shipway.errors import ShipwayError
+
+
+def main() -> int:
+    mar, *arguments = sys.argv[1:]
+    info = inspect_mar(Path(mar))
+    app = typer.Typer(pretty_exceptions_enable=False)
+    cli.register(app)
+    servers.end_with_us()
+    with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
+        folder = Path(temporary)
+        cli.err.print("Starting a server of its own …")
+        with servers.ours(
+            folder,
+            Path(mar).absolute(),
+            workers=info.workers,
+            batch_size=info.batch_size,
+            delay_ms=info.max_batch_delay_ms,
+        ):
+            given = [info.name, "--state", str(folder / "state"), *arguments]
+            return app(given, standalone_mode=False) or 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ShipwayError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
