@@ -72,6 +72,9 @@ up: env model  ## the same in the foreground, until Ctrl-C or SIGTERM
 bench-stock: env artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## the handlers beside TorchServe's own, in turns
 	@$(BIN)/python -m benchmarks.stock
 
+bench: env model  ## a load test of the demo model, on a server of its own; leaves a report in reports/
+	@$(BIN)/python -m benchmarks.demo $(MODEL)
+
 bench-peers: env artifacts/efficientnet_lite0-1.0  ## beside seven other model servers, in turns (20 minutes)
 	@$(BIN)/python -m benchmarks.peers
 
