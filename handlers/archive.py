@@ -4,24 +4,27 @@ A `.mar` is a zip file. This project's holds
 
     entry.py              what TorchServe imports
     model-config.yaml     TorchServe's own settings for the model
-    artifact/             the chosen program, the portable one, manifest, certificate, tokenizer
+    artifact/             the chosen program, the portable one, manifest, certificate, samples,
+                          tokenizer
     handlers/, shipway/   the code that serves it
     SHA256SUMS            every file above
     MAR-INF/              TorchServe's manifest, made by torch-model-archiver
 """
 
+import io
 import json
 import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ValidationError
 
@@ -32,6 +35,7 @@ from shipway.artifact.bundle import CERTIFICATE, MANIFEST, Artifact, write_recor
 from shipway.artifact.digests import SUMS, parse_sums, sha256_of, write_sums
 from shipway.artifact.errors import ArtifactError
 from shipway.artifact.manifest import Manifest
+from shipway.artifact.samples import FOLDER, file_of
 
 NOT_SERVING = ("archive.py", "cli.py", "entry.py")
 """Of the handlers' code, what stays at home; entry.py has its own place."""
@@ -59,6 +63,23 @@ class MarInfo:
     """SHA-256 of the file, in hexadecimal."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """What an archive gives to compare a server's answers with."""
+
+    inputs: Mapping[str, np.ndarray]
+    """By name, each (rows, …)."""
+    outputs: Mapping[str, np.ndarray]
+    """Eager's for these rows, likewise."""
+    tolerances: Mapping[str, float]
+    """By program: how large the relative error of its outputs may be, as certified."""
+
+
+class _Tensor(BaseModel):
+    name: str
+    shape: list[Any] = []
+
+
 class _Outline(BaseModel):
     """What registration needs of a manifest. An archive is read by its own code, whose format may
     be older than this, so that it can be rolled back to; the rest of the manifest is its affair."""
@@ -71,12 +92,13 @@ class _Outline(BaseModel):
     name: str
     version: str
     serving: Batching
-    inputs: list[dict[str, Any]] = []
+    inputs: list[_Tensor] = []
+    outputs: list[_Tensor] = []
 
     @property
     def max_batch(self) -> int | None:
         try:
-            return int(self.inputs[0]["shape"][0]["max"])
+            return int(self.inputs[0].shape[0]["max"])
         except (LookupError, TypeError, ValueError):
             return None
 
@@ -141,6 +163,38 @@ def inspect_mar(path: Path) -> MarInfo:
     )
 
 
+def read_samples(path: Path) -> Samples | None:
+    """The samples of a `.mar` that `inspect_mar` has found to be whole.
+
+    None if it holds none: it was packaged before archives carried them, or is another maker's.
+    Raises ArchiveError if some are missing.
+    """
+    with _opened(path) as archive:
+        if not any(name.startswith(f"artifact/{FOLDER}/") for name in archive.namelist()):
+            return None
+
+        def rows_of(tensors: list[_Tensor]) -> dict[str, np.ndarray]:
+            files = {each.name: archive.read(f"artifact/{file_of(each.name)}") for each in tensors}
+            return {
+                name: np.load(io.BytesIO(data), allow_pickle=False) for name, data in files.items()
+            }
+
+        try:
+            manifest = _Outline.model_validate_json(archive.read(f"artifact/{MANIFEST}"))
+            certified = json.loads(archive.read(f"artifact/{CERTIFICATE}"))["candidates"]
+            return Samples(
+                inputs=rows_of(manifest.inputs),
+                outputs=rows_of(manifest.outputs),
+                tolerances={
+                    name: float(each["tolerance"]["relative_error"])
+                    for name, each in certified.items()
+                    if each.get("tolerance")
+                },
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArchiveError(f"{path} has samples that do not read: {error}") from error
+
+
 def _stage(artifact: Artifact, folder: Path) -> None:
     kept = artifact.manifest.model_copy(
         update={
@@ -154,8 +208,9 @@ def _stage(artifact: Artifact, folder: Path) -> None:
     (inside / "programs").mkdir(parents=True)
     for name, program in kept.programs.items():
         shutil.copyfile(artifact.program_path(name), inside / program.file)
-    if (files := artifact.path / "files").is_dir():
-        shutil.copytree(files, inside / "files")
+    for name in ("files", FOLDER):
+        if (artifact.path / name).is_dir():
+            shutil.copytree(artifact.path / name, inside / name)
     write_record(inside / MANIFEST, kept)
     write_record(inside / CERTIFICATE, artifact.certificate)
     write_sums(inside)

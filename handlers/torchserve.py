@@ -52,7 +52,8 @@ class Handler:
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """One reply a row, in order."""
         if all(context.get_request_header(each, "describe") == "True" for each in range(len(rows))):
-            return [encode(self.service.describe())] * len(rows)
+            # The process too: whoever drains a version waits for each of its workers.
+            return [encode(self.service.describe() | {"pid": os.getpid()})] * len(rows)
         requests = [
             Request(row, _lower(context.get_all_request_header(place)))
             for place, row in enumerate(rows)

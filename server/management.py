@@ -1,6 +1,7 @@
 """TorchServe's management API: versions registered, promoted, described, unregistered."""
 
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from server.tokens import Tokens, is_token_refused
 ANSWER_WITHIN_S = 30.0
 # TorchServe gives a worker two minutes to boot and then its startup timeout to load the model.
 WORKERS_READY_WITHIN_S = 900.0
+ASK_AGAIN_S = 0.05
 UNREGISTERED_WITHIN_S = 150.0  # `unregister_model_timeout` is 120 s
 
 
@@ -48,6 +50,11 @@ class ModelVersion:
     requests_waiting: int
     response_timeout_s: int
     startup_timeout_s: int
+
+    @property
+    def warm(self) -> bool:
+        """Each worker has loaded the model, so has run it: handlers do before they are ready."""
+        return 0 < self.workers <= self.workers_ready
 
 
 class ManagementClient:
@@ -120,6 +127,33 @@ class ManagementClient:
     def unregister(self, name: str, version: str) -> None:
         """Ends the workers of a version. Its archive stays in the model store."""
         self._change("DELETE", f"/models/{quote(name)}/{quote(version)}", name, version)
+
+    def await_answers(self, one: ModelVersion, *, within_s: float) -> bool:
+        """Waits until all that this version was asked so far is answered; False if it takes longer.
+
+        TorchServe does not tell what its workers are busy with. But a description is asked of a
+        worker in its turn, as a prediction is, so when each of them has given one, whatever came
+        before is answered. A handler that does not say which process it is counts each time.
+        """
+        path = f"/models/{quote(one.name)}/{quote(one.version)}"
+        deadline = time.monotonic() + within_s
+        answered: set[int] = set()
+        while len(answered) < one.workers_ready:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            try:
+                answer = self._send("GET", path, params={"customized": "true"}, timeout=left_s)
+            except Unreachable as error:
+                if isinstance(error.__cause__, httpx.TimeoutException):
+                    return False
+                raise
+            process = _process_of(answer, otherwise=-len(answered))
+            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE or process in answered:
+                time.sleep(ASK_AGAIN_S)  # the queue is full, or the others are busy
+            else:
+                answered.add(process)
+        return True
 
     def names(self) -> list[str]:
         """The registered models, in order."""
@@ -238,6 +272,14 @@ def failure_reason(log: str, name: str, version: str) -> str | None:
             if not re.match(r"RuntimeError: \d{3} - ", line):
                 reason = re.sub(r"^(?:\w+\.)+(?=\w+(?::|$))", "", line)
     return reason
+
+
+def _process_of(answer: httpx.Response, *, otherwise: int) -> int:
+    """The process of the worker that gave a description, if it says so."""
+    try:
+        return int(answer.json()[0]["customizedMetadata"]["pid"])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return otherwise
 
 
 def _refusal(answer: httpx.Response) -> Refused:
