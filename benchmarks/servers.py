@@ -1,6 +1,7 @@
 """The servers that are compared: this project's, and TorchServe as it starts by itself."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -49,37 +50,60 @@ def ours(
     folder: Path, mar: Path, *, workers: int, batch_size: int, delay_ms: int = 0
 ) -> Iterator[Served]:
     """`mar`, which lies in a model store, served as `shipway serve` does it, on free ports."""
-    info = inspect_mar(mar)
+    with (
+        our_server(folder, mar.parent) as state,
+        registered(state, mar, workers=workers, batch_size=batch_size, delay_ms=delay_ms) as served,
+    ):
+        yield served
+
+
+@contextmanager
+def our_server(folder: Path, model_store: Path, **settings: object) -> Iterator[StateDirectory]:
+    """A server as `shipway serve` starts it, on free ports, with no model yet.
+
+    `settings` are lines of config.properties, instead of those it has.
+    """
     config = folder / "config.properties"
-    config.write_text(with_free_ports(find_config(Path.cwd()).read_text()))
+    text = with_free_ports(find_config(Path.cwd()).read_text())
+    config.write_text(with_settings(text, settings))
     state = StateDirectory(folder / "state")
     launched = launch.start(
         read_config(config),
         java=find_java(),
-        model_store=mar.parent,
+        model_store=model_store,
         state=state,
         dies_with_us=True,
     )
     try:
-        with closing(ManagementClient(state)) as management:
-            management.register(
-                mar.name,
-                name=info.name,
-                version=info.version,
-                batch_size=batch_size,
-                max_batch_delay_ms=delay_ms,
-                workers=workers,
-            )
-            [described] = management.describe(info.name)
-        addresses = launched.record.addresses
+        yield state
+    finally:
+        launch.end(launched, state)
+
+
+@contextmanager
+def registered(
+    state: StateDirectory, mar: Path, *, workers: int, batch_size: int, delay_ms: int = 0
+) -> Iterator[Served]:
+    """`mar` of that server's model store; unregistered when the block ends."""
+    info = inspect_mar(mar)
+    with closing(ManagementClient(state)) as management:
+        management.register(
+            mar.name,
+            name=info.name,
+            version=info.version,
+            batch_size=batch_size,
+            max_batch_delay_ms=delay_ms,
+            workers=workers,
+        )
+        [described] = management.describe(info.name)
+        addresses = state.require_running().addresses
         token = Tokens(state.key_file, addresses.management).get("inference")
         yield Served(
             url=f"{addresses.inference}/predictions/{info.name}",
             headers=bearer(token),
             workers=described.worker_pids,
         )
-    finally:
-        launch.end(launched, state)
+        management.unregister(info.name, info.version)
 
 
 @contextmanager
@@ -148,16 +172,20 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> dict:
 
 def with_free_ports(text: str) -> str:
     """A config.properties with other ports: those that nobody listens on."""
-    ports = iter(free_ports(5))
-    lines = []
-    for line in text.splitlines():
-        key = line.partition("=")[0]
-        if key in ("inference_address", "management_address", "metrics_address"):
-            line = f"{key}=http://127.0.0.1:{next(ports)}"
-        elif key in ("grpc_inference_port", "grpc_management_port"):
-            line = f"{key}={next(ports)}"
-        lines.append(line)
-    return "\n".join(lines) + "\n"
+    setting = r"^(\w+_address=http://[\w.]+:|\w+_port=)\d+$"
+    places = re.findall(setting, text, flags=re.MULTILINE)
+    ports = iter(free_ports(len(places)))
+    return re.sub(setting, lambda found: f"{found[1]}{next(ports)}", text, flags=re.MULTILINE)
+
+
+def with_settings(text: str, settings: Mapping[str, object]) -> str:
+    """A config.properties with other values for some keys, those it lacks at its end."""
+    for key, value in settings.items():
+        line = f"{key}={value}"
+        text, found = re.subn(rf"^{key}=.*$", lambda _, line=line: line, text, flags=re.MULTILINE)
+        if not found:
+            text += f"{line}\n"
+    return text
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,6 +1,5 @@
 """From a recipe and a checkpoint to a sealed artifact: build, verify, measure, choose, seal."""
 
-import platform
 import shutil
 import tempfile
 import traceback
@@ -13,7 +12,6 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
-import psutil
 from torch import nn
 
 from export import worker
@@ -46,7 +44,6 @@ from shipway.artifact.bundle import CERTIFICATE, MANIFEST, seal, write_record
 from shipway.artifact.certificate import (
     Candidate,
     Certificate,
-    Host,
     Inputs,
     Latency,
     LayerSensitivity,
@@ -62,7 +59,7 @@ from shipway.artifact.manifest import (
     is_classifier,
 )
 from shipway.errors import ShipwayError
-from shipway.runtime.host import available_cores
+from shipway.runtime.host import available_cores, describe_host
 
 COMPARED_BATCHES = (1, 8)
 COMPARED_LENGTHS = (16, 128)
@@ -526,21 +523,4 @@ def _describe(source: InputSource, rows: Rows) -> Inputs:
         rows=len(rows),
         labelled=rows.targets is not None,
         sha256=digest_of_rows(rows),
-    )
-
-
-def describe_host() -> Host:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(
-            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        processor = platform.processor() or "unknown"
-    return Host(
-        processor=processor,
-        machine=platform.machine(),
-        cores=available_cores(),
-        memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
-        python=platform.python_version(),
     )

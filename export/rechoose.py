@@ -20,7 +20,6 @@ from export.measure import best_batch_size, race
 from export.pipeline import (
     Exported,
     Steps,
-    describe_host,
     judge_speed,
     measure_all,
     sweep,
@@ -40,7 +39,7 @@ from shipway.artifact.digests import SUMS
 from shipway.artifact.errors import AlreadySealed
 from shipway.artifact.manifest import Serving
 from shipway.artifact.samples import file_of, relative_error
-from shipway.runtime.host import available_cores, why_unfit
+from shipway.runtime.host import available_cores, describe_host, why_unfit
 from shipway.runtime.program import open_program
 
 

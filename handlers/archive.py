@@ -39,7 +39,10 @@ from shipway.artifact.samples import FOLDER, file_of
 
 NOT_SERVING = ("archive.py", "cli.py", "entry.py")
 """Of the handlers' code, what stays at home; entry.py has its own place."""
-SHIPWAY_CODE = ("__init__.py", "errors.py", "artifact/*.py", "runtime/*.py")
+SHIPWAY_CODE = (
+    *("__init__.py", "errors.py", "artifact/*.py", "runtime/*.py"),
+    *(f"metrics/{name}.py" for name in ("__init__", "answered", "declared", "recorder", "traces")),
+)
 
 TORCHSERVE_MANIFEST = "MAR-INF/MANIFEST.json"
 MAX_FILES = 1_000

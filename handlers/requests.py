@@ -27,6 +27,8 @@ class Request:
     what the server has decoded from JSON or text."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Their names in lower case; none over gRPC."""
+    id: str = ""
+    """The server's own, for logs, metrics and traces."""
 
     @property
     def content_type(self) -> str:

@@ -17,7 +17,8 @@ from handlers.replies import Reply, encode, refusal, server_timing
 from handlers.requests import Request
 from handlers.task import Decoded, Inputs, Task
 from shipway.errors import ShipwayError
-from shipway.runtime.model import Model, Row, RowResult
+from shipway.metrics.answered import Answered, Watcher
+from shipway.runtime.model import Model, Ride, Row, RowResult
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +44,20 @@ class _Asked:
     notes: list[Mapping[str, Any] | None] = field(default_factory=list)
     results: list[RowResult] = field(default_factory=list)
     decode_ms: float = 0.0
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def rides(self) -> list[Ride]:
+        """The runs that its rows were in, each once, however many of its rows it had."""
+        return list({id(each.ride): each.ride for each in self.results}.values())
 
 
 class Service:
     """One model, answering. Not safe to call from two threads at once."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, watchers: Sequence[Watcher] = ()) -> None:
         self.model = model
+        self._watchers = watchers
         manifest = model.manifest
         self._task = task_of(model)
         self._outputs = tuple(each.name for each in manifest.outputs)
@@ -69,7 +77,10 @@ class Service:
         results = iter(self.model.run([row for each in running for row in each.rows]))
         for each in running:
             each.results = [next(results) for _ in each.rows]
-        return [self._reply(each) for each in asked]
+        replies = [self._reply(each) for each in asked]
+        if self._watchers:
+            self._tell_watchers(list(map(_answered, asked, replies)))
+        return replies
 
     def describe(self) -> dict[str, Any]:
         """What runs here, with the v2 protocol's model metadata."""
@@ -148,10 +159,18 @@ class Service:
             asked.error = InternalError("The answer could not be written; the log has why.")
             reply = self._refused(asked)
         reply.headers |= self._headers
-        reply.headers["Server-Timing"] = server_timing(_stages(asked, start))
+        asked.stages_ms = _stages(asked, start)
+        reply.headers["Server-Timing"] = server_timing(asked.stages_ms)
         if asked.results:
-            reply.headers["Shipway-Batch"] = str(max(each.ride.rows for each in asked.results))
+            reply.headers["Shipway-Batch"] = str(max(each.rows for each in asked.rides))
         return reply
+
+    def _tell_watchers(self, answered: Sequence[Answered]) -> None:
+        for watcher in self._watchers:
+            try:
+                watcher.batch(answered)
+            except Exception:  # nobody's answer should fail because it could not be counted
+                logger.exception("a batch was answered and not recorded")
 
     def _refused(self, asked: _Asked) -> Reply:
         assert asked.error is not None
@@ -238,19 +257,38 @@ def _together(notes: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
 
 
 def _stages(asked: _Asked, postprocess_start: float) -> dict[str, float]:
-    """Milliseconds by stage. A row's run counts once, however many of the request's rows it had."""
+    """Milliseconds by stage."""
     stages: dict[str, float] = {}
     if (sent := _sent_at(asked.request)) is not None:
         stages["queue"] = max(0.0, 1000 * (asked.received - sent))
-    rides = {id(each.ride): each.ride for each in asked.results}.values()
+    rides = asked.rides
     now = time.perf_counter()
-    return stages | {
-        "decode": asked.decode_ms,
-        "preprocess": sum(each.preprocess_ms for each in rides),
-        "inference": sum(each.inference_ms for each in rides),
-        "postprocess": 1000 * (now - postprocess_start),
-        "total": 1000 * (now - asked.start),
-    }
+    stages["decode"] = asked.decode_ms
+    stages["preprocess"] = sum(each.preprocess_ms for each in rides)
+    if copied_ms := sum(each.host_to_device_ms for each in rides):
+        stages["host_to_device"] = copied_ms
+    stages["inference"] = sum(each.inference_ms for each in rides)
+    stages["postprocess"] = 1000 * (now - postprocess_start)
+    stages["total"] = 1000 * (now - asked.start)
+    return stages
+
+
+def _answered(asked: _Asked, reply: Reply) -> Answered:
+    request = asked.request
+    return Answered(
+        id=request.id,
+        traceparent=request.headers.get("traceparent", ""),
+        received=asked.received,
+        status=reply.status,
+        error=None if asked.error is None else type(asked.error).__name__,
+        rows=len(asked.rows),
+        bytes_in=sum(
+            len(each) for each in request.fields.values() if isinstance(each, bytes | bytearray)
+        ),
+        bytes_out=len(reply.body),
+        stages_ms=asked.stages_ms,
+        rides=asked.rides,
+    )
 
 
 def _sent_at(request: Request) -> float | None:

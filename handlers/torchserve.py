@@ -1,7 +1,9 @@
 """The TorchServe half of a handler: its rows to requests, replies to its context."""
 
+import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,15 @@ from handlers.replies import encode
 from handlers.requests import Request
 from handlers.service import Service
 from shipway.artifact.bundle import open_artifact
+from shipway.artifact.errors import ArtifactError
+from shipway.artifact.manifest import Manifest
+from shipway.artifact.tuned import STORE_VARIABLE, read_tuned
+from shipway.metrics.answered import Watcher
+from shipway.metrics.declared import DIRECTORY_VARIABLE
+from shipway.metrics.recorder import Recorder
+from shipway.metrics.traces import tracer_for
 from shipway.runtime.errors import DeviceLost
-from shipway.runtime.host import own_device
+from shipway.runtime.host import available_cores, own_device
 from shipway.runtime.model import Model
 
 logger = logging.getLogger(__name__)
@@ -40,12 +49,13 @@ class Handler:
         model = Model(
             artifact,
             workers=workers_here(),
+            threads=_tuned_threads(artifact.manifest),
             # Runtimes keep memory for the largest run, so none is larger than it has to be.
             most_rows=max(int(properties["batch_size"] or 1), LEAST_ROWS),
             device_index=own_device(properties.get("gpu_id")),
         )
         model.warm_up()
-        self.service = Service(model)
+        self.service = Service(model, watchers_of(model))
         if context.metrics is not None:
             _tell_fallback(model, context.metrics)
 
@@ -55,7 +65,11 @@ class Handler:
             # The process too: whoever drains a version waits for each of its workers.
             return [encode(self.service.describe() | {"pid": os.getpid()})] * len(rows)
         requests = [
-            Request(row, _lower(context.get_all_request_header(place)))
+            Request(
+                row,
+                _lower(context.get_all_request_header(place)),
+                context.get_request_id(place) or "",
+            )
             for place, row in enumerate(rows)
         ]
         try:
@@ -71,6 +85,19 @@ class Handler:
             for name, value in reply.headers.items():
                 context.set_response_header(place, name, value)
         return [each.body for each in replies]
+
+
+def watchers_of(model: Model) -> list[Watcher]:
+    """Who counts and traces this model's requests here, as far as the environment asks for it."""
+    watchers: list[Watcher] = []
+    if directory := os.environ.get(DIRECTORY_VARIABLE):
+        try:
+            watchers.append(Recorder(model, Path(directory)))
+        except (ImportError, OSError) as error:
+            logger.warning("no metrics, though %s is set: %s", DIRECTORY_VARIABLE, error)
+    if tracer := tracer_for(model):
+        watchers.append(tracer)
+    return watchers
 
 
 def _tell_fallback(model: Model, metrics: Any) -> None:
@@ -93,13 +120,41 @@ def _tell_fallback(model: Model, metrics: Any) -> None:
     )
 
 
+def _tuned_threads(manifest: Manifest) -> int | None:
+    """Those that tuning found on this host, if it was tuned."""
+    store = os.environ.get(STORE_VARIABLE)
+    try:
+        tuned = read_tuned(Path(store), manifest.name, manifest.version) if store else None
+    except ArtifactError as error:
+        logger.warning("the settings that tuning wrote are passed over: %s", error)
+        return None
+    return min(tuned.serving.threads, available_cores()) if tuned else None
+
+
 def workers_here() -> int:
-    """How many workers share this machine's cores: those of the same server, this one included."""
+    """How many workers of the same server share this machine's cores, this one included.
+
+    Of each model one version works at a time: the default before it, kept for a rollback, or the
+    next one, about to be promoted, must not cost it threads.
+    """
     try:
         siblings = psutil.Process().parent().children()  # type: ignore[union-attr]
-        return max(1, sum(_is_worker(each) for each in siblings))
+        by_version = Counter(_served_by(each) for each in siblings if _is_worker(each))
     except (psutil.Error, AttributeError):
         return 1
+    by_model: dict[str, int] = {}
+    for (model, _), workers in by_version.items():
+        by_model[model] = max(workers, by_model.get(model, 0))
+    return max(1, sum(by_model.values()))
+
+
+def _served_by(worker: psutil.Process) -> tuple[str, str]:
+    """The model and version of a worker, which runs in the folder of its unpacked archive."""
+    try:
+        manifest = json.loads(Path(worker.cwd(), "MAR-INF", "MANIFEST.json").read_bytes())
+        return str(manifest["model"]["modelName"]), str(manifest["model"]["modelVersion"])
+    except (psutil.Error, OSError, ValueError, KeyError, TypeError):
+        return f"process {worker.pid}", ""
 
 
 def _is_worker(process: psutil.Process) -> bool:

@@ -142,19 +142,23 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         mar: Annotated[Path, typer.Argument(help="A .mar, as `shipway package` writes it.")],
         batch_size: Annotated[
             int | None,
-            typer.Option(min=1, help="Rows at once; the .mar's if not given.", show_default=False),
+            typer.Option(
+                min=1,
+                help="Rows at once. [as tuned, or the .mar's]",
+                show_default=False,
+            ),
         ] = None,
         max_batch_delay: Annotated[
             int | None,
             typer.Option(
                 min=0,
-                help="Milliseconds that a batch waits for rows; the .mar's if not given.",
+                help="Milliseconds that a batch waits for rows. [as tuned, or the .mar's]",
                 show_default=False,
             ),
         ] = None,
         workers: Annotated[
             int | None,
-            typer.Option(min=1, help="Processes; the .mar's if not given.", show_default=False),
+            typer.Option(min=1, help="Processes. [as tuned, or the .mar's]", show_default=False),
         ] = None,
         because: BecauseOption = None,
         state: StateOption = None,
@@ -163,7 +167,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         from server.rollout import version_of
 
         where = _state(state)
-        where.require_running()
+        store = Path(where.require_running().model_store)
         info = check(mar)
         if batch_size and info.max_batch and batch_size > info.max_batch:
             raise typer.BadParameter(
@@ -171,7 +175,11 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                 param_hint="--batch-size",
             )
         settings = version_of(
-            info, batch_size=batch_size, max_batch_delay_ms=max_batch_delay, workers=workers
+            info,
+            store,
+            batch_size=batch_size,
+            max_batch_delay_ms=max_batch_delay,
+            workers=workers,
         )
         _register(where, info, settings, because)
 
@@ -260,11 +268,11 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         state: StateOption = None,
     ) -> None:
         """Succeed if the default version of every model has all its workers warm."""
-        from server.rollout import why_not_ready
+        from server.rollout import ask_why_not_ready
 
         where = _state(state)
         deadline = time.monotonic() + wait
-        while (reasons := why_not_ready(where, name)) and time.monotonic() < deadline:
+        while (reasons := ask_why_not_ready(where, name)) and time.monotonic() < deadline:
             time.sleep(0.5)
         for reason in reasons:
             err.print(f"not ready: {reason}", style="red")
@@ -380,11 +388,12 @@ def _restore(where: StateDirectory, archives: "list[MarInfo]") -> bool:
                 else:
                     err.print(f"{name} {version} is not restored: {error}", style="red")
                     whole = False
+    store = Path(where.require_running().model_store)
     with _management(where) as management:
         there = {(one.name, one.version) for one in management.models()}
     for info in archives:
         if (info.name, info.version) not in there:
-            _register(where, info, version_of(info))
+            _register(where, info, version_of(info, store))
     return whole
 
 
@@ -584,7 +593,7 @@ def _print_addresses(record: ServerRecord, state: StateDirectory) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("inference", addresses.inference, f"gRPC {addresses.grpc_inference}")
     table.add_row("management", addresses.management, f"gRPC {addresses.grpc_management}")
-    table.add_row("metrics", f"{addresses.metrics}/metrics")
+    table.add_row("metrics", f"{addresses.exporter or addresses.metrics}/metrics")
     table.add_row("tokens", str(state.key_file))
     table.add_row("logs", str(state.logs))
     out.print("TorchServe is ready.", style="green")

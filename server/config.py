@@ -39,6 +39,8 @@ class Addresses:
     grpc_inference: str
     """HOST:PORT"""
     grpc_management: str
+    exporter: str | None
+    """http://HOST:PORT; None for a server without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,8 @@ class ServerConfig:
     metrics: Listener
     grpc_inference: Listener
     grpc_management: Listener
+    exporter: Listener | None
+    """This project's own; TorchServe knows nothing of it. None: nothing is recorded."""
     max_request_bytes: int
     vm_args: tuple[str, ...]
     """What the file wants the Java command line to say."""
@@ -63,6 +67,7 @@ class ServerConfig:
             self.metrics,
             self.grpc_inference,
             self.grpc_management,
+            *((self.exporter,) if self.exporter else ()),
         )
 
     @property
@@ -73,6 +78,7 @@ class ServerConfig:
             metrics=f"http://{self.metrics.address}",
             grpc_inference=self.grpc_inference.address,
             grpc_management=self.grpc_management.address,
+            exporter=f"http://{self.exporter.address}" if self.exporter else None,
         )
 
 
@@ -117,6 +123,11 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
         metrics=http("metrics", "metrics_address", 8082),
         grpc_inference=grpc("gRPC inference", "grpc_inference", 7070),
         grpc_management=grpc("gRPC management", "grpc_management", 7071),
+        exporter=(
+            None
+            if values.get("exporter_address") == ""
+            else http("exporter", "exporter_address", 9404)
+        ),
         max_request_bytes=int(limit),
         vm_args=tuple(values.get("vmargs", "").split()),
     )

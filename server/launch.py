@@ -30,6 +30,8 @@ from server.errors import LaunchError, NoServer
 from server.java import Java
 from server.state import LAUNCH_MARK, ServerRecord, StateDirectory
 from server.tokens import Kind, Tokens, bearer
+from shipway.artifact.tuned import STORE_VARIABLE
+from shipway.metrics.declared import DIRECTORY_VARIABLE
 from shipway.runtime.host import NAMED_DEVICES
 
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
@@ -54,6 +56,7 @@ class Launched:
     """A server that this process started."""
 
     process: subprocess.Popen[bytes]
+    exporter: subprocess.Popen[bytes] | None
     record: ServerRecord
 
 
@@ -87,30 +90,36 @@ def start(
     state.key_file.unlink(missing_ok=True)
 
     temporary = _temporary_folder()
+    metrics = _metrics_folder(temporary)
+    environment = devices | ({DIRECTORY_VARIABLE: str(metrics)} if config.exporter else {})
     try:
-        process = _spawn(config, java, model_store, state, temporary, devices, dies_with_us)
+        process = _spawn(config, java, model_store, state, temporary, environment, dies_with_us)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(metrics, ignore_errors=True)
         raise LaunchError(f"{java.executable} does not run: {error}.") from error
     record = ServerRecord(
         pid=process.pid,
         launch=str(temporary),
         addresses=config.addresses,
         max_request_bytes=config.max_request_bytes,
+        metrics_directory=str(metrics),
         config=str(config.path),
         model_store=str(model_store.resolve()),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    launched = Launched(process=process, record=record)
     try:
         # Before it is ready: from here on `shipway stop` finds it, whatever happens to us.
         if not state.write(record):
             raise LaunchError(f"Another server was started in {state.path} at the same time.")
-        _wait_until_ready(process, record, state)
+        exporter = _spawn_exporter(record, state, dies_with_us) if config.exporter else None
+        _wait_until_ready(process, exporter, record, state)
     except BaseException:
-        end(launched, state)
+        _end(record, state)
+        process.wait()
+        _clear(record, state)
         raise
-    return launched
+    return Launched(process=process, exporter=exporter, record=record)
 
 
 def wait(launched: Launched, state: StateDirectory) -> None:
@@ -119,7 +128,8 @@ def wait(launched: Launched, state: StateDirectory) -> None:
     end(launched, state)
     if exit_code != ENDED_BY_SIGTERM:
         raise LaunchError(
-            f"TorchServe ended on its own, with exit code {exit_code}. {_last_words(state)}"
+            f"TorchServe ended on its own, with exit code {exit_code}. "
+            f"{_torchserves_last_words(state)}"
         )
 
 
@@ -127,6 +137,8 @@ def end(launched: Launched, state: StateDirectory) -> None:
     """Ends the server that this process started, if it has not ended, and tidies up after it."""
     _end(launched.record, state)
     launched.process.wait()
+    if launched.exporter:
+        launched.exporter.wait()
     _clear(launched.record, state)
 
 
@@ -148,7 +160,7 @@ def _spawn(
     model_store: Path,
     state: StateDirectory,
     temporary: Path,
-    devices: Mapping[str, str],
+    extra_environment: Mapping[str, str],
     dies_with_us: bool,
 ) -> subprocess.Popen[bytes]:
     site_packages = _torchserve_home()
@@ -167,11 +179,12 @@ def _spawn(
         "--no-config-snapshot",
     ]
     environment = {key: os.environ[key] for key in os.environ.keys() - set(HIDDEN_FROM_JAVA)}
-    environment |= devices
+    environment |= extra_environment
     environment |= {
         "SHIPWAY_MODEL_STORE": quote_for_pattern(str(model_store.resolve())),
         "LOG_LOCATION": str(state.logs.resolve()),
         "METRICS_LOCATION": str(state.logs.resolve()),
+        STORE_VARIABLE: str(model_store.resolve()),
         LAUNCH_MARK: str(temporary),
     }
     with state.console_log.open("wb") as console:
@@ -183,6 +196,23 @@ def _spawn(
             stdout=console,
             stderr=subprocess.STDOUT,
             # A session of its own: Ctrl-C in our terminal is ours to pass on, in order.
+            start_new_session=True,
+            preexec_fn=_sigterm_when_parent_dies() if dies_with_us else None,
+        )
+
+
+def _spawn_exporter(
+    record: ServerRecord, state: StateDirectory, dies_with_us: bool
+) -> subprocess.Popen[bytes]:
+    """Starts the exporter, which ends by itself when the server has ended."""
+    with state.exporter_log.open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "server.exporter", str(state.path.resolve())],
+            cwd=Path(__file__).parent.parent,  # where this code is, whatever is installed
+            env=os.environ | {LAUNCH_MARK: record.launch},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=_sigterm_when_parent_dies() if dies_with_us else None,
         )
@@ -219,6 +249,19 @@ def _temporary_folder() -> Path:
     return folder
 
 
+def _metrics_folder(temporary: Path) -> Path:
+    """Where workers write their metrics: in memory where that can be had.
+
+    They map the files, and a write to a mapped file on a full disk would end the worker.
+    """
+    in_memory = Path("/dev/shm")
+    if os.access(in_memory, os.W_OK):
+        return Path(tempfile.mkdtemp(prefix="shipway-", dir=in_memory))
+    folder = temporary / "metrics"
+    folder.mkdir()
+    return folder
+
+
 def _sigterm_when_parent_dies() -> Callable[[], object] | None:
     """For the child to call between fork and exec. Only Linux has it."""
     if not sys.platform.startswith("linux"):
@@ -251,7 +294,10 @@ def _check_free(listener: Listener, config_path: Path) -> None:
 
 
 def _wait_until_ready(
-    process: subprocess.Popen[bytes], record: ServerRecord, state: StateDirectory
+    process: subprocess.Popen[bytes],
+    exporter: subprocess.Popen[bytes] | None,
+    record: ServerRecord,
+    state: StateDirectory,
 ) -> None:
     tokens = Tokens(state.key_file, record.addresses.management)
     deadline = time.monotonic() + READY_WITHIN_S
@@ -260,21 +306,27 @@ def _wait_until_ready(
             if process.poll() is not None:
                 raise LaunchError(
                     f"TorchServe ended with exit code {process.returncode} before it was ready. "
-                    f"{_last_words(state)}"
+                    f"{_torchserves_last_words(state)}"
+                )
+            if exporter and exporter.poll() is not None:
+                raise LaunchError(
+                    f"The exporter ended with exit code {exporter.returncode}. "
+                    f"{_last_words(state.exporter_log)}"
                 )
             if _is_ready(client, record, tokens):
                 return
             time.sleep(0.1)
     raise LaunchError(
         f"TorchServe was not ready within {READY_WITHIN_S:.0f} s and was ended. "
-        f"{_last_words(state)}"
+        f"{_torchserves_last_words(state)}"
     )
 
 
 def _is_ready(client: httpx.Client, record: ServerRecord, tokens: Tokens) -> bool:
     # The management service over gRPC is the last that TorchServe opens.
     addresses = record.addresses
-    for address in (addresses.grpc_inference, addresses.grpc_management):
+    exporter = [addresses.exporter.removeprefix("http://")] if addresses.exporter else []
+    for address in (addresses.grpc_inference, addresses.grpc_management, *exporter):
         host, _, port = address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
@@ -334,18 +386,23 @@ def _wait_for(condition: Callable[[], bool], limit_s: float) -> None:
 def _clear(record: ServerRecord, state: StateDirectory) -> None:
     """Removes what the server left on disk, unless another has taken its place."""
     shutil.rmtree(record.launch, ignore_errors=True)
+    shutil.rmtree(record.metrics_directory, ignore_errors=True)
     current = state.read()
     if current is None or current.launch == record.launch:
         for file in (state.stopping_file, state.key_file, state.record_file):
             file.unlink(missing_ok=True)
 
 
-def _last_words(state: StateDirectory, lines: int = 15) -> str:
-    for log in (state.console_log, state.logs / "ts_log.log"):
+def _torchserves_last_words(state: StateDirectory) -> str:
+    return _last_words(state.console_log, state.logs / "ts_log.log")
+
+
+def _last_words(*logs: Path, lines: int = 15) -> str:
+    for log in logs:
         try:
             tail = log.read_text(errors="replace").strip().splitlines()[-lines:]
         except OSError:
             continue
         if tail:
             return f"The end of {log}:\n" + "\n".join(f"    {line}" for line in tail)
-    return f"Its logs in {state.logs} say nothing."
+    return f"Its logs in {logs[0].parent} say nothing."

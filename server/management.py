@@ -44,10 +44,16 @@ class ModelVersion:
     """How many it should have."""
     workers_ready: int
     worker_pids: tuple[int, ...]
+    worker_states: tuple[str, ...]
+    """In the same order, as TorchServe calls them: READY, LOADING, UNLOADING."""
+    worker_ids: tuple[str, ...]
+    """In the same order; a worker that is started again keeps its own."""
     memory_bytes: int
     """Of all its workers; measured once a minute, 0 before."""
     device: str
     requests_waiting: int
+    queue_limit: int
+    """How many may wait."""
     response_timeout_s: int
     startup_timeout_s: int
 
@@ -296,6 +302,7 @@ def _refusal(answer: httpx.Response) -> Refused:
 
 def _model_version(described: dict[str, Any], *, default: bool) -> ModelVersion:
     workers = described["workers"]
+    queue = described["jobQueueStatus"]
     return ModelVersion(
         name=described["modelName"],
         version=described["modelVersion"],
@@ -306,9 +313,12 @@ def _model_version(described: dict[str, Any], *, default: bool) -> ModelVersion:
         workers=described["minWorkers"],
         workers_ready=sum(worker["status"] == "READY" for worker in workers),
         worker_pids=tuple(worker["pid"] for worker in workers),
+        worker_states=tuple(worker["status"] for worker in workers),
+        worker_ids=tuple(worker["id"] for worker in workers),
         memory_bytes=sum(worker["memoryUsage"] for worker in workers),
         device=described["deviceType"],
-        requests_waiting=described["jobQueueStatus"]["pendingRequests"],
+        requests_waiting=queue["pendingRequests"],
+        queue_limit=queue["pendingRequests"] + queue["remainingCapacity"],
         response_timeout_s=described["responseTimeout"],
         startup_timeout_s=described["startupTimeout"],
     )

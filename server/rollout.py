@@ -5,7 +5,7 @@ the server by other means is noted as found, at the next change to the same mode
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ from server.releases import (
 from server.state import StateDirectory
 from shipway.artifact.digests import sha256_of
 from shipway.artifact.samples import relative_error
+from shipway.artifact.tuned import read_tuned
 
 if TYPE_CHECKING:
     from handlers.archive import MarInfo, Samples
@@ -277,7 +278,7 @@ class Rollout:
                 code=404,
                 type="ModelVersionNotFoundException",
             )
-        return version_of(inspect(path))
+        return version_of(inspect(path), self._store)
 
     def _check_archive(self, name: str, version: str, wanted: Version) -> None:
         path = self._store / wanted.mar
@@ -348,35 +349,45 @@ def compare(predictor: HttpPredictor, name: str, version: str, samples: "Samples
     return f"{rows} samples answered as certified (off by {off_by:.2g}, {tolerance:.2g} allowed)"
 
 
-def why_not_ready(state: StateDirectory, name: str | None = None) -> list[str]:
+def ask_why_not_ready(state: StateDirectory, name: str | None = None) -> list[str]:
+    """As `why_not_ready`, of the server that runs from `state`, if there is one."""
+    try:
+        with closing(ManagementClient(state)) as management:
+            return why_not_ready(state, management.models(), name)
+    except (NoServer, Unreachable, Refused) as error:
+        return [str(error)]
+
+
+def why_not_ready(
+    state: StateDirectory, there: Sequence[ModelVersion], name: str | None = None
+) -> list[str]:
     """The reasons why the default version of each model, or of `name`, is not warm; none if it is.
 
-    Raises ReleasesError.
+    `there` is every version on the server. Raises ReleasesError.
     """
     if state.stopping_file.exists():
         return ["the server is stopping"]
-    releases = read_releases(state)
-    try:
-        with closing(ManagementClient(state)) as management:
-            wanted = {each for each, release in releases.models.items() if release.default}
-            names = [name] if name else sorted(wanted | set(management.names()))
-            reasons = [
-                reason
-                for each in names
-                if (reason := _why_not_warm(management, each, releases.models.get(each)))
-            ]
-    except (NoServer, Unreachable, Refused) as error:
-        return [str(error)]
-    return reasons if names else ["no model is registered"]
+    wanted = {
+        each: release.default
+        for each, release in read_releases(state).models.items()
+        if release.default
+    }
+    names = [name] if name else sorted(wanted.keys() | {one.name for one in there})
+    if not names:
+        return ["no model is registered"]
+    why = (
+        _why_not_warm(each, wanted.get(each), [one for one in there if one.name == each])
+        for each in names
+    )
+    return [reason for reason in why if reason]
 
 
-def _why_not_warm(management: ManagementClient, name: str, release: Release | None) -> str | None:
-    there = versions_on(management, name)
-    if not there:
+def _why_not_warm(name: str, wanted: str | None, there: list[ModelVersion]) -> str | None:
+    default = next((one for one in there if one.default), None)
+    if default is None:
         return f"{name} is not registered"
-    if release and release.default and release.default not in {one.version for one in there}:
-        return f"{name} {release.default}, its default, is not registered"
-    [default] = [one for one in there if one.default]
+    if wanted and wanted not in {one.version for one in there}:
+        return f"{name} {wanted}, its default, is not registered"
     if not default.warm:
         ready = f"{default.workers_ready} of {default.workers} workers are ready"
         return f"{name} {default.version}, its default: {ready}"
@@ -416,12 +427,18 @@ def versions_on(management: ManagementClient, name: str) -> list[ModelVersion]:
 
 def version_of(
     info: "MarInfo",
+    store: Path,
     *,
     batch_size: int | None = None,
     max_batch_delay_ms: int | None = None,
     workers: int | None = None,
 ) -> Version:
-    """What an archive asks for, with some settings replaced."""
+    """An archive with the settings that are given, else those tuned for it, else its own.
+
+    Raises InvalidManifest for tuned settings that do not read.
+    """
+    tuned = read_tuned(store, info.name, info.version)
+    serving = tuned.serving if tuned else info
 
     def first(wanted: int | None, otherwise: int) -> int:
         return otherwise if wanted is None else wanted
@@ -429,9 +446,9 @@ def version_of(
     return Version(
         mar=info.path.name,
         digest=info.digest,
-        batch_size=first(batch_size, info.batch_size),
-        max_batch_delay_ms=first(max_batch_delay_ms, info.max_batch_delay_ms),
-        workers=first(workers, info.workers),
+        batch_size=first(batch_size, serving.batch_size),
+        max_batch_delay_ms=first(max_batch_delay_ms, serving.max_batch_delay_ms),
+        workers=first(workers, serving.workers),
     )
 
 

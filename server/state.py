@@ -31,6 +31,8 @@ class ServerRecord:
     """The value of LAUNCH_MARK, which is also the server's own temporary folder."""
     addresses: Addresses
     max_request_bytes: int
+    metrics_directory: str
+    """Where its workers write what the exporter reads."""
     config: str
     model_store: str
     started: str
@@ -81,6 +83,10 @@ class StateDirectory:
     @property
     def worker_log(self) -> Path:
         return self.logs / "model_log.log"
+
+    @property
+    def exporter_log(self) -> Path:
+        return self.logs / "exporter.log"
 
     def write(self, record: ServerRecord) -> bool:
         """Publishes the record whole; False if another server's is there already."""

@@ -1,6 +1,5 @@
 """A real TorchServe for a test: its own ports, state, model store, and nothing left afterwards."""
 
-import re
 import shutil
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 import psutil
 from model_archiver import ModelArchiver, ModelArchiverConfig
 
-from benchmarks.servers import with_free_ports
+from benchmarks.servers import with_free_ports, with_settings
 from server import launch
 from server.config import read_config
 from server.inference import GrpcPredictor, HttpPredictor
@@ -81,13 +80,8 @@ def running_server(
 def write_config(folder: Path, **settings: object) -> Path:
     """The repository's config.properties in `folder`, with free ports and `settings` changed."""
     text = with_free_ports((REPOSITORY / "config.properties").read_text())
-    for key, value in settings.items():
-        line = f"{key}={value}"
-        text, found = re.subn(rf"^{key}=.*$", lambda _, line=line: line, text, flags=re.MULTILINE)
-        if not found:
-            text += f"{line}\n"
     config = folder / "config.properties"
-    config.write_text(text)
+    config.write_text(with_settings(text, settings))
     return config
 
 

@@ -7,6 +7,10 @@ written from this file. Names, units and `_total` are as prometheus.io/docs/prac
 from dataclasses import dataclass
 from typing import Literal
 
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""An environment variable: where workers write their metrics, if anywhere. prometheus-client, which
+does the writing, looks it up by itself."""
+
 Kind = Literal["counter", "gauge", "histogram", "summary"]
 
 PROGRAM = ("model", "version", "program", "device")

@@ -4,6 +4,7 @@ Pinned memory stays where it is, so that the GPU copies from it and to it withou
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -88,7 +89,10 @@ class _Slot:
     back: list[Tensor]
     """The outputs in pinned memory."""
     graph: torch.cuda.CUDAGraph = field(default_factory=torch.cuda.CUDAGraph)
-    copied_in: torch.cuda.Event = field(default_factory=torch.cuda.Event)
+    begun: torch.cuda.Event = field(default_factory=lambda: torch.cuda.Event(enable_timing=True))
+    copied_in: torch.cuda.Event = field(
+        default_factory=lambda: torch.cuda.Event(enable_timing=True)
+    )
     done: torch.cuda.Event = field(default_factory=torch.cuda.Event)
     copied_back: torch.cuda.Event = field(default_factory=torch.cuda.Event)
 
@@ -108,6 +112,7 @@ class CudaPipeline:
         # One for all graphs: they run one after the other, and nothing of theirs outlives a run.
         self._pool = torch.cuda.graph_pool_handle()
         self._recordings = Recordings(self._record)
+        self.host_to_device_ms = 0.0
 
     def run(self, inputs: Sequence[np.ndarray]) -> Outputs:
         (outputs,) = self.run_all([inputs])
@@ -132,6 +137,7 @@ class CudaPipeline:
                 return lambda: outputs
             slot = slots[number]
             with torch.cuda.stream(self._copying_in):
+                slot.begun.record()
                 for given, staged, tensor in zip(slot.given, slot.staged, tensors, strict=True):
                     pinned = tensor if tensor.is_pinned() else staged.copy_(tensor)
                     given.copy_(pinned, non_blocking=True)
@@ -150,12 +156,15 @@ class CudaPipeline:
     def _outputs(self, slot: _Slot) -> Outputs:
         with self._here():
             slot.copied_back.synchronize()
+            self.host_to_device_ms = slot.begun.elapsed_time(slot.copied_in)
         return [each.numpy().copy() for each in slot.back]  # the slot's next batch overwrites it
 
     def _run_unrecorded(self, tensors: Sequence[Tensor]) -> Outputs:
         with torch.cuda.stream(self._computing):
-            outputs = _several(self._call(*(each.to(self._device) for each in tensors)))
-            return [each.float().cpu().numpy() for each in outputs]
+            start = time.perf_counter()
+            given = [each.to(self._device) for each in tensors]  # returns when it has copied
+            self.host_to_device_ms = 1000 * (time.perf_counter() - start)
+            return [each.float().cpu().numpy() for each in _several(self._call(*given))]
 
     def _record(self, tensors: Sequence[Tensor]) -> list[_Slot]:
         """A slot after the other for inputs like these, which may be any that the program takes."""

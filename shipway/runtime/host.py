@@ -9,6 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
 from pathlib import Path
 
+import psutil
+
+from shipway.artifact.certificate import Host
 from shipway.artifact.manifest import Manifest, Program, Requirements
 from shipway.runtime.errors import NoProgramFits
 
@@ -130,3 +133,21 @@ def choose_program(manifest: Manifest, device_index: int = 0) -> tuple[str, str 
             return name, reasons.get(manifest.chosen)
         reasons[name] = reason
     raise NoProgramFits(manifest.name, reasons)
+
+
+def describe_host() -> Host:
+    """This machine, for a record of what was measured on it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(
+            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        processor = platform.processor() or "unknown"
+    return Host(
+        processor=processor,
+        machine=platform.machine(),
+        cores=available_cores(),
+        memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
+        python=platform.python_version(),
+    )

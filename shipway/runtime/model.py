@@ -41,8 +41,12 @@ class Ride:
     """Rows with padding."""
     length: int
     """Tokens of each text with padding, 0 for inputs of one shape."""
+    padding: float
+    """The share of the run, from 0 to 1, that was rows nobody asked for or tokens no text has."""
     preprocess_ms: float
     """Putting the rows together."""
+    host_to_device_ms: float
+    """Copying them to a GPU; 0 without one."""
     inference_ms: float
 
 
@@ -64,11 +68,13 @@ class Model:
         artifact: Artifact,
         *,
         workers: int = 1,
+        threads: int | None = None,
         most_rows: int | None = None,
         device_index: int = 0,
     ) -> None:
         """Opens the program that fits this host; `workers` share its cores.
 
+        `threads` are those of one run, None for the artifact's or what the share allows;
         `most_rows` bounds a run below the artifact's own bound; `device_index` is the GPU's, for
         a program on one. Raises NoProgramFits or DeviceUnusable.
         """
@@ -85,7 +91,7 @@ class Model:
             )
         self.described = self.manifest.programs[self.program_name]
         share = max(1, available_cores() // max(1, workers))
-        self.threads = min(self.manifest.serving.threads, share)
+        self.threads = threads or min(self.manifest.serving.threads, share)
         self._program = open_program(
             artifact, self.program_name, threads=self.threads, device_index=device_index
         )
@@ -165,7 +171,7 @@ class Model:
         done = 0
         try:
             for outputs in program.run_all(batches()):
-                self._answer(runs[done], results, *times.popleft(), outputs)
+                self._answer(runs[done], rows, results, *times.popleft(), outputs)
                 done += 1
         except Exception as failure:
             device_error(failure)
@@ -189,29 +195,41 @@ class Model:
                 for half in self._halves(run):
                     self._run(half, rows, results)
                 return
-        self._answer(run, results, start, gathered, outputs, error)
+        self._answer(run, rows, results, start, gathered, outputs, error)
 
     def _answer(
         self,
         run: Run,
+        rows: Sequence[Row],
         results: list[RowResult | None],
         start: float,
         gathered: float,
         outputs: Outputs,
         error: Exception | None = None,
     ) -> None:
+        copied_ms = 0.0
+        if self._overlapping is not None and error is None:
+            copied_ms = self._overlapping.host_to_device_ms
         ride = Ride(
             rows=len(run.rows),
             size=run.size,
             length=run.length,
+            padding=self._padding(run, rows),
             preprocess_ms=1000 * (gathered - start),
-            inference_ms=1000 * (time.perf_counter() - gathered),
+            host_to_device_ms=copied_ms,
+            inference_ms=1000 * (time.perf_counter() - gathered) - copied_ms,
         )
         for place, row in enumerate(run.rows):
             if error is None:
                 results[row] = RowResult(ride, tuple(each[place] for each in outputs))
             else:
                 results[row] = RowResult(ride, error=error)
+
+    def _padding(self, run: Run, rows: Sequence[Row]) -> float:
+        if self._pad_ids is None:
+            return 1 - len(run.rows) / run.size
+        tokens = sum(_arrays(rows[each])[0].shape[0] for each in run.rows)
+        return 1 - tokens / (run.size * self._clamped(run.length))
 
     def _halves(self, run: Run) -> list[Run]:
         middle = len(run.rows) // 2

@@ -25,6 +25,9 @@ class Program(Protocol):
 class Overlapping(Program, Protocol):
     """A program that copies one batch in and another one out while it computes a third."""
 
+    host_to_device_ms: float
+    """How long it took to copy in the batch whose outputs came last."""
+
     def run_all(self, batches: Iterable[Sequence[np.ndarray]]) -> Iterator[Outputs]:
         """The outputs of each batch, in order; the next batches are asked for before they come.
 

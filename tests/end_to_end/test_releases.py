@@ -28,7 +28,7 @@ from server.inference import Explained, HttpPredictor
 from server.java import find_java
 from server.management import ManagementClient
 from server.releases import read_releases
-from server.rollout import changing, version_of, why_not_ready
+from server.rollout import ask_why_not_ready, changing, version_of
 from server.state import StateDirectory
 from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.artifact.samples import file_of
@@ -130,7 +130,7 @@ def first(server, archives) -> Iterator[RunningServer]:
 def register(state: StateDirectory, mar: Path) -> None:
     info = inspect_mar(mar)
     with changing(state, f"registering {info.name} {info.version}") as rollout:
-        rollout.register(info.name, info.version, version_of(info))
+        rollout.register(info.name, info.version, version_of(info, mar.parent))
 
 
 def promote(state: StateDirectory, version: str, because: str | None = None):
@@ -331,16 +331,16 @@ def test_a_version_is_unregistered_when_it_has_answered(server, tmp_path):
 
 
 def test_ready_is_a_server_whose_defaults_are_warm(first, archives, tmp_path):
-    assert why_not_ready(first.state) == []
+    assert ask_why_not_ready(first.state) == []
     assert shipway(first.state, "ready").stdout == "ready\n"
     [pid] = first.management.describe(MODEL)[0].worker_pids
     os.kill(pid, signal.SIGKILL)
-    until(lambda: why_not_ready(first.state) != [])
-    [reason] = why_not_ready(first.state)
+    until(lambda: ask_why_not_ready(first.state) != [])
+    [reason] = ask_why_not_ready(first.state)
     assert reason == "tiny-table 1.0, its default: 0 of 1 workers are ready"
     assert shipway(first.state, "ready", MODEL, "--wait", "30").returncode == 0
 
-    assert why_not_ready(first.state, "nothing") == ["nothing is not registered"]
+    assert ask_why_not_ready(first.state, "nothing") == ["nothing is not registered"]
     nowhere = shipway(StateDirectory(tmp_path / "nowhere"), "ready")
     assert nowhere.returncode == 1
     assert "not ready: No server is running here" in nowhere.stderr
@@ -360,7 +360,8 @@ def crashed(archives, tmp_path) -> Iterator[StateDirectory]:
     )
     info = inspect_mar(archives.mars["1.0"])
     with changing(state, "registering") as rollout:
-        rollout.register(MODEL, "1.0", version_of(info, batch_size=3, max_batch_delay_ms=7))
+        settings = version_of(info, tmp_path, batch_size=3, max_batch_delay_ms=7)
+        rollout.register(MODEL, "1.0", settings)
     promote(state, "2.0")
     os.kill(launched.record.pid, signal.SIGKILL)
     launched.process.wait()
@@ -387,7 +388,7 @@ def test_after_a_crash_the_same_versions_defaults_and_settings_are_served(crashe
         ("2.0", True, settings.batch_size, settings.max_batch_delay_ms, settings.workers),
     ]
     assert read_releases(crashed) == before
-    assert why_not_ready(crashed) == []
+    assert ask_why_not_ready(crashed) == []
     with closing(HttpPredictor(crashed)) as predictor:
         found = predictor.predict(MODEL, json.dumps(ROW).encode(), content_type="application/json")
     assert is_answer(found, archives.answers["2.0"])
@@ -402,11 +403,11 @@ def test_an_archive_that_changed_is_told_and_the_other_versions_come_back(crashe
     assert "tiny-table 2.0 is not restored: Its archive" in served.stderr
     assert "is not the file that was registered" in served.stderr
     assert [(version, default) for version, default, *_ in described(crashed)] == [("1.0", True)]
-    assert why_not_ready(crashed) == ["tiny-table 2.0, its default, is not registered"]
+    assert ask_why_not_ready(crashed) == ["tiny-table 2.0, its default, is not registered"]
     assert read_releases(crashed).models[MODEL].default == "2.0"
     # What is wanted is what can be served, once somebody says so.
     assert shipway(crashed, "unregister", MODEL, "2.0").returncode == 0
-    assert why_not_ready(crashed) == []
+    assert ask_why_not_ready(crashed) == []
 
 
 def test_a_server_may_start_afresh_or_with_an_archive_of_its_own(crashed, archives):
@@ -436,6 +437,6 @@ def test_sigterm_is_obeyed_when_what_was_asked_is_answered(tmp_path):
             until(lambda: running.management.describe("slow")[0].requests_waiting >= 3)
             stopped = pool.submit(launch.stop, running.state)
             until(running.state.stopping_file.exists)
-            assert why_not_ready(running.state) == ["the server is stopping"]
+            assert ask_why_not_ready(running.state) == ["the server is stopping"]
             assert [each.result() for each in asked] == ["answered"] * 5
             stopped.result()

@@ -22,6 +22,7 @@ def test_the_projects_own_config_listens_on_loopback_with_torchserves_ports():
         metrics="http://127.0.0.1:8082",
         grpc_inference="127.0.0.1:7070",
         grpc_management="127.0.0.1:7071",
+        exporter="http://127.0.0.1:9404",
     )
 
 

@@ -14,6 +14,7 @@ ADDRESSES = Addresses(
     metrics="http://127.0.0.1:3",
     grpc_inference="127.0.0.1:4",
     grpc_management="127.0.0.1:5",
+    exporter="http://127.0.0.1:6",
 )
 
 
@@ -23,6 +24,7 @@ def record(pid: int, launch: str) -> ServerRecord:
         launch=launch,
         addresses=ADDRESSES,
         max_request_bytes=1,
+        metrics_directory="/metrics",
         config="c",
         model_store="s",
         started="now",

@@ -116,6 +116,8 @@ def test_a_shape_that_cannot_be_recorded_is_tried_once_and_said_so(caplog):
 class Overlapped:
     """An Overlapping program on the CPU. It reads arrays from `zeros` as late as it may."""
 
+    host_to_device_ms = 0.001
+
     def __init__(self, program, fails=lambda inputs: None) -> None:
         self.program, self.fails = program, fails
         self.overlapped = 0
@@ -235,6 +237,8 @@ def test_every_row_of_overlapping_runs_is_told_how_it_travelled(overlapped):
     for found in model.run(images(9)):
         assert 1 <= found.ride.rows <= found.ride.size <= model.most_rows
         assert found.ride.preprocess_ms >= 0
+        assert found.ride.host_to_device_ms == 0.001
+        assert found.ride.padding == 1 - found.ride.rows / found.ride.size
         assert found.ride.inference_ms > 0
 
 

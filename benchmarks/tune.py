@@ -1,0 +1,232 @@
+"""Settings of a server that carry the most requests a second under a latency target.
+
+A trial is one setting, served by itself: workers started, load put on them, workers ended. Its
+result is the highest rate of Poisson arrivals at which 99% of requests stay below the target.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+DELAYS_MS = (0, 1, 2, 5, 10, 20)
+BETTER = 1.03
+"""A setting must carry so much more to be preferred. Two measurements of one rate differ by more
+than a percent or two."""
+PRECISION = 1.05
+"""The highest rate is found when the lowest one that failed is so close above it."""
+BRACKET = 1.4
+LOWEST_RATE = 1.0
+SHARE_OF_SPACE = 10
+FEWEST_TRIALS = 5
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Setting:
+    """What a registration can choose, and the threads of one run in each worker."""
+
+    workers: int
+    threads: int
+    batch_size: int
+    delay_ms: int
+
+    def __str__(self) -> str:
+        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{workers} × {threads}, batches of {self.batch_size}, {self.delay_ms} ms delay"
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """One load: what happened at one rate."""
+
+    rate: float
+    """Arrivals a second."""
+    p99_ms: float
+    """Infinite where nothing was answered."""
+    kept: bool
+    """Whether the target was kept, and every request answered."""
+    because: str = ""
+    """What was not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One setting, measured."""
+
+    setting: Setting
+    best: At | None
+    """The highest rate that kept the target; None if none did that was tried."""
+    loads: tuple[At, ...]
+    """All that were tried, in order."""
+
+    @property
+    def rate(self) -> float:
+        return self.best.rate if self.best else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A trial, and what it meant for the search."""
+
+    trial: Trial
+    because: str
+    """Why this setting was tried, and what came of it."""
+    is_best: bool
+    """So far."""
+
+
+class Served(Protocol):
+    """One setting being served."""
+
+    def load(self, rate: float) -> At:
+        """Puts that many requests a second on it for a while."""
+        ...
+
+
+Serve = Callable[[Setting], Served]
+"""Serves a setting until the next one is to be served."""
+
+
+def space(cores: int, most_rows: int, slo_ms: float) -> list[Setting]:
+    """Every setting worth a thought on so many cores; delays that eat half the target are not."""
+    layouts = [
+        (workers, threads)
+        for workers in range(1, cores + 1)
+        for threads in range(1, cores + 1)
+        if workers * threads <= cores and (workers == 1 or cores % workers == 0)
+    ]
+    sizes = sorted({*(each for each in BATCH_SIZES if each < most_rows), min(most_rows, 128)})
+    delays = [each for each in DELAYS_MS if each < slo_ms / 2]
+    return [
+        Setting(workers, threads, size, delay)
+        for workers, threads in layouts
+        for size in sizes
+        for delay in (delays if size > 1 else [0])
+    ]
+
+
+def budget(settings: Sequence[Setting]) -> int:
+    """How many trials the search may take: a tenth of the space, as the whole is what it saves."""
+    return max(FEWEST_TRIALS, len(settings) // SHARE_OF_SPACE)
+
+
+def highest_rate(served: Served, setting: Setting, start: float, floor: float = 0.0) -> Trial:
+    """The highest rate that keeps the target, by doubling steps and then by halves.
+
+    With a `floor`, a setting that does not keep the target there is given up after that one load:
+    it would not be preferred anyway.
+    """
+    loads: list[At] = []
+
+    def at(rate: float) -> At:
+        loads.append(served.load(rate))
+        return loads[-1]
+
+    best, failed = None, math.inf
+    rate = max(start, floor, LOWEST_RATE)
+    if floor:
+        first = at(floor)
+        if not first.kept:
+            return Trial(setting, None, tuple(loads))
+        best, rate = first, floor * BRACKET
+    while failed / (best.rate if best else LOWEST_RATE) > PRECISION:
+        found = at(rate)
+        if found.kept:
+            best = found
+        else:
+            failed = rate
+            if best is None and rate <= LOWEST_RATE:
+                break
+        if math.isinf(failed):
+            rate *= BRACKET
+        elif best is None:
+            rate = max(LOWEST_RATE, rate / BRACKET**2)
+        else:
+            rate = math.sqrt(best.rate * failed)
+    return Trial(setting, best, tuple(loads))
+
+
+def search(
+    settings: Sequence[Setting], start: Setting, serve: Serve, guess: float
+) -> Iterator[Step]:
+    """Tries settings one after the other, each beside the best so far, until the budget is spent
+    or no neighbour is better. `guess` is a rate to begin with."""
+    left = budget(settings)
+    best = highest_rate(serve(start), start, guess)
+    yield Step(best, "where the search begins: the archive's own settings", True)
+    left -= 1
+    tried = {start}
+    # What costs most comes first: how the cores are shared, then how rows are, then for how long
+    # they wait.
+    for along, moves in (
+        ("the cores shared otherwise", _layouts),
+        ("other batches", _sizes),
+        ("another delay", _delays),
+    ):
+        better = True
+        while better and left:
+            better = False
+            for setting in moves(best.setting, settings):
+                if setting in tried or not left:
+                    continue
+                tried.add(setting)
+                left -= 1
+                floor = best.rate * BETTER
+                trial = highest_rate(serve(setting), setting, guess, floor)
+                better = trial.best is not None
+                yield Step(trial, f"{along}: {_outcome(trial, best, floor)}", better)
+                if better:
+                    best = trial
+                    break
+
+
+def exhaust(settings: Sequence[Setting], serve: Serve, guess: float) -> Iterator[Step]:
+    """Every setting, each beside the best so far."""
+    best: Trial | None = None
+    for setting in settings:
+        floor = best.rate * BETTER if best else 0.0
+        trial = highest_rate(serve(setting), setting, guess, floor)
+        better = trial.best is not None
+        yield Step(trial, _outcome(trial, best, floor) if best else "the first", better)
+        if better:
+            best = trial
+
+
+def _outcome(trial: Trial, best: Trial, floor: float) -> str:
+    if trial.best:
+        return (
+            f"{trial.rate / best.rate - 1:+.0%} on the best so far" if best.rate else "it keeps it"
+        )
+    last = trial.loads[-1]
+    return f"no better, since {last.because} at {last.rate:.0f} a second"
+
+
+def _layouts(now: Setting, settings: Sequence[Setting]) -> list[Setting]:
+    found = {(each.workers, each.threads) for each in settings} - {(now.workers, now.threads)}
+    # All cores in use before some that are not.
+    ordered = sorted(found, key=lambda each: (-each[0] * each[1], each))
+    return [replace(now, workers=workers, threads=threads) for workers, threads in ordered]
+
+
+def _sizes(now: Setting, settings: Sequence[Setting]) -> list[Setting]:
+    sizes = sorted({each.batch_size for each in settings})
+    return [
+        replace(now, batch_size=size, delay_ms=now.delay_ms if size > 1 else 0)
+        for size in _beside(sizes, now.batch_size)
+    ]
+
+
+def _delays(now: Setting, settings: Sequence[Setting]) -> list[Setting]:
+    if now.batch_size == 1:
+        return []
+    delays = sorted({each.delay_ms for each in settings})
+    return [replace(now, delay_ms=delay) for delay in _beside(delays, now.delay_ms)]
+
+
+def _beside(values: Sequence[int], now: int) -> list[int]:
+    """The next higher and the next lower one."""
+    higher = [each for each in values if each > now][:1]
+    lower = [each for each in values if each < now][-1:]
+    return higher + lower

@@ -1,0 +1,176 @@
+"""A worker's own metrics, in files that the exporter reads while and after the worker lives.
+
+prometheus-client's multiprocess mode keeps each process's numbers in files of their own, which are
+added up when they are read, so counters go on where a worker that died left them. It keeps no
+exemplars; those are kept here.
+"""
+
+import json
+import mmap
+import os
+import struct
+import time
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from shipway.metrics.answered import Answered
+from shipway.metrics.declared import (
+    BATCH,
+    BYTES_IN,
+    BYTES_OUT,
+    ERRORS,
+    INFO,
+    PADDING,
+    REQUEST,
+    REQUESTS,
+    ROWS_ANSWERED,
+    STAGE,
+    STAGES,
+    STARTS,
+    Metric,
+)
+from shipway.metrics.traces import parse_traceparent
+
+if TYPE_CHECKING:
+    from shipway.runtime.model import Model
+
+
+class Recorder:
+    """A Watcher that counts and times one model's requests."""
+
+    def __init__(self, model: "Model", directory: Path) -> None:
+        """`directory` is that of DIRECTORY_VARIABLE."""
+        manifest, program = model.manifest, model.described
+        self._labels = {
+            "model": manifest.name,
+            "version": manifest.version,
+            "program": model.program_name,
+            "device": program.device,
+        }
+        self._request = self._of(REQUEST)
+        self._stages: dict[str, Any] = {}
+        self._batch, self._padding = self._of(BATCH), self._of(PADDING)
+        self._rows = self._of(ROWS_ANSWERED)
+        self._bytes_in, self._bytes_out = self._of(BYTES_IN), self._of(BYTES_OUT)
+        self._by_status: dict[int, Any] = {}
+        self._by_error: dict[tuple[str, int], Any] = {}
+        self._exemplars = Exemplars.create(directory, self._labels)
+        self._of(
+            INFO,
+            precision=program.precision,
+            artifact=model.artifact.digest,
+            fallback=str(model.fell_back_because is not None).lower(),
+        ).set(1)
+        self._of(STARTS).inc()
+
+    def batch(self, answered: Sequence[Answered]) -> None:
+        for each in answered:
+            self._record(each)
+        for ride in {id(ride): ride for each in answered for ride in each.rides}.values():
+            self._batch.observe(ride.rows)
+            self._padding.observe(ride.padding)
+
+    def _record(self, answered: Answered) -> None:
+        took_s = answered.stages_ms["total"] / 1000
+        self._request.observe(took_s)
+        self._exemplars.keep(took_s, answered)
+        for name, took_ms in answered.stages_ms.items():
+            if name not in self._stages and name in STAGES:
+                self._stages[name] = self._of(STAGE, stage=name)
+            if name in self._stages:
+                self._stages[name].observe(took_ms / 1000)
+        status = answered.status
+        if status not in self._by_status:
+            self._by_status[status] = self._of(REQUESTS, status=str(status))
+        self._by_status[status].inc()
+        if answered.error is not None:
+            kind = (answered.error, status)
+            if kind not in self._by_error:
+                self._by_error[kind] = self._of(ERRORS, kind=answered.error, status=str(status))
+            self._by_error[kind].inc()
+        else:
+            self._rows.inc(answered.rows)
+        self._bytes_in.inc(answered.bytes_in)
+        self._bytes_out.inc(answered.bytes_out)
+
+    def _of(self, metric: Metric, **labels: str) -> Any:
+        known = self._labels | labels
+        return family(metric).labels(**{name: known[name] for name in metric.labels})
+
+
+@cache
+def family(metric: Metric) -> Any:
+    """The metric as prometheus-client has it, made once in a process."""
+    # Imported here: it looks up DIRECTORY_VARIABLE when it is imported, and workers of servers
+    # that have no exporter do without it.
+    import prometheus_client as prometheus
+
+    match metric.kind:
+        case "counter":
+            return prometheus.Counter(metric.name, metric.help, metric.labels)
+        case "gauge":  # of processes that are gone, nothing is shown
+            return prometheus.Gauge(
+                metric.name, metric.help, metric.labels, multiprocess_mode="livemax"
+            )
+        case "histogram":
+            return prometheus.Histogram(
+                metric.name, metric.help, metric.labels, buckets=metric.buckets
+            )
+    raise AssertionError(f"no worker records a {metric.kind}")
+
+
+class Exemplar(NamedTuple):
+    seconds: float
+    at: float
+    """Seconds since 1970."""
+    request_id: str
+    trace_id: str
+
+
+class Exemplars:
+    """The last request that fell into each bucket of REQUEST, in a file of fixed places.
+
+    One process writes it, any may read it meanwhile: a torn exemplar would have the id of another
+    request of its own bucket.
+    """
+
+    PATTERN = "exemplars_*.bin"
+    _HEAD = 1024
+    _PLACE = struct.Struct("<dd40s32s")
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self._mapped = mapped
+
+    @classmethod
+    def create(cls, directory: Path, labels: Mapping[str, str]) -> "Exemplars":
+        head = json.dumps(labels).encode()
+        size = cls._HEAD + cls._PLACE.size * (len(REQUEST.buckets) + 1)
+        with (directory / f"exemplars_{os.getpid()}.bin").open("w+b") as file:
+            file.truncate(size)
+            mapped = mmap.mmap(file.fileno(), size)
+        mapped[: len(head)] = head
+        return cls(mapped)
+
+    def keep(self, took_s: float, answered: Answered) -> None:
+        start = self._HEAD + self._PLACE.size * bisect_left(REQUEST.buckets, took_s)
+        parent = parse_traceparent(answered.traceparent)
+        self._mapped[start : start + self._PLACE.size] = self._PLACE.pack(
+            took_s,
+            time.time(),
+            answered.id.encode()[:40],
+            parent.trace_id.encode() if parent else b"",
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> tuple[dict[str, str], list[Exemplar | None]]:
+        """The labels, and what each bucket has, the one above the highest bound last."""
+        content = path.read_bytes()
+        labels = json.loads(content[: cls._HEAD].rstrip(b"\0"))
+        found: list[Exemplar | None] = []
+        for seconds, at, request_id, trace_id in cls._PLACE.iter_unpack(content[cls._HEAD :]):
+            texts = (each.rstrip(b"\0").decode(errors="replace") for each in (request_id, trace_id))
+            found.append(Exemplar(seconds, at, *texts) if at else None)
+        return labels, found

@@ -1,0 +1,136 @@
+"""Spans for requests that belong to a trace, by OpenTelemetry.
+
+Off unless OpenTelemetry's own variables name a collector; then only requests that arrive with a
+sampled `traceparent` cost anything.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from shipway.metrics.answered import Answered
+from shipway.metrics.declared import STAGES
+
+if TYPE_CHECKING:
+    from shipway.runtime.model import Model
+
+logger = logging.getLogger(__name__)
+
+COLLECTOR_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+# w3.org/TR/trace-context, 3.2: later versions may append fields, version ff is none.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+_SAMPLED = 0x01
+
+
+class Parent(NamedTuple):
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+
+def parse_traceparent(value: str) -> Parent | None:
+    """None for a value that is no traceparent, as the standard asks: such a one is ignored."""
+    found = _TRACEPARENT.fullmatch(value) if value else None
+    if found is None or set(found[1]) == {"0"} or set(found[2]) == {"0"}:
+        return None
+    return Parent(found[1], found[2], bool(int(found[3], 16) & _SAMPLED))
+
+
+def tracer_for(model: "Model") -> "Tracer | None":
+    """A Watcher that sends spans to the collector that the environment names; None if it names
+    none, or if OpenTelemetry is not installed, which is logged."""
+    if not any(os.environ.get(each) for each in COLLECTOR_VARIABLES):
+        return None
+    try:
+        return Tracer(model)
+    except ImportError as error:
+        logger.warning("no traces, though a collector is named: %s; the extra is `traces`", error)
+        return None
+
+
+class Tracer:
+    """Continues each sampled trace with a span for the request and one for each of its stages."""
+
+    def __init__(self, model: "Model") -> None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        described = model.describe()
+        self._attributes = {
+            f"shipway.{name}": described[name] for name in ("name", "version", "program", "device")
+        }
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over what is given here.
+        provider = TracerProvider(resource=Resource.create({"service.name": "shipway"}))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = provider.get_tracer("shipway")
+
+    def batch(self, answered: Sequence[Answered]) -> None:
+        for each in answered:
+            parent = parse_traceparent(each.traceparent)
+            if parent is not None and parent.sampled:
+                self._send(each, parent)
+
+    def _send(self, answered: Answered, parent: Parent) -> None:
+        from opentelemetry import trace
+
+        start_ns = _ns(answered.received)
+        end_ns = start_ns + int(1e6 * answered.stages_ms["total"])
+        request = self._tracer.start_span(
+            f"handle {self._attributes['shipway.name']}",
+            context=_context_of(parent),
+            kind=trace.SpanKind.SERVER,
+            start_time=start_ns,
+            attributes={
+                **self._attributes,
+                "shipway.request_id": answered.id,
+                "shipway.rows": answered.rows,
+                "http.response.status_code": answered.status,
+            },
+        )
+        if answered.error is not None:
+            request.set_status(trace.StatusCode.ERROR, answered.error)
+        inside = trace.set_span_in_context(request)
+        for name, stage_start_ns, stage_end_ns in _stages(answered, start_ns, end_ns):
+            span = self._tracer.start_span(name, context=inside, start_time=stage_start_ns)
+            span.end(stage_end_ns)
+        request.end(end_ns)
+
+
+def _stages(answered: Answered, start_ns: int, end_ns: int) -> Iterator[tuple[str, int, int]]:
+    """Name, start and end of each stage, in nanoseconds since 1970.
+
+    Waiting ends where the handler starts and writing where it ends; between them the stages are
+    laid one after the other. What is left is waiting for the batch's other requests.
+    """
+    took_ns = {name: int(1e6 * ms) for name, ms in answered.stages_ms.items() if name in STAGES}
+    if "queue" in took_ns:
+        yield "queue", start_ns - took_ns.pop("queue"), start_ns
+    written_ns = took_ns.pop("postprocess")
+    at_ns = start_ns
+    for name, each_ns in took_ns.items():
+        yield name, at_ns, at_ns + each_ns
+        at_ns += each_ns
+    yield "postprocess", end_ns - written_ns, end_ns
+
+
+def _context_of(parent: Parent) -> Any:
+    from opentelemetry import trace
+
+    return trace.set_span_in_context(
+        trace.NonRecordingSpan(
+            trace.SpanContext(
+                trace_id=int(parent.trace_id, 16),
+                span_id=int(parent.span_id, 16),
+                is_remote=True,
+                trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
+            )
+        )
+    )
+
+
+def _ns(seconds: float) -> int:
+    return int(1e9 * seconds)
