@@ -19,6 +19,7 @@ from rich.table import Table
 from server.config import FILE_NAME, find_config, read_config
 from server.errors import PredictionFailed
 from server.state import DIRECTORY_NAME, ServerRecord, StateDirectory, find_project
+from shipway.errors import ShipwayError
 
 if TYPE_CHECKING:
     from handlers.archive import MarInfo
@@ -112,7 +113,12 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                     dies_with_us=not background,
                 )
             _print_addresses(launched.record, where)
-            whole = _restore(where, inspected)
+            try:
+                whole = _restore(where, inspected)
+            except ShipwayError:
+                if not background:
+                    launch.end(launched, where)
+                raise
             if background:
                 out.print("`shipway stop` ends it.")
                 if not whole:

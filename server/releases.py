@@ -10,10 +10,11 @@ import getpass
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TextIO
 
 from pydantic import Field
 
@@ -24,6 +25,9 @@ from shipway.artifact.errors import InvalidManifest
 from shipway.artifact.manifest import Positive, Record, Sha256
 
 FORMAT: Literal[1] = 1
+
+LOCK_ATTEMPTS = 20
+LOCK_PAUSE_S = 0.05
 
 What = Literal["registered", "promoted", "rolled back", "unregistered", "found"]
 """`found`: by this tool on the server, where somebody had done it by other means."""
@@ -126,25 +130,35 @@ def set_aside(state: StateDirectory) -> str | None:
 
 @contextmanager
 def exclusively(state: StateDirectory, doing: str) -> Iterator[None]:
-    """Lets one process at a time change what is served; raises ChangeUnderWay, without waiting.
+    """Lets one process at a time change what is served; raises ChangeUnderWay to the others.
 
     The lock is the kernel's: it ends with the process, however that ends.
     """
     state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     with state.releases_lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            who = file.read() or "Somebody is changing what is served"
-            raise ChangeUnderWay(f"{who}. Nothing was changed; try again after that.") from error
-        file.truncate(0)
+        _lock(file)
+        file.truncate(0)  # of somebody who was killed
         file.write(f"{whoami()} is {doing} since {now()}")
         file.flush()
         try:
             yield
         finally:
             file.truncate(0)
+
+
+def _lock(file: TextIO) -> None:
+    for _ in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            file.seek(0)
+            if who := file.read():
+                break
+        time.sleep(LOCK_PAUSE_S)  # whoever has it is about to write who it is, or to let it go
+    else:
+        who = "Somebody is changing what is served"
+    raise ChangeUnderWay(f"{who}. Nothing was changed; try again after that.")
 
 
 def now() -> str:

@@ -39,7 +39,6 @@ from server.releases import (
 )
 from server.state import StateDirectory
 from shipway.artifact.digests import sha256_of
-from shipway.artifact.samples import relative_error
 from shipway.artifact.tuned import read_tuned
 
 if TYPE_CHECKING:
@@ -323,6 +322,8 @@ class Rollout:
 def compare(predictor: HttpPredictor, name: str, version: str, samples: "Samples") -> str:
     """Asks for each sample row by itself; raises NotPromoted if an output is not as certified."""
     import numpy as np
+
+    from shipway.artifact.samples import relative_error
 
     rows = len(next(iter(samples.inputs.values())))
     refused = f"{name} {version} was not promoted"
