@@ -29,7 +29,7 @@ from server.drain import until_quiet
 from server.errors import LaunchError, NoServer
 from server.java import Java
 from server.state import LAUNCH_MARK, ServerRecord, StateDirectory
-from server.tokens import Kind, Tokens, bearer
+from server.tokens import Kind, Tokens, is_token_refused
 from shipway.artifact.tuned import STORE_VARIABLE
 from shipway.metrics.declared import DIRECTORY_VARIABLE
 from shipway.runtime.host import NAMED_DEVICES
@@ -336,10 +336,15 @@ def _is_ready(client: httpx.Client, record: ServerRecord, tokens: Tokens) -> boo
         (f"{addresses.inference}/ping", "inference"),
         (f"{addresses.management}/models", "management"),
     )
+
+    def answers(url: str, kind: Kind) -> bool:
+        # Tokens may live for a shorter time than the start takes.
+        return tokens.send(
+            kind, lambda headers: client.get(url, headers=headers), is_token_refused
+        ).is_success
+
     try:
-        return all(
-            client.get(url, headers=bearer(tokens.get(kind))).is_success for url, kind in needed
-        )
+        return all(answers(url, kind) for url, kind in needed)
     except httpx.TransportError:
         return False
 

@@ -326,9 +326,15 @@ def test_a_version_is_unregistered_when_it_has_answered(server, tmp_path):
     assert "slow" not in server.management.names()
 
 
+def readyz(server: RunningServer) -> tuple[int, str]:
+    answer = httpx.get(f"{server.record.addresses.exporter}/readyz", trust_env=False)
+    return answer.status_code, answer.text
+
+
 def test_ready_is_a_server_whose_defaults_are_warm(first, archives, tmp_path):
     assert ask_why_not_ready(first.state) == []
     assert shipway(first.state, "ready").stdout == "ready\n"
+    until(lambda: readyz(first) == (200, "ready\n"))  # the exporter asks every few seconds
     [pid] = first.management.describe(MODEL)[0].worker_pids
     os.kill(pid, signal.SIGKILL)
     until(lambda: ask_why_not_ready(first.state) != [])
@@ -451,5 +457,6 @@ def test_sigterm_is_obeyed_when_what_was_asked_is_answered(tmp_path):
             stopped = pool.submit(launch.stop, running.state)
             until(running.state.stopping_file.exists)
             assert ask_why_not_ready(running.state) == ["the server is stopping"]
+            assert readyz(running) == (503, "the server is stopping\n")
             assert [each.result() for each in asked] == ["answered"] * 5
             stopped.result()
