@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import psutil
 
 from server.errors import (
     DefaultVersionInUse,
@@ -25,6 +26,7 @@ ANSWER_WITHIN_S = 30.0
 # TorchServe gives a worker two minutes to boot and then its startup timeout to load the model.
 WORKERS_READY_WITHIN_S = 900.0
 ASK_AGAIN_S = 0.05
+LOOK_AGAIN_S = 0.3
 UNREGISTERED_WITHIN_S = 150.0  # `unregister_model_timeout` is 120 s
 
 
@@ -102,11 +104,18 @@ class ManagementClient:
                 "batch_size": batch_size,
                 "max_batch_delay": max_batch_delay_ms,
                 "initial_workers": workers,
-                "synchronous": "true",
+                # Waited for here: TorchServe would wait in one of the few threads that read
+                # requests, and leave every client of that thread without an answer meanwhile.
+                "synchronous": "false",
             },
             timeout=WORKERS_READY_WITHIN_S,
         )
         if answer.is_success:
+            try:
+                self._await_workers(name, version, log_start)
+            except BaseException:
+                self.unregister(name, version)
+                raise
             return
         refusal = _refusal(answer)
         if refusal.type == "ConflictStatusException":
@@ -116,15 +125,33 @@ class ManagementClient:
                 "under a new one, or remove this one first: "
                 f"`shipway unregister {name} {version}`.",
             )
-        if answer.is_server_error and str(refusal).startswith("Failed to start workers"):
-            reason = failure_reason(_read_from(self._worker_log, log_start), name, version)
-            raise refusal.retold(
-                WorkersFailed,
-                f"The workers of {name} {version} did not start: "
-                f"{reason or 'they left no traceback'}. The version is not registered; "
-                f"{self._worker_log} has all they said.",
-            )
         raise refusal.retold(Refused, f"TorchServe refused {mar}: {refusal}")
+
+    def _await_workers(self, name: str, version: str, log_start: int) -> None:
+        """Returns when all workers of a new version are ready; raises WorkersFailed if one ended.
+
+        TorchServe would start it again and again.
+        """
+        deadline = time.monotonic() + WORKERS_READY_WITHIN_S
+        started: dict[str, int] = {}
+        while True:
+            [one] = [each for each in self.describe(name) if each.version == version]
+            if one.workers_ready >= one.workers:
+                return
+            for worker, pid in zip(one.worker_ids, one.worker_pids, strict=True):
+                if pid > 0:
+                    started.setdefault(worker, pid)
+            ended = not all(map(psutil.pid_exists, started.values()))
+            time.sleep(LOOK_AGAIN_S)  # also for its last words to arrive in the log
+            if ended or time.monotonic() > deadline:
+                reason = failure_reason(_read_from(self._worker_log, log_start), name, version)
+                raise WorkersFailed(
+                    f"The workers of {name} {version} did not start: "
+                    f"{reason or 'they left no traceback'}. The version is not registered; "
+                    f"{self._worker_log} has all they said.",
+                    code=500,
+                    type="InternalServerException",
+                )
 
     def promote(self, name: str, version: str) -> None:
         """Makes `version` the one that answers requests that name none."""
