@@ -7,7 +7,8 @@ UV     := .uv/bin/uv
 BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
-.PHONY: help env demo test check serve up model format bench-stock lock clean
+.PHONY: help env demo test check serve up model format bench bench-stock bench-peers bench-observability \
+	fuzz watch check-monitoring lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -71,10 +72,31 @@ up: env model  ## the same in the foreground, until Ctrl-C or SIGTERM
 bench-stock: env artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## the handlers beside TorchServe's own, in turns
 	@$(BIN)/python -m benchmarks.stock
 
+bench-peers: env artifacts/efficientnet_lite0-1.0  ## beside seven other model servers, in turns (20 minutes)
+	@$(BIN)/python -m benchmarks.peers
+
+bench-observability: env artifacts/efficientnet_lite0-1.0  ## what metrics and timings cost, with and without them in turns
+	@$(BIN)/python -m benchmarks.observability
+
+SECONDS ?= 60
+fuzz: env  ## each reader for SECONDS=60, by coverage
+	@$(UV) pip install --quiet atheris==3.0.0
+	@$(BIN)/python -m tests.fuzz.corpus build/fuzz
+	@for each in manifest archive oip; do PYTHONPATH=. $(BIN)/python tests/fuzz/fuzz_$$each.py -max_total_time=$(SECONDS) -artifact_prefix=build/fuzz/ build/fuzz/$$each || exit 1; done
+
+watch: env  ## Prometheus beside the server, with the rules and alerts of deploy/, until Ctrl-C
+	@tools=$$(scripts/fetch-prometheus) && exec $$tools/prometheus --config.file=deploy/prometheus/prometheus.yml \
+		--storage.tsdb.path=.tools/data --web.listen-address=127.0.0.1:9090 --enable-feature=exemplar-storage
+
+check-monitoring: env artifacts/efficientnet_lite0-1.0  ## two minutes of load, every dashboard query, an alert that fires
+	@$(BIN)/python -m benchmarks.monitoring
+
 lock: $(UV)  ## resolve the lock files anew
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" requirements/uv.in -o requirements/uv.lock
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements/cpu.lock
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra dev --extra gpu --overrides requirements/gpu-overrides.txt pyproject.toml -o requirements/gpu.lock
+	@for each in benchmarks/peers/requirements/*.in; do \
+		$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $$each -o $${each%.in}.txt || exit 1; done
 
 clean:  ## everything that was made, the environment included
-	rm -rf .venv .uv .shipway artifacts build *.egg-info server/generated model_store/*.mar
+	rm -rf .venv .uv .tools .peers .shipway artifacts reports build *.egg-info server/generated model_store/*.mar

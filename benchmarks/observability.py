@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks import load, servers
+from benchmarks import servers
 from benchmarks.inputs import jpegs
 from benchmarks.variants import with_code
 from handlers.archive import pack
@@ -87,26 +87,23 @@ def _compare(
 ) -> dict[str, object]:
     """Both servers in turns; medians of the rounds' ratios and differences."""
     bodies = jpegs()
-    found: dict[str, list[load.Outcome]] = {name: [] for name in served}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in served}
     for number in range(rounds):
         # The other one first each time: whatever drifts, drifts for both.
         for name in sorted(served, reverse=bool(number % 2)):
-            one = served[name]
-            outcome = load.run(
-                load.Load(
-                    url=one.url,
-                    bodies=bodies,
-                    headers=dict(one.headers) | {"content-type": "image/jpeg"},
-                    clients=clients,
-                    warm_up_s=1.0,
-                    seconds=seconds,
-                )
+            result = servers.closed_loop(
+                served[name],
+                bodies,
+                clients,
+                seconds,
+                content_type="image/jpeg",
+                warm_up_s=1.0,
             )
-            assert not outcome.errors, outcome.errors
-            found[name].append(outcome)
+            assert result.latency and not result.failed, result.errors
+            found[name].append((result.rate, result.latency.p50_ms))
+            rate, p50_ms = found[name][-1]
             print(
-                f"{clients:2} clients  {name:6}  {outcome.rate:6.1f} a second  "
-                f"p50 {outcome.p50_ms:.2f} ms",
+                f"{clients:2} clients  {name:6}  {rate:6.1f} a second  p50 {p50_ms:.2f} ms",
                 flush=True,
             )
     both = list(zip(found["seeing"], found["blind"], strict=True))
@@ -114,14 +111,14 @@ def _compare(
         "clients": clients,
         "rounds": [
             {
-                name: {"rate": round(each.rate, 2), "p50_ms": round(each.p50_ms, 3)}
-                for name, each in zip(("seeing", "blind"), pair, strict=True)
+                name: {"rate": round(rate, 2), "p50_ms": round(p50_ms, 3)}
+                for name, (rate, p50_ms) in zip(("seeing", "blind"), pair, strict=True)
             }
             for pair in both
         ],
         "cost": {
-            "throughput": round(1 - statistics.median(a.rate / b.rate for a, b in both), 4),
-            "p50_ms": round(statistics.median(a.p50_ms - b.p50_ms for a, b in both), 3),
+            "throughput": round(1 - statistics.median(a[0] / b[0] for a, b in both), 4),
+            "p50_ms": round(statistics.median(a[1] - b[1] for a, b in both), 3),
         },
     }
 

@@ -7,14 +7,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psutil
 
+from benchmarks.engine import measure
+from benchmarks.plan import Closed, Input, Plan, Target
+from benchmarks.result import Result
 from handlers.archive import inspect_mar
 from server import launch
 from server.config import find_config, read_config
@@ -32,12 +35,51 @@ class Served:
 
     url: str
     headers: Mapping[str, str]
-    workers: tuple[int, ...]
-    """The process of each."""
+    process: int
+    """The one that started all others."""
+    workers: tuple[int, ...] = ()
+    """The process of each, where it is known."""
+    exporter: str | None = None
+    """http://HOST:PORT; stock TorchServe has none, nor a server that was told to do without."""
 
     def worker_memory_mb(self) -> float:
         """The resident memory of the largest worker."""
         return max(psutil.Process(each).memory_info().rss for each in self.workers) / 1e6
+
+    def memory_mb(self) -> float:
+        """Of all its processes: what each has for itself, and once what they share.
+
+        What they share is taken to be the most that one of them shares with anybody.
+        """
+        root = psutil.Process(self.process)
+        memory = []
+        for process in (root, *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                memory.append(process.memory_full_info())
+        shared = max(each.rss - each.uss for each in memory)
+        return (sum(each.uss for each in memory) + shared) / 1e6
+
+
+def closed_loop(
+    served: Served,
+    bodies: Sequence[bytes],
+    clients: int,
+    seconds: float,
+    *,
+    content_type: str = "application/octet-stream",
+    warm_up_s: float = 4.0,
+) -> Result:
+    """What so many clients get that each send their next request when the last is answered."""
+    return measure(
+        Plan(
+            target=Target(url=served.url),
+            headers=dict(served.headers),
+            inputs=tuple(Input(name="", content_type=content_type, body=body) for body in bodies),
+            load=Closed(clients=clients),
+            warm_up_s=warm_up_s,
+            seconds=seconds,
+        )
+    )
 
 
 def end_with_us() -> None:
@@ -96,23 +138,33 @@ def registered(
             workers=workers,
         )
         [described] = management.describe(info.name)
-        addresses = state.require_running().addresses
+        record = state.require_running()
+        addresses = record.addresses
         token = Tokens(state.key_file, addresses.management).get("inference")
         yield Served(
             url=f"{addresses.inference}/predictions/{info.name}",
             headers=bearer(token),
+            process=record.pid,
             workers=described.worker_pids,
+            exporter=addresses.exporter,
         )
         management.unregister(info.name, info.version)
 
 
 @contextmanager
 def stock(
-    folder: Path, mar: Path, name: str, *, workers: int, python: str | Path = sys.executable
+    folder: Path,
+    mar: Path,
+    name: str,
+    *,
+    workers: int,
+    python: str | Path = sys.executable,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
     """`mar` on TorchServe by its own command, with its own settings but for ports and tokens.
 
-    `python` is that of the environment it is installed in.
+    `python` is that of the environment it is installed in, `environment` what its handler is to
+    find in os.environ besides.
     """
     ports = free_ports(5)
     config = folder / "stock.properties"
@@ -126,8 +178,9 @@ def stock(
     )
     temporary = folder / "tmp"
     temporary.mkdir()
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
+    variables = {
+        **without_python(os.environ),
+        **(environment or {}),
         "JAVA_HOME": str(Path(find_java().executable).parent.parent),
         "TEMP": str(temporary),
         "TMPDIR": str(temporary),
@@ -138,7 +191,7 @@ def stock(
             [python, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
             + ["--model-store", str(mar.parent), "--ts-config", str(config)],
             cwd=folder,
-            env=environment,
+            env=variables,
             stdout=output,
             stderr=output,
             start_new_session=True,
@@ -148,6 +201,7 @@ def stock(
         yield Served(
             url=f"http://127.0.0.1:{ports[0]}/predictions/{name}",
             headers={},
+            process=process.pid,
             workers=tuple(each["pid"] for each in described["workers"]),
         )
     finally:
@@ -168,6 +222,11 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> dict:
             pass
         time.sleep(0.5)
     raise RuntimeError(f"TorchServe did not start; the end of {log}:\n{log.read_text()[-3000:]}")
+
+
+def without_python(environment: Mapping[str, str]) -> dict[str, str]:
+    """For a server that has an interpreter and packages of its own."""
+    return {key: value for key, value in environment.items() if not key.startswith("PYTHON")}
 
 
 def with_free_ports(text: str) -> str:

@@ -22,12 +22,13 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import load, servers
+from benchmarks import servers
 from benchmarks.inputs import jpegs, sentences
+from benchmarks.result import Result
+from benchmarks.servers import closed_loop
 from handlers.archive import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.errors import ShipwayError
@@ -115,12 +116,13 @@ def images(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, f
         for who, loads, start in turns:
             with in_turn(folder, f"{who}-{turn}", start) as served:
                 for clients in loads:
-                    outcome = drive(served, bodies, clients, given.seconds)
+                    outcome = closed_loop(served, bodies, clients, given.seconds)
                     say(who, clients, outcome)
                     note(f"{who} rate {clients}", outcome.rate)
-                    note(f"{who} p50 {clients}", outcome.p50_ms)
-                    if clients == 1 and len(outcome.handler_ms):
-                        note("overhead", outcome.p50_ms - float(np.median(outcome.handler_ms)))
+                    p50_ms = outcome.latency.p50_ms if outcome.latency else float("inf")
+                    note(f"{who} p50 {clients}", p50_ms)
+                    if clients == 1 and outcome.handler_p50_ms is not None:
+                        note("overhead", p50_ms - outcome.handler_p50_ms)
                 if who.startswith("ours"):
                     note("memory", served.worker_memory_mb())
         note("ceiling", ceiling(bodies, given.seconds))
@@ -199,7 +201,9 @@ def texts(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, fl
             ),
         ):
             with in_turn(folder, f"texts-{who}-{turn}", start) as served:
-                outcome = drive(served, bodies, MANY_TEXT_CLIENTS, given.seconds, "text/plain")
+                outcome = closed_loop(
+                    served, bodies, MANY_TEXT_CLIENTS, given.seconds, content_type="text/plain"
+                )
                 say(who, MANY_TEXT_CLIENTS, outcome)
                 found.setdefault(who, []).append(outcome.rate)
     at = {key: statistics.median(each) for key, each in found.items()}
@@ -220,33 +224,15 @@ def in_turn(
     return start(at)
 
 
-def drive(
-    served: servers.Served,
-    bodies: list[bytes],
-    clients: int,
-    seconds: float,
-    content_type: str = "application/octet-stream",
-) -> load.Outcome:
-    return load.run(
-        load.Load(
-            url=served.url,
-            bodies=bodies,
-            headers={"content-type": content_type, **served.headers},
-            clients=clients,
-            seconds=seconds,
-        )
-    )
-
-
-def say(who: str, clients: int, outcome: load.Outcome) -> None:
-    if not len(outcome.latency_ms):
+def say(who: str, clients: int, outcome: Result) -> None:
+    latency = outcome.latency
+    if not latency:
         console.print(f"{who}, {clients} clients: no answer in {outcome.seconds:.0f} s")
         return
-    p50, p99 = np.quantile(outcome.latency_ms, (0.5, 0.99))
-    errors = f", errors {outcome.errors}" if outcome.errors else ""
+    errors = "".join(f", {each.count} × {each}" for each in outcome.errors)
     console.print(
-        f"{who}, {clients} client{'s' if clients > 1 else ''}: {outcome.rate:.1f} a second, "
-        f"p50 {p50:.2f} ms, p99 {p99:.2f} ms{errors}"
+        f"{who}, {outcome.load}: {outcome.rate:.1f} a second, p50 {latency.p50_ms:.2f} ms, "
+        f"p99 {latency.p99_ms:.2f} ms{errors}"
     )
 
 
@@ -299,7 +285,7 @@ def make_stock_mar(folder: Path) -> Path:
     torch.jit.save(script, folder / "model.pt")
     labels = open_artifact(IMAGES).manifest.labels
     (folder / "index_to_name.json").write_text(json.dumps(dict(enumerate(labels))))
-    return _archive(
+    return archive(
         folder,
         model_name="stock",
         handler="image_classifier",
@@ -311,14 +297,14 @@ def make_stock_mar(folder: Path) -> Path:
 def make_eager_mar(folder: Path) -> Path:
     folder.mkdir()
     handler = Path(__file__).with_name("eager_minilm.py")
-    return _archive(folder, model_name="eager_minilm", handler=str(handler))
+    return archive(folder, model_name="eager_minilm", handler=str(handler))
 
 
-def _archive(folder: Path, **fields: str) -> Path:
+def archive(folder: Path, **fields: str) -> Path:
     from model_archiver import ModelArchiver, ModelArchiverConfig
 
     store = folder / "store"
-    store.mkdir()
+    store.mkdir(parents=True)
     config = ModelArchiverConfig(version="1.0", export_path=str(store), **fields)
     ModelArchiver.generate_model_archive(config)
     return store / f"{fields['model_name']}.mar"

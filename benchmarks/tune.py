@@ -7,10 +7,11 @@ result is the highest rate of Poisson arrivals at which 99% of requests stay bel
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 DELAYS_MS = (0, 1, 2, 5, 10, 20)
+FEW_ROWS = 4
 BETTER = 1.03
 """A setting must carry so much more to be preferred. Two measurements of one rate differ by more
 than a percent or two."""
@@ -19,7 +20,7 @@ PRECISION = 1.05
 BRACKET = 1.4
 LOWEST_RATE = 1.0
 SHARE_OF_SPACE = 10
-FEWEST_TRIALS = 5
+FEWEST_TRIALS, MOST_TRIALS = 5, 20
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -77,15 +78,9 @@ class Step:
     """So far."""
 
 
-class Served(Protocol):
-    """One setting being served."""
-
-    def load(self, rate: float) -> At:
-        """Puts that many requests a second on it for a while."""
-        ...
-
-
-Serve = Callable[[Setting], Served]
+Load = Callable[[float], At]
+"""Puts so many requests a second on the setting that is served, for a while."""
+Serve = Callable[[Setting], Load]
 """Serves a setting until the next one is to be served."""
 
 
@@ -108,11 +103,11 @@ def space(cores: int, most_rows: int, slo_ms: float) -> list[Setting]:
 
 
 def budget(settings: Sequence[Setting]) -> int:
-    """How many trials the search may take: a tenth of the space, as the whole is what it saves."""
-    return max(FEWEST_TRIALS, len(settings) // SHARE_OF_SPACE)
+    """How many trials the search may take: a tenth of the space, within limits."""
+    return min(MOST_TRIALS, max(FEWEST_TRIALS, len(settings) // SHARE_OF_SPACE))
 
 
-def highest_rate(served: Served, setting: Setting, start: float, floor: float = 0.0) -> Trial:
+def highest_rate(load: Load, setting: Setting, start: float, floor: float = 0.0) -> Trial:
     """The highest rate that keeps the target, by doubling steps and then by halves.
 
     With a `floor`, a setting that does not keep the target there is given up after that one load:
@@ -121,7 +116,7 @@ def highest_rate(served: Served, setting: Setting, start: float, floor: float = 
     loads: list[At] = []
 
     def at(rate: float) -> At:
-        loads.append(served.load(rate))
+        loads.append(load(rate))
         return loads[-1]
 
     best, failed = None, math.inf
@@ -152,34 +147,38 @@ def search(
     settings: Sequence[Setting], start: Setting, serve: Serve, guess: float
 ) -> Iterator[Step]:
     """Tries settings one after the other, each beside the best so far, until the budget is spent
-    or no neighbour is better. `guess` is a rate to begin with."""
+    or nothing near is better. `guess` is a rate to begin with."""
     left = budget(settings)
     best = highest_rate(serve(start), start, guess)
     yield Step(best, "where the search begins: the archive's own settings", True)
     left -= 1
     tried = {start}
-    # What costs most comes first: how the cores are shared, then how rows are, then for how long
-    # they wait.
-    for along, moves in (
-        ("the cores shared otherwise", _layouts),
-        ("other batches", _sizes),
-        ("another delay", _delays),
-    ):
-        better = True
-        while better and left:
-            better = False
-            for setting in moves(best.setting, settings):
-                if setting in tried or not left:
+    improving = True
+    while improving and left:
+        improving = False
+        # What matters most comes first. Each kind of move leaves trials for those after it.
+        for kept_back, (along, moves) in zip((3, 2, 1, 0), MOVES, strict=True):
+            candidates = moves(best.setting, settings)
+            while candidates and left > kept_back:
+                setting = candidates.pop(0)
+                if setting in tried:
                     continue
                 tried.add(setting)
                 left -= 1
                 floor = best.rate * BETTER
                 trial = highest_rate(serve(setting), setting, guess, floor)
-                better = trial.best is not None
-                yield Step(trial, f"{along}: {_outcome(trial, best, floor)}", better)
-                if better:
-                    best = trial
-                    break
+                yield Step(trial, f"{along}: {_outcome(trial, best, floor)}", bool(trial.best))
+                if trial.best:
+                    best, improving = trial, True
+                    candidates = moves(best.setting, settings)
+
+
+def proven(load: Load, trial: Trial) -> At:
+    """A rate that keeps the target once more: the trial's best, or a little less."""
+    rate = trial.rate
+    while not (found := load(rate)).kept and rate > LOWEST_RATE:
+        rate = max(LOWEST_RATE, rate / PRECISION)
+    return found
 
 
 def exhaust(settings: Sequence[Setting], serve: Serve, guess: float) -> Iterator[Step]:
@@ -203,30 +202,40 @@ def _outcome(trial: Trial, best: Trial, floor: float) -> str:
     return f"no better, since {last.because} at {last.rate:.0f} a second"
 
 
-def _layouts(now: Setting, settings: Sequence[Setting]) -> list[Setting]:
-    found = {(each.workers, each.threads) for each in settings} - {(now.workers, now.threads)}
-    # All cores in use before some that are not.
-    ordered = sorted(found, key=lambda each: (-each[0] * each[1], each))
-    return [replace(now, workers=workers, threads=threads) for workers, threads in ordered]
+def _layouts(now: Setting, settings: Sequence[Setting], *, full: bool) -> list[Setting]:
+    """All cores shared otherwise among workers and threads, or layouts that leave some idle."""
+    cores = max(each.workers * each.threads for each in settings)
+    found = sorted({(each.workers, each.threads) for each in settings})
+    return [
+        replace(now, workers=workers, threads=threads)
+        for workers, threads in sorted(found, key=lambda each: -each[0] * each[1])
+        if (workers * threads == cores) == full
+    ]
 
 
 def _sizes(now: Setting, settings: Sequence[Setting]) -> list[Setting]:
-    sizes = sorted({each.batch_size for each in settings})
+    """Other batches, those of a few rows first: that saves most of what batches save."""
+    sizes = {each.batch_size for each in settings} - {now.batch_size}
     return [
         replace(now, batch_size=size, delay_ms=now.delay_ms if size > 1 else 0)
-        for size in _beside(sizes, now.batch_size)
+        for size in sorted(sizes, key=lambda each: abs(math.log2(each / FEW_ROWS)))
     ]
 
 
 def _delays(now: Setting, settings: Sequence[Setting]) -> list[Setting]:
+    """The next longer delay, then the next shorter one."""
     if now.batch_size == 1:
         return []
     delays = sorted({each.delay_ms for each in settings})
-    return [replace(now, delay_ms=delay) for delay in _beside(delays, now.delay_ms)]
+    longer = [each for each in delays if each > now.delay_ms][:1]
+    shorter = [each for each in delays if each < now.delay_ms][-1:]
+    return [replace(now, delay_ms=delay) for delay in longer + shorter]
 
 
-def _beside(values: Sequence[int], now: int) -> list[int]:
-    """The next higher and the next lower one."""
-    higher = [each for each in values if each > now][:1]
-    lower = [each for each in values if each < now][-1:]
-    return higher + lower
+Moves = Callable[[Setting, Sequence[Setting]], list[Setting]]
+MOVES: tuple[tuple[str, Moves], ...] = (
+    ("the cores shared otherwise", partial(_layouts, full=True)),
+    ("other batches", _sizes),
+    ("another delay", _delays),
+    ("a core left to others", partial(_layouts, full=False)),
+)

@@ -1,20 +1,18 @@
 """`report.html` in the artifact: what was measured, for people; one file that loads nothing.
 
-The numbers are certificate.json's and manifest.json's. What is rounded for the eye carries the
-exact value beside it, in a <data> element.
+The numbers are certificate.json's and manifest.json's.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import floor, isfinite, log10, sqrt
+from math import isfinite, sqrt
 from pathlib import Path
 from shlex import quote
 from statistics import geometric_mean
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from jinja2 import Environment
+from markupsafe import Markup
 
 from export import charts, onnx_int8, recipes
 from export.choose import latency_ms, points_lost, rows_of
@@ -23,19 +21,19 @@ from export.reasons import Explanation, explain
 from export.techniques import TECHNIQUES
 from shipway.artifact.certificate import Agreement, Candidate, Certificate, Latency, Tolerance
 from shipway.artifact.manifest import Axis, Manifest, TensorSpec
+from shipway.report import svg
+from shipway.report.page import HALF, NARROW, WIDE, at_widths, environment, exact, rounded
 
 REPORT = "report.html"
-WIDE, HALF, NARROW = 1040, 504, 350
-"""Widths that charts are drawn for: a whole line, half of one, a phone's."""
 SHOWN_LAYERS = 15
 """The most sensitive ones get a bar; all are in the table."""
 
-_KINDS: dict[charts.Kind, str] = {
+_KINDS: dict[svg.Kind, str] = {
     "chosen": "chosen",
     "front": "on the front",
     "beaten": "beaten by another",
     "refused": "refused",
-    "eager": "eager PyTorch, the reference",
+    "reference": "eager PyTorch, the reference",
 }
 _TASKS = {
     "image_classification": "image classification",
@@ -60,71 +58,33 @@ def write_report(
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": number,
-        "percent": percent,
+    made = environment(Path(__file__).parent)
+    made.filters |= {
         "points": points,
         "decibels": decibels,
         "megabytes": megabytes,
         "batch": batch_in_words,
-        "first_up": lambda words: words[:1].upper() + words[1:],
     }
-    environment.globals |= {
-        "symbol": lambda kind: Markup(charts.symbol(kind)),
+    made.globals |= {
         "shown_layers": SHOWN_LAYERS,
         "share_needed": SHARE_NEEDED,
         "static_int8": onnx_int8.TECHNIQUE.name,
     }
-    return environment
-
-
-def number(value: float, digits: int = 3) -> Markup:
-    """Rounded to some digits; tiny ones as 1.9 × 10⁻⁶."""
-    return _exact(value, _rounded(value, digits))
-
-
-def percent(value: float, decimals: int = 1) -> Markup:
-    return _exact(value, f"{100 * value:.{decimals}f}%")
+    return made
 
 
 def points(value: float) -> Markup:
     """Already a hundred times a share."""
-    return _exact(value, f"{value + 0.0:.2f}")
+    return exact(value, f"{value + 0.0:.2f}")
 
 
 def decibels(value: float) -> Markup:
     # verify.NO_NOISE_DB stands for no noise at all.
-    return _exact(value, f"{value:.1f}" if value < 900 else "∞")
+    return exact(value, f"{value:.1f}" if value < 900 else "∞")
 
 
 def megabytes(size: int) -> Markup:
-    return _exact(size, f"{size / 1e6:.1f}" if size >= 1e6 else f"{size / 1e6:.2f}")
-
-
-def _exact(value: float, shown: str) -> Markup:
-    return Markup('<data value="{}">{}</data>').format(value, shown)
-
-
-def _rounded(value: float, digits: int = 3) -> str:
-    if not isfinite(value):
-        return str(value)
-    if value == 0:
-        return "0"
-    power = floor(log10(abs(value)))
-    if -3 <= power < 6:
-        return f"{value:,.{max(0, digits - 1 - power)}f}"
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
-    return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
-
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return exact(size, f"{size / 1e6:.1f}" if size >= 1e6 else f"{size / 1e6:.2f}")
 
 
 def batch_in_words(shape: str) -> str:
@@ -314,7 +274,7 @@ class View:
         return (
             f"{layers} {sum(squares[:few]) / total:.0%} of the damage of all {len(squares)}, "
             "counted in squared error, as errors that have nothing to do with each other add up. "
-            f"All together that would be a relative error of {_rounded(sqrt(total), 2)}"
+            f"All together that would be a relative error of {rounded(sqrt(total), 2)}"
         )
 
     @property
@@ -364,7 +324,7 @@ class View:
             lost = self.lost(each)
             if lost is None or not all(each.best_ms(shape) for shape in self.certificate.shapes):
                 continue
-            kind: charts.Kind = "beaten"
+            kind: svg.Kind = "beaten"
             if name == self.manifest.chosen:
                 kind = "chosen"
             elif not each.passed:
@@ -382,11 +342,13 @@ class View:
         eager = [self.eager_ms(shape) for shape in self.certificate.shapes]
         if eager and all(eager):
             mean = geometric_mean(each for each in eager if each)
-            dots.append(charts.Dot(label="eager", latency_ms=mean, points_lost=0.0, kind="eager"))
+            dots.append(
+                charts.Dot(label="eager", latency_ms=mean, points_lost=0.0, kind="reference")
+            )
         return dots
 
     @property
-    def legend(self) -> list[tuple[charts.Kind, str]]:
+    def legend(self) -> list[tuple[svg.Kind, str]]:
         """The kinds of marks in the plot, and what they stand for."""
         there = {each.kind for each in self.dots}
         return [(kind, meaning) for kind, meaning in _KINDS.items() if kind in there]
@@ -397,7 +359,7 @@ class View:
         if not dots:
             return Markup("")
         described = "; ".join(
-            f"{each.label} {_rounded(each.latency_ms)} ms, {each.points_lost:.2g} lost"
+            f"{each.label} {rounded(each.latency_ms)} ms, {each.points_lost:.2g} lost"
             for each in sorted(dots, key=lambda each: each.latency_ms)
         )
         mean_of = "geometric mean of " if len(self.certificate.shapes) > 1 else ""
@@ -418,7 +380,7 @@ class View:
                 budget=self.budget,
             )
 
-        return _at_widths("pareto", draw, WIDE)
+        return at_widths("pareto", draw, WIDE)
 
     def comparison_chart(self, shape: str) -> Markup:
         rows = []
@@ -426,15 +388,15 @@ class View:
             if shape not in latency:
                 continue
             threads, found = self.best(latency[shape])
-            state: charts.Kind = "eager"
+            state: svg.Kind = "reference"
             if name in self.certificate.candidates:
-                kinds: dict[str, charts.Kind] = {"chosen": "chosen", "passed": "front"}
+                kinds: dict[str, svg.Kind] = {"chosen": "chosen", "passed": "front"}
                 state = kinds.get(self.state(name), "refused")
             rows.append(
-                charts.Bar(
+                svg.Bar(
                     label=name,
                     value=found.median_ms,
-                    text=f"{_rounded(found.median_ms)} ms",
+                    text=f"{rounded(found.median_ms)} ms",
                     kind=state,
                     low=found.low_ms,
                     high=found.high_ms,
@@ -443,9 +405,9 @@ class View:
             )
         rows.sort(key=lambda each: each.value)
         described = "; ".join(f"{each.label} {each.text}" for each in rows)
-        return _at_widths(
+        return at_widths(
             f"compared-{shape}",
-            lambda name, width: charts.bars(
+            lambda name, width: svg.bars(
                 rows,
                 name=name,
                 width=width,
@@ -462,7 +424,7 @@ class View:
             name: str, title: str, y_title: str, value: Callable[[int, Latency], charts.Step]
         ) -> Markup:
             places = [value(rows, each) for rows, each in self.sweep]
-            return _at_widths(
+            return at_widths(
                 name,
                 lambda name, width: charts.steps(
                     places,
@@ -483,7 +445,7 @@ class View:
             return charts.Step(
                 name=str(rows),
                 value=each.median_ms,
-                text=_rounded(each.median_ms),
+                text=rounded(each.median_ms),
                 marked=rows == served,
                 low=each.low_ms,
                 high=each.high_ms,
@@ -494,7 +456,7 @@ class View:
             return charts.Step(
                 name=str(rows),
                 value=per_second,
-                text=_rounded(per_second),
+                text=rounded(per_second),
                 marked=rows == served,
             )
 
@@ -506,18 +468,18 @@ class View:
     @property
     def sensitivity_chart(self) -> Markup:
         rows = [
-            charts.Bar(
+            svg.Bar(
                 label=each.layer,
                 value=each.relative_error,
-                text=_rounded(each.relative_error),
+                text=rounded(each.relative_error),
                 kind="front",
                 note=each.operator,
             )
             for each in self.certificate.sensitivity[:SHOWN_LAYERS]
         ]
-        return _at_widths(
+        return at_widths(
             "sensitivity",
-            lambda name, width: charts.bars(
+            lambda name, width: svg.bars(
                 rows,
                 name=name,
                 width=width,
@@ -527,15 +489,3 @@ class View:
             ),
             WIDE,
         )
-
-
-def _at_widths(name: str, draw: Callable[[str, int], str], wide: int) -> Markup:
-    """The chart drawn twice; the stylesheet shows the one that fits."""
-    # Names become ids: letters, digits and hyphens, whatever they were made from.
-    name = re.sub(r"[^A-Za-z0-9-]", "-", name)
-    return Markup("").join(
-        Markup('<div class="{}">{}</div>').format(
-            escape(kind), Markup(draw(f"{name}-{kind}", width))
-        )
-        for kind, width in (("wide", wide), ("narrow", NARROW))
-    )

@@ -7,37 +7,41 @@ A `.mar` is a zip file. This project's holds
     artifact/             the chosen program, the portable one, manifest, certificate, samples,
                           tokenizer
     handlers/, shipway/   the code that serves it
-    SHA256SUMS            every file above
     MAR-INF/              TorchServe's manifest, made by torch-model-archiver
+    SHA256SUMS            every file above
 """
 
-import io
+import hashlib
 import json
+import re
 import shutil
+import stat
+import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 import handlers
 import shipway
 from handlers.errors import ArchiveError
 from shipway.artifact.bundle import CERTIFICATE, MANIFEST, Artifact, write_record
-from shipway.artifact.digests import SUMS, parse_sums, sha256_of, write_sums
+from shipway.artifact.digests import MAX_RECORD_BYTES, SUMS, parse_sums, sha256_of, write_sums
 from shipway.artifact.errors import ArtifactError
-from shipway.artifact.manifest import Manifest
+from shipway.artifact.manifest import Manifest, TensorSpec
 from shipway.artifact.samples import FOLDER, file_of
+from shipway.errors import ShipwayError
 
-NOT_SERVING = ("archive.py", "cli.py", "entry.py")
+NOT_SERVING = ("archive.py", "cli.py", "entry.py", "signatures.py")
 """Of the handlers' code, what stays at home; entry.py has its own place."""
 SHIPWAY_CODE = (
     *("__init__.py", "errors.py", "artifact/*.py", "runtime/*.py"),
@@ -45,8 +49,33 @@ SHIPWAY_CODE = (
 )
 
 TORCHSERVE_MANIFEST = "MAR-INF/MANIFEST.json"
+TORCHSERVE_SETTINGS = "model-config.yaml"
 MAX_FILES = 1_000
 MAX_UNPACKED_BYTES = 4 * 2**30
+MAX_TIMES_LARGER = 200
+"""Unpacked than packed: weights hardly shrink, text does by ten, a bomb by a thousand."""
+# All that an archive may hold. TorchServe puts the unpacked folder on PYTHONPATH before it starts
+# the worker, so a sitecustomize.py or a torch.py in it would run before any check.
+_LAYOUT = re.compile(
+    r"entry\.py|model-config\.yaml|SHA256SUMS|MAR-INF/MANIFEST\.json"
+    r"|(?:handlers|shipway)/(?:[a-z_0-9]+/)*[a-z_0-9]+\.py"
+    r"|artifact/(?:SHA256SUMS|(?:manifest|certificate)\.json|(?:programs|files|samples)/[A-Za-z0-9_.-]+)"
+)
+_SETTINGS = re.compile(
+    r"(?:(?:batchSize|maxBatchDelay|responseTimeout|startupTimeout): [1-9][0-9]{0,8}\n)*"
+)
+_NEEDED = (
+    SUMS,
+    f"artifact/{SUMS}",
+    f"artifact/{MANIFEST}",
+    TORCHSERVE_MANIFEST,
+    TORCHSERVE_SETTINGS,
+)
+_HEADER_BYTES = 30
+_LARGE_SIZES_BYTES = 20
+_END_BYTES = 22
+_BLOCK_BYTES = 2**20
+_COPY_AGAIN = "It was cut short or damaged, or is something else; package or copy it again."
 _MADE_AT = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: the same content, the same bytes
 
 
@@ -78,9 +107,23 @@ class Samples:
     """By program: how large the relative error of its outputs may be, as certified."""
 
 
-class _Tensor(BaseModel):
-    name: str
-    shape: list[Any] = []
+class _ForTorchServe(BaseModel):
+    """MAR-INF/MANIFEST.json. Another handler, or a file of requirements, would be other code."""
+
+    class Model(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+        modelName: str
+        modelVersion: str
+        handler: Literal["entry.py"]
+        configFile: Literal["model-config.yaml"]
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    createdOn: str
+    runtime: Literal["python"]
+    model: Model
+    archiverVersion: str
 
 
 class _Outline(BaseModel):
@@ -95,15 +138,21 @@ class _Outline(BaseModel):
     name: str
     version: str
     serving: Batching
-    inputs: list[_Tensor] = []
-    outputs: list[_Tensor] = []
+    inputs: list[dict[str, Any]] = []
 
     @property
     def max_batch(self) -> int | None:
         try:
-            return int(self.inputs[0].shape[0]["max"])
+            return int(self.inputs[0]["shape"][0]["max"])
         except (LookupError, TypeError, ValueError):
             return None
+
+
+class _Shaped(BaseModel):
+    """What samples need of a manifest, likewise."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
 
 def pack(artifact: Artifact, model_store: Path) -> Path:
@@ -119,7 +168,7 @@ def pack(artifact: Artifact, model_store: Path) -> Path:
         folder = Path(temporary) / "content"
         _stage(artifact, folder)
         packed = Path(temporary) / destination.name
-        _zip(folder, packed)
+        zip_folder(folder, packed)
         if destination.exists():
             if sha256_of(destination) == sha256_of(packed):
                 return destination
@@ -132,26 +181,42 @@ def pack(artifact: Artifact, model_store: Path) -> Path:
 
 
 def inspect_mar(path: Path) -> MarInfo:
-    """Checks the form and every digest of a `.mar`; raises ArchiveError naming what is wrong."""
-    with _opened(path) as archive:
-        _check_members(path, archive)
+    """Checks the form and every digest of a `.mar`; raises ArchiveError naming what is wrong.
+
+    Nothing is unpacked, and nothing of it is read before names, number and sizes are known.
+    """
+    with _opened(path) as (file, archive):
+        file.seek(0)  # the directory at its end was read
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
         names = set(archive.namelist())
-        for needed in (SUMS, f"artifact/{MANIFEST}", TORCHSERVE_MANIFEST):
+        for needed in _NEEDED:
             if needed not in names:
                 raise ArchiveError(
                     f"{path} is a zip file but no archive of Shipway's: it has no {needed}. "
                     "`shipway package ARTIFACT` makes one."
                 )
+        _check_members(path, archive)
+        _check_headers(path, file, archive)
         _check_digests(path, archive)
         try:
-            manifest = _Outline.model_validate_json(archive.read(f"artifact/{MANIFEST}"))
-            model = json.loads(archive.read(TORCHSERVE_MANIFEST))["model"]
-            served_as = (model["modelName"], model["modelVersion"])
-        except (ValidationError, ValueError, KeyError, TypeError) as error:
+            manifest = _Outline.model_validate_json(
+                _read_small(path, archive, f"artifact/{MANIFEST}")
+            )
+            served = _ForTorchServe.model_validate_json(
+                _read_small(path, archive, TORCHSERVE_MANIFEST)
+            ).model
+        except ValidationError as error:
             raise ArchiveError(f"{path} has a manifest that does not read: {error}") from error
-    if served_as != (manifest.name, manifest.version):
+        settings = _read_small(path, archive, TORCHSERVE_SETTINGS).decode(errors="replace")
+        if not _SETTINGS.fullmatch(settings):
+            raise ArchiveError(
+                f"{path} has a {TORCHSERVE_SETTINGS} with more than batch size, delay and "
+                "timeouts. Package it again; `shipway register` has options for these."
+            )
+    if (served.modelName, served.modelVersion) != (manifest.name, manifest.version):
         raise ArchiveError(
-            f"{path} would be served as {' '.join(map(str, served_as))}, but its artifact is "
+            f"{path} would be served as {served.modelName} {served.modelVersion}, but its artifact "
+            "is "
             f"{manifest.name} {manifest.version}. Package it again."
         )
     return MarInfo(
@@ -162,7 +227,7 @@ def inspect_mar(path: Path) -> MarInfo:
         max_batch_delay_ms=manifest.serving.max_batch_delay_ms,
         workers=manifest.serving.workers,
         max_batch=manifest.max_batch,
-        digest=sha256_of(path),
+        digest=digest,
     )
 
 
@@ -170,31 +235,33 @@ def read_samples(path: Path) -> Samples | None:
     """The samples of a `.mar` that `inspect_mar` has found to be whole.
 
     None if it holds none: it was packaged before archives carried them, or is another maker's.
-    Raises ArchiveError if some are missing.
+    Raises ArchiveError if they do not read.
     """
-    with _opened(path) as archive:
+    from handlers.tensors import from_npy
+
+    with _opened(path) as (_, archive):
         if not any(name.startswith(f"artifact/{FOLDER}/") for name in archive.namelist()):
             return None
 
-        def rows_of(tensors: list[_Tensor]) -> dict[str, np.ndarray]:
-            files = {each.name: archive.read(f"artifact/{file_of(each.name)}") for each in tensors}
+        def rows_of(tensors: tuple[TensorSpec, ...]) -> dict[str, np.ndarray]:
             return {
-                name: np.load(io.BytesIO(data), allow_pickle=False) for name, data in files.items()
+                each.name: from_npy(archive.read(f"artifact/{file_of(each.name)}"), each)
+                for each in tensors
             }
 
         try:
-            manifest = _Outline.model_validate_json(archive.read(f"artifact/{MANIFEST}"))
-            certified = json.loads(archive.read(f"artifact/{CERTIFICATE}"))["candidates"]
+            shaped = _Shaped.model_validate_json(_read_small(path, archive, f"artifact/{MANIFEST}"))
+            certificate = json.loads(_read_small(path, archive, f"artifact/{CERTIFICATE}"))
             return Samples(
-                inputs=rows_of(manifest.inputs),
-                outputs=rows_of(manifest.outputs),
+                inputs=rows_of(shaped.inputs),
+                outputs=rows_of(shaped.outputs),
                 tolerances={
                     name: float(each["tolerance"]["relative_error"])
-                    for name, each in certified.items()
+                    for name, each in certificate["candidates"].items()
                     if each.get("tolerance")
                 },
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ShipwayError, ValidationError, KeyError, TypeError, AttributeError) as error:
             raise ArchiveError(f"{path} has samples that do not read: {error}") from error
 
 
@@ -222,9 +289,9 @@ def _stage(artifact: Artifact, folder: Path) -> None:
     for name in NOT_SERVING:
         (folder / "handlers" / name).unlink()
     shutil.copyfile(Path(handlers.__path__[0]) / "entry.py", folder / "entry.py")
-    (folder / "model-config.yaml").write_text(_model_config(kept))
-    write_sums(folder)
+    (folder / TORCHSERVE_SETTINGS).write_text(_model_config(kept))
     _write_torchserve_manifest(kept, folder)
+    write_sums(folder)
 
 
 def _copy_code(source: Path, patterns: tuple[str, ...], destination: Path) -> None:
@@ -257,7 +324,7 @@ def _write_torchserve_manifest(manifest: Manifest, folder: Path) -> None:
         model_name=manifest.name,
         handler="entry.py",
         version=manifest.version,
-        config_file="model-config.yaml",
+        config_file=TORCHSERVE_SETTINGS,
         export_path=str(folder),
     )
     content = json.loads(ModelExportUtils.generate_manifest_json(config))
@@ -267,7 +334,8 @@ def _write_torchserve_manifest(manifest: Manifest, folder: Path) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _zip(folder: Path, destination: Path) -> None:
+def zip_folder(folder: Path, destination: Path) -> None:
+    """Every file in `folder`, in the one form of zip that inspect_mar takes."""
     with zipfile.ZipFile(destination, "w") as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
@@ -277,7 +345,7 @@ def _zip(folder: Path, destination: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def _opened(path: Path) -> Iterator[tuple[BufferedReader, zipfile.ZipFile]]:
     if path.is_dir():
         raise ArchiveError(
             f"{path} is a folder, not a .mar. `shipway package {path}` makes one of an artifact."
@@ -285,13 +353,12 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist. `shipway package ARTIFACT` makes a .mar.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
-        raise ArchiveError(
-            f"{path} is no whole .mar: {error}. It was cut short or damaged, or is something "
-            "else; package or copy it again."
-        ) from error
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            yield file, archive
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OSError) as error:
+        raise ArchiveError(f"{path} is no whole .mar: {error}. {_COPY_AGAIN}") from error
+    except (NotImplementedError, OverflowError) as error:  # an unknown version; an absurd number
+        raise ArchiveError(f"{path} is no .mar: {error}. {_COPY_AGAIN}") from error
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
@@ -302,33 +369,98 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
             f"{path} would unpack to {len(members)} files and {unpacked / 2**30:.1f} GiB; at most "
             f"{MAX_FILES} files and {MAX_UNPACKED_BYTES / 2**30:.0f} GiB are accepted."
         )
-    names = [member.filename for member in members]
+    if unpacked > MAX_TIMES_LARGER * path.stat().st_size:
+        raise ArchiveError(
+            f"{path} would unpack to more than {MAX_TIMES_LARGER} times its size, as no model does."
+        )
     for member in members:
-        parts = member.filename.split("/")
-        is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
-        if member.filename.startswith("/") or ".." in parts or "\\" in member.filename or is_link:
-            raise ArchiveError(f"{path} holds {member.filename!r}, which would land outside it.")
-    if len(set(names)) != len(names):
+        name = member.orig_filename
+        if not _LAYOUT.fullmatch(name) or not {".", ".."}.isdisjoint(name.split("/")):
+            raise ArchiveError(
+                f"{path} holds {name[:100]!r}, which has no place in an archive of Shipway's."
+            )
+        if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise ArchiveError(f"{path} holds {name!r}, which is a link or a device, not a file.")
+    names = {member.filename.lower() for member in members}
+    if len(names) != len(members):
         raise ArchiveError(f"{path} holds two files of the same name.")
 
 
+def _check_headers(path: Path, file: BufferedReader, archive: zipfile.ZipFile) -> None:
+    """Raises unless the file is its members, one after the other, and the directory of them.
+
+    TorchServe unpacks by the header before each member; the directory at the end, by which
+    members are checked here, it never reads. So both must say the same, and nothing may lie
+    before, between or behind them.
+    """
+    end = 0
+    for member in sorted(archive.infolist(), key=lambda each: each.header_offset):
+        name = member.filename
+        file.seek(end)
+        header = file.read(_HEADER_BYTES + len(name) + _LARGE_SIZES_BYTES)
+        wanted = [one for one in _headers_of(member) if header.startswith(one)]
+        if member.header_offset != end or not wanted:
+            raise ArchiveError(
+                f"{path} does not say the same of {name!r} in its two places for that. "
+                f"{_COPY_AGAIN}"
+            )
+        end += len(wanted[0]) + member.compress_size
+    file.seek(-_END_BYTES, 2)
+    last = file.read()
+    if end != archive.start_dir or not last.startswith(b"PK\5\6") or archive.comment:
+        raise ArchiveError(f"{path} holds more than its members. {_COPY_AGAIN}")
+
+
+def _headers_of(member: zipfile.ZipInfo) -> list[bytes]:
+    """The header that a member must have before it: plain, and with room for large sizes."""
+    stored = member.compress_type == zipfile.ZIP_STORED
+    if member.flag_bits or (stored and member.compress_size != member.file_size):
+        return []
+    if not stored and member.compress_type != zipfile.ZIP_DEFLATED:
+        return []
+    plain = zipfile.ZipInfo(member.filename, member.date_time)
+    plain.compress_type, plain.CRC = member.compress_type, member.CRC
+    plain.compress_size, plain.file_size = member.compress_size, member.file_size
+    plain.extract_version = member.extract_version
+    return [plain.FileHeader(), plain.FileHeader(zip64=True)]
+
+
 def _check_digests(path: Path, archive: zipfile.ZipFile) -> None:
-    try:
-        sealed = parse_sums(archive.read(SUMS).decode(), Path(f"{path}:{SUMS}"))
-    except (ArtifactError, UnicodeDecodeError) as error:
-        raise ArchiveError(f"{path} has a {SUMS} that does not read: {error}") from error
-    found = {name for name in archive.namelist() if not name.endswith("/")}
-    if extra := sorted(found - set(sealed) - {SUMS, TORCHSERVE_MANIFEST}):
+    sealed = _sums(path, archive, SUMS)
+    found = set(archive.namelist())
+    if extra := sorted(found - set(sealed) - {SUMS}):
         raise ArchiveError(f"{path} holds {extra[0]}, which was not there when it was packaged.")
     if missing := sorted(set(sealed) - found):
         raise ArchiveError(f"{path} lacks {missing[0]}, which was there when it was packaged.")
+    inner = _sums(path, archive, f"artifact/{SUMS}")
+    outer = {name: sealed[name] for name in sealed if name.startswith("artifact/")}
+    if {f"artifact/{name}": digest for name, digest in inner.items()} != {
+        name: digest for name, digest in outer.items() if name != f"artifact/{SUMS}"
+    }:
+        raise ArchiveError(f"{path} holds another artifact than was sealed. Package it again.")
     for name, expected in sealed.items():
         try:
-            digest = sha256(archive.read(name)).hexdigest()
+            with archive.open(name) as member:
+                digest = hashlib.sha256()
+                while block := member.read(_BLOCK_BYTES):
+                    digest.update(block)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ArchiveError(f"{path}: {name} is damaged: {error}. Copy it again.") from error
-        if digest != expected:
+        if digest.hexdigest() != expected:
             raise ArchiveError(
                 f"{path}: {name} is not the file that was packaged: its SHA-256 is "
-                f"{digest[:12]}…, expected {expected[:12]}…. Package or copy it again."
+                f"{digest.hexdigest()[:12]}…, expected {expected[:12]}…. Package or copy it again."
             )
+
+
+def _sums(path: Path, archive: zipfile.ZipFile, name: str) -> dict[str, str]:
+    try:
+        return parse_sums(_read_small(path, archive, name), Path(f"{path}:{name}"))
+    except ArtifactError as error:
+        raise ArchiveError(f"{path} has a {name} that does not read: {error}") from error
+
+
+def _read_small(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > MAX_RECORD_BYTES:
+        raise ArchiveError(f"{path}: {name} is larger than {MAX_RECORD_BYTES >> 20} MiB.")
+    return archive.read(name)

@@ -15,8 +15,12 @@ def register(app: typer.Typer) -> None:
         model_store: Path = typer.Option(
             Path("model_store"), "--model-store", help="Where the .mar goes."
         ),
+        sign: Path | None = typer.Option(
+            None, "--sign", metavar="KEY.pem", help="Sign it with this EC key, for NAME.mar.sig."
+        ),
     ) -> None:
         """Make a self-contained .mar of an artifact."""
+        from handlers import signatures
         from handlers.archive import pack
         from shipway.artifact.bundle import open_artifact
 
@@ -30,3 +34,5 @@ def register(app: typer.Typer) -> None:
             f"[green]packaged[/] {manifest.name} {manifest.version}: {path} "
             f"({path.stat().st_size / 1e6:.1f} MB, {programs})"
         )
+        if sign:
+            console.print(f"[green]signed[/] {signatures.sign(path, sign)}")

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from server.config import FILE_NAME, find_config, read_config
 from server.errors import PredictionFailed
-from server.state import DIRECTORY_NAME, ServerRecord, StateDirectory, find_project
+from server.state import ServerRecord, StateDirectory, state_directory
 from shipway.errors import ShipwayError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 signal.signal(number, signal.default_int_handler)  # as Ctrl-C
-        where = _state(state)
+        where = state_directory(state)
         settings = read_config(config or find_config(Path.cwd()))
         java = find_java()
         inspected = [check(each) for each in register or ()]
@@ -140,7 +140,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         from server import launch
 
         with err.status("Stopping TorchServe and its workers …"):
-            record = launch.stop(_state(state))
+            record = launch.stop(state_directory(state))
         out.print(f"stopped the server at {record.addresses.inference}")
 
     @app.command("register")
@@ -172,7 +172,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         """Register a version, checked first; wait until its workers are ready."""
         from server.rollout import version_of
 
-        where = _state(state)
+        where = state_directory(state)
         store = Path(where.require_running().model_store)
         info = check(mar)
         if batch_size and info.max_batch and batch_size > info.max_batch:
@@ -201,7 +201,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         from server.rollout import changing
 
         with (
-            changing(_state(state), f"promoting {name} {version}") as rollout,
+            changing(state_directory(state), f"promoting {name} {version}", warn=_warn) as rollout,
             err.status(f"Promoting {name} {version} …") as status,
         ):
             done = rollout.promote(name, version, inspect=check, because=because, say=status.update)
@@ -217,7 +217,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         """Make the default before this one the default again. It is still there."""
         from server.rollout import changing
 
-        with changing(_state(state), f"rolling back {name}") as rollout:
+        with changing(state_directory(state), f"rolling back {name}", warn=_warn) as rollout:
             version, previous = rollout.rollback(name, because)
         out.print(f"rolled back {name} to {version}, from {previous}, which stays registered")
 
@@ -229,11 +229,13 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         from server.rollout import DRAINED_WITHIN_S, changing
 
         with (
-            changing(_state(state), f"unregistering {name} {version}") as rollout,
+            changing(
+                state_directory(state), f"unregistering {name} {version}", warn=_warn
+            ) as rollout,
             err.status(f"Waiting for the requests of {name} {version} …"),
         ):
             drained = rollout.unregister(name, version, because)
-        with _management(_state(state)) as management:
+        with _management(state_directory(state)) as management:
             gone = name not in management.names()
         out.print(
             f"unregistered {name} {version}" + (f"; no version of {name} is left" if gone else "")
@@ -251,7 +253,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         from server.errors import ReleasesError
         from server.releases import read_releases
 
-        where = _state(state)
+        where = state_directory(state)
         release = read_releases(where).models.get(name)
         if release is None:
             raise ReleasesError(f"{where.releases_file} has no history of {name}.")
@@ -276,7 +278,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         """Succeed if the default version of every model has all its workers warm."""
         from server.rollout import ask_why_not_ready
 
-        where = _state(state)
+        where = state_directory(state)
         deadline = time.monotonic() + wait
         while (reasons := ask_why_not_ready(where, name)) and time.monotonic() < deadline:
             time.sleep(0.5)
@@ -289,7 +291,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     @app.command()
     def models(as_json: JsonOption = False, state: StateOption = None) -> None:
         """List what is registered."""
-        where = _state(state)
+        where = state_directory(state)
         with _management(where) as management:
             versions = management.models()
         if as_json:
@@ -304,7 +306,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     @app.command()
     def describe(name: str, as_json: JsonOption = False, state: StateOption = None) -> None:
         """Show every version of a model, its workers and what runs in them."""
-        with _management(_state(state)) as management:
+        with _management(state_directory(state)) as management:
             versions = management.describe(name)
             handlers = [
                 management.what_runs(name, one.version) if one.workers_ready else {}
@@ -338,7 +340,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
 
         if grpc and explain:
             raise typer.BadParameter("TorchServe's gRPC carries no headers, which tell the times.")
-        where = _state(state)
+        where = state_directory(state)
         predictor: Predictor = GrpcPredictor(where) if grpc else HttpPredictor(where)
         failures = 0
         with closing(predictor):
@@ -361,7 +363,7 @@ def _register(
 
     store = Path(where.require_running().model_store)
     with (
-        changing(where, f"registering {info.name} {info.version}") as rollout,
+        changing(where, f"registering {info.name} {info.version}", warn=_warn) as rollout,
         stored(info.path, store, digest=info.digest),
         err.status(f"Starting the workers of {info.name} {info.version} …"),
     ):
@@ -387,7 +389,10 @@ def _restore(where: StateDirectory, archives: "list[MarInfo]") -> bool:
 
     whole = True
     if read_releases(where).models:
-        with changing(where, "restoring what was served") as rollout, err.status("") as status:
+        with (
+            changing(where, "restoring what was served", warn=_warn) as rollout,
+            err.status("") as status,
+        ):
             for name, version, error in rollout.restore(status.update):
                 if error is None:
                     out.print(f"restored {name} {version}")
@@ -401,6 +406,10 @@ def _restore(where: StateDirectory, archives: "list[MarInfo]") -> bool:
         if (info.name, info.version) not in there:
             _register(where, info, version_of(info, store))
     return whole
+
+
+def _warn(remark: str) -> None:
+    err.print(remark, style="yellow")
 
 
 def _ask_all(
@@ -613,10 +622,6 @@ def _print_json(value: object) -> None:
 def _settings(version: "ModelVersion") -> str:
     workers = "1 worker" if version.workers == 1 else f"{version.workers} workers"
     return f"{workers}, batches of {version.batch_size}, {version.max_batch_delay_ms} ms delay"
-
-
-def _state(path: Path | None) -> StateDirectory:
-    return StateDirectory((path or find_project(Path.cwd()) / DIRECTORY_NAME).absolute())
 
 
 @contextmanager

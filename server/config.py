@@ -58,6 +58,10 @@ class ServerConfig:
     max_request_bytes: int
     vm_args: tuple[str, ...]
     """What the file wants the Java command line to say."""
+    require_signature: bool
+    """Whether an archive must be signed to be registered."""
+    trusted_keys: tuple[Path, ...]
+    """Public keys in PEM; a signature by one of them counts."""
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
@@ -130,7 +134,14 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
         ),
         max_request_bytes=int(limit),
         vm_args=tuple(values.get("vmargs", "").split()),
+        require_signature=_is_true(path, "require_signature", values),
+        trusted_keys=_trusted_keys(path, values.get("trusted_keys", "")),
     )
+    if config.require_signature and not config.trusted_keys:
+        raise ConfigError(
+            f"{path}: require_signature=true, and trusted_keys names no key. Name the public "
+            "halves of the keys that may sign, PEM files, separated by commas."
+        )
     seen: dict[int, str] = {}
     for listener in config.listeners:
         other = seen.setdefault(listener.port, listener.purpose)
@@ -156,6 +167,22 @@ def parse_properties(text: str) -> dict[str, str]:
 def _with_variables(value: str, environment: Mapping[str, str]) -> str:
     """TorchServe's own $$NAME$$."""
     return re.sub(r"\$\$(\w+)\$\$", lambda found: environment.get(found[1], found[0]), value)
+
+
+def _is_true(path: Path, key: str, values: Mapping[str, str]) -> bool:
+    # Strictly, as nobody who writes "yes" or "1" wants the safeguard off.
+    value = values.get(key, "false")
+    if value not in ("true", "false"):
+        raise ConfigError(f"{path}: {key}={value} is neither true nor false.")
+    return value == "true"
+
+
+def _trusted_keys(path: Path, value: str) -> tuple[Path, ...]:
+    keys = tuple(path.resolve().parent / each.strip() for each in value.split(",") if each.strip())
+    for key in keys:
+        if not key.is_file():
+            raise ConfigError(f"{path}: trusted_keys names {key}, and there is no such file.")
+    return keys
 
 
 def _http_listener(path: Path, purpose: str, key: str, value: str) -> Listener:

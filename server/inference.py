@@ -139,12 +139,7 @@ class HttpPredictor:
             raise _unreachable(self._address, error) from error
         if answer.is_success:
             return answer
-        refusal = as_refusal(_parsed(answer.content)) or Refused(
-            f"HTTP {answer.status_code} {answer.text.strip()}",
-            code=answer.status_code,
-            type=answer.reason_phrase,
-        )
-        raise _explained(refusal, name, version)
+        raise _explained(http_refusal(answer), name, version)
 
 
 class GrpcPredictor:
@@ -210,13 +205,7 @@ class GrpcPredictor:
         status, said = error.code(), error.details() or ""
         if status is grpc.StatusCode.UNAVAILABLE:
             raise _unreachable(self._address, said)
-        # TorchServe says INTERNAL to nearly everything, a model that is not there included. What
-        # happened is in the Java class, which it puts on the last line.
-        message, _, java_class = said.rpartition("\n")
-        refusal = Refused(
-            message or said, code=500, type=java_class.rpartition(".")[2] or status.name
-        )
-        raise _explained(refusal, name, version)
+        raise _explained(grpc_refusal(status.name, said), name, version)
 
 
 def _stages(server_timing: str) -> dict[str, float]:
@@ -230,6 +219,28 @@ def as_refusal(value: Any) -> Refused | None:
         case {"code": int(code), "type": str(type), "message": str(message)} if code >= 400:
             return Refused(message, code=code, type=type)
     return None
+
+
+def refusal_in(body: bytes) -> Refused | None:
+    """The error in an answer's bytes."""
+    return as_refusal(_parsed(body))
+
+
+def http_refusal(answer: httpx.Response) -> Refused:
+    """What an answer over HTTP that is no success says."""
+    return refusal_in(answer.content) or Refused(
+        f"HTTP {answer.status_code} {answer.text.strip()}",
+        code=answer.status_code,
+        type=answer.reason_phrase,
+    )
+
+
+def grpc_refusal(status: str, details: str) -> Refused:
+    """What a failed call says. TorchServe says INTERNAL to nearly everything, a model that is not
+    there included; what happened is in the Java class, which it puts on the last line."""
+    message, _, java_class = details.rpartition("\n")
+    kind = java_class.rpartition(".")[2] if message else ""
+    return Refused(message or details, code=500, type=kind or status)
 
 
 def _is_permission_denied(answer: Any) -> bool:

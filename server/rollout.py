@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handlers.signatures import check_signature
+from server.config import read_config
 from server.errors import (
     ModelNotFound,
     NoFallback,
@@ -18,7 +20,6 @@ from server.errors import (
     NotPromoted,
     PredictionFailed,
     Refused,
-    ServerError,
     StoreError,
     Unreachable,
     VersionNotFound,
@@ -39,7 +40,9 @@ from server.releases import (
 )
 from server.state import StateDirectory
 from shipway.artifact.digests import sha256_of
+from shipway.artifact.errors import ArtifactError
 from shipway.artifact.tuned import read_tuned
+from shipway.errors import ShipwayError
 
 if TYPE_CHECKING:
     from handlers.archive import MarInfo, Samples
@@ -65,24 +68,34 @@ class Promotion:
 
 
 @contextmanager
-def changing(state: StateDirectory, doing: str) -> Iterator["Rollout"]:
+def changing(
+    state: StateDirectory, doing: str, *, warn: Say = lambda remark: None
+) -> Iterator["Rollout"]:
     """The one place from which the server of `state` is changed, for one process at a time.
 
-    Raises NoServer, ChangeUnderWay or ReleasesError.
+    `warn` gets what there is to say of signatures. Raises NoServer, ChangeUnderWay or
+    ReleasesError.
     """
     state.require_running()
     with exclusively(state, doing), closing(ManagementClient(state)) as management:
-        yield Rollout(state, management, read_releases(state))
+        yield Rollout(state, management, read_releases(state), warn)
 
 
 class Rollout:
     def __init__(
-        self, state: StateDirectory, management: ManagementClient, releases: Releases
+        self,
+        state: StateDirectory,
+        management: ManagementClient,
+        releases: Releases,
+        warn: Say,
     ) -> None:
+        record = state.require_running()
         self._state = state
         self._management = management
         self._releases = releases
-        self._store = Path(state.require_running().model_store)
+        self._warn = warn
+        self._store = Path(record.model_store)
+        self._config = read_config(Path(record.config))
 
     def register(
         self, name: str, version: str, wanted: Version, because: str | None = None
@@ -187,7 +200,7 @@ class Rollout:
         self._publish(name, _noted(release, "unregistered", version, digest, because))
         return drained
 
-    def restore(self, say: Say) -> Iterator[tuple[str, str, ServerError | None]]:
+    def restore(self, say: Say) -> Iterator[tuple[str, str, ShipwayError | None]]:
         """Registers all that should be served and is not: each name and version, and what failed.
 
         The defaults come first, so that each model answers as soon as it can.
@@ -205,7 +218,7 @@ class Rollout:
                 wanted = self._releases.models[name].versions[version]
                 self._check_archive(name, version, wanted)
                 self._start(name, version, wanted)
-            except ServerError as error:
+            except ShipwayError as error:
                 yield name, version, error
             else:
                 yield name, version, None
@@ -245,10 +258,10 @@ class Rollout:
             return known.digest
         try:
             return sha256_of(self._store / one.mar)
-        except OSError as error:
+        except ArtifactError as error:
             raise StoreError(
                 f"{one.name} {one.version} was registered by other means from {one.mar}, which is "
-                f"no file in the model store ({error.strerror}), so nothing could bring it back. "
+                f"no file in the model store ({error}), so nothing could bring it back. "
                 "Unregister it by the same means first."
             ) from error
 
@@ -258,6 +271,14 @@ class Rollout:
         write_releases(self._state, self._releases)
 
     def _start(self, name: str, version: str, wanted: Version) -> None:
+        # In the store, where it stays as it was found.
+        remark = check_signature(
+            self._store / wanted.mar,
+            self._config.trusted_keys,
+            required=self._config.require_signature,
+        )
+        if remark:
+            self._warn(remark)
         self._management.register(
             wanted.mar,
             name=name,

@@ -127,6 +127,11 @@ class StateDirectory:
         )
 
 
+def state_directory(path: Path | None) -> StateDirectory:
+    """The one at `path`, or the nearest upward."""
+    return StateDirectory((path or find_project(Path.cwd()) / DIRECTORY_NAME).absolute())
+
+
 def find_project(start: Path) -> Path:
     """The nearest folder upward that has a state directory or a config.properties, else `start`."""
     for folder in (start, *start.parents):

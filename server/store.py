@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from handlers.signatures import signature_of
 from server.errors import StoreError
 from shipway.artifact.digests import sha256_of
 
@@ -14,24 +15,27 @@ from shipway.artifact.digests import sha256_of
 def stored(mar: Path, model_store: Path, *, digest: str) -> Iterator[str]:
     """The name under which TorchServe finds `mar` in the store, where it is copied if need be.
 
-    If the block raises, a file that was copied for it is removed again.
+    A signature beside it comes along. What is in the store then has that SHA-256, whatever became
+    of `mar` since it was taken. If the block raises, what was copied for it is removed again.
     """
     if mar.suffix != ".mar":
         raise StoreError(f"{mar} must be named *.mar: TorchServe opens an archive by its name.")
     target = model_store / mar.name
-    if target.exists():
+    copied = []
+    try:
+        for source, wanted in ((mar, target), (signature_of(mar), signature_of(target))):
+            if source.is_file() and not wanted.exists():
+                copied.append(wanted)
+                _copy(source, wanted)
         if sha256_of(target) != digest:
             raise StoreError(
-                f"{target} is another file than {mar}, and a stored archive never changes. "
-                "Package under a new version, or give the file another name."
+                f"{target} is another file than {mar} was when it was checked, and a stored "
+                "archive never changes. Package under a new version, or give it another name."
             )
         yield target.name
-        return
-    _copy(mar, target)
-    try:
-        yield target.name
     except BaseException:
-        target.unlink(missing_ok=True)
+        for each in copied:
+            each.unlink(missing_ok=True)
         raise
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -9,18 +10,24 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from shipway.artifact.certificate import Certificate
-from shipway.artifact.digests import SUMS, check_sums, sha256_of, write_sums
+from shipway.artifact.digests import SUMS, check_sums, files_in, read_small, sha256_of, write_sums
 from shipway.artifact.errors import (
     AlreadySealed,
     DigestMismatch,
+    IncompleteArtifact,
     InvalidManifest,
     NotAnArtifact,
+    UnexpectedFile,
     UnsupportedFormat,
 )
-from shipway.artifact.manifest import FORMAT, Manifest, Record
+from shipway.artifact.manifest import FORMAT, Manifest, Record, TextPreprocessing
 
 MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"
+# With the programs that the manifest names, all that an artifact may hold.
+_LAYOUT = re.compile(
+    r"manifest\.json|certificate\.json|report\.html|(?:samples|files)/[A-Za-z0-9_.-]+"
+)
 
 R = TypeVar("R", bound=Record)
 
@@ -52,7 +59,7 @@ def write_record(path: Path, record: Record) -> None:
 def read_record(path: Path, kind: type[R]) -> R:
     """The record in a file; raises InvalidManifest with every field that is wrong."""
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(read_small(path))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}"
@@ -69,10 +76,9 @@ def seal(staging: Path, destination: Path) -> None:
     if destination.exists():
         raise AlreadySealed(destination)
     write_sums(staging)
-    for path in staging.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+    for name in files_in(staging):
+        with (staging / name).open("rb") as file:
+            os.fsync(file.fileno())
     destination.parent.mkdir(parents=True, exist_ok=True)
     staging.rename(destination)
 
@@ -81,13 +87,14 @@ def open_artifact(path: Path) -> Artifact:
     """Checks every digest, then reads. Raises ArtifactError, naming the file that is wrong."""
     if not path.is_dir():
         raise NotAnArtifact(path, "folder of that name")
-    for needed in (MANIFEST, SUMS):
-        if not (path / needed).is_file():
+    sealed = check_sums(path)
+    for needed in (MANIFEST, CERTIFICATE):
+        if needed not in sealed:
             raise NotAnArtifact(path, needed)
-    check_sums(path)
     _check_format(path / MANIFEST)
     manifest = read_record(path / MANIFEST, Manifest)
     certificate = read_record(path / CERTIFICATE, Certificate)
+    _check_agreement(path, sealed, manifest, certificate)
     return Artifact(
         path=path,
         manifest=manifest,
@@ -99,8 +106,28 @@ def open_artifact(path: Path) -> Artifact:
 def _check_format(path: Path) -> None:
     # Before validation: a newer format has fields that this build would call mistakes.
     try:
-        found = json.loads(path.read_bytes())["format"]
-    except (ValueError, KeyError, TypeError) as error:
+        found = json.loads(read_small(path))["format"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidManifest(path, f"no format number could be read ({error})") from error
     if found != FORMAT:
         raise UnsupportedFormat(path, found, FORMAT)
+
+
+def _check_agreement(
+    path: Path, sealed: dict[str, str], manifest: Manifest, certificate: Certificate
+) -> None:
+    """Raises unless the files are those that manifest and certificate speak of, and no others."""
+    files = {program.file: program.sha256 for program in manifest.programs.values()}
+    for name, expected in files.items():
+        if (found := sealed.get(name)) is None:
+            raise IncompleteArtifact(path, name)
+        if found != expected:
+            raise DigestMismatch(path / name, found, expected)
+    preprocessing = manifest.preprocessing
+    if isinstance(preprocessing, TextPreprocessing) and preprocessing.tokenizer not in sealed:
+        raise IncompleteArtifact(path, preprocessing.tokenizer)
+    for name in sealed.keys() - files.keys():
+        if not _LAYOUT.fullmatch(name):
+            raise UnexpectedFile(path / name)
+    if unknown := manifest.programs.keys() - certificate.candidates.keys():
+        raise InvalidManifest(path / CERTIFICATE, f"it does not know {', '.join(sorted(unknown))}")

@@ -1,8 +1,13 @@
 """`certificate.json`: what was measured of every candidate, the refused ones included."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from shipway.artifact.manifest import Record
+
+Shape = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})?$")]
+"""Rows of a batch, for texts with tokens: "8" or "8x128"."""
 
 
 class Share(Record):
@@ -93,8 +98,8 @@ class Candidate(Record):
     batching_max_abs_diff: float | None = None
     """The most that a row's outputs changed with the size of the batch it rode in."""
     kernels: Kernels | None = None
-    latency: dict[str, dict[int, Latency]] = Field(default_factory=dict)
-    """By shape, "8" rows or "8x128" rows and tokens, then by threads."""
+    latency: dict[Shape, dict[int, Latency]] = Field(default_factory=dict)
+    """By shape, then by threads."""
     build_seconds: float | None = None
 
     def best_ms(self, shape: str) -> float | None:

@@ -33,7 +33,7 @@ class InvalidManifest(ArtifactError):
 class IncompleteArtifact(ArtifactError):
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(
-            f"{path / name} is missing, though {path / 'SHA256SUMS'} names it. "
+            f"{path / name} is missing, though the SHA256SUMS or the manifest names it. "
             "The folder was cut short; copy or export it again."
         )
 
@@ -51,6 +51,19 @@ class UnexpectedFile(ArtifactError):
         super().__init__(
             f"{path} was not there when the folder was sealed. Remove it, or export again."
         )
+
+
+class NotAFile(ArtifactError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is a link, a pipe or a device, and only files and folders can be sealed. "
+            "Put the file itself there."
+        )
+
+
+class Unreadable(ArtifactError):
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path} cannot be read: {error.strerror}.")
 
 
 class AlreadySealed(ArtifactError):

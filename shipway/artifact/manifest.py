@@ -5,13 +5,17 @@ Axes: B = rows, H and W = pixels, C = channels. The format in prose is README.md
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 FORMAT: Literal[1] = 1
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**53)]
+Size = Annotated[int, Field(gt=0, lt=2**31)]
+"""Of an axis."""
+Dtype = Annotated[str, Field(pattern=r"^(bool|u?int(8|16|32|64)|float(16|32|64))$")]
+"""As NumPy and torch both spell it: "uint8", "float32"."""
 
 
 class Record(BaseModel):
@@ -24,8 +28,8 @@ class Axis(Record):
     """A dynamic axis and the sizes it may take, both ends included."""
 
     name: str
-    min: Positive = 1
-    max: Positive
+    min: Size = 1
+    max: Size
 
     @model_validator(mode="after")
     def _ordered(self) -> "Axis":
@@ -38,9 +42,8 @@ class TensorSpec(Record):
     """One input or output of a program."""
 
     name: str
-    dtype: str
-    """As NumPy and torch both spell it: "uint8", "float32"."""
-    shape: tuple[Positive | Axis, ...]
+    dtype: Dtype
+    shape: tuple[Size | Axis, ...]
     """A number for a fixed axis, an Axis for a dynamic one."""
 
 
@@ -53,12 +56,12 @@ class ImagePreprocessing(Record):
     """
 
     kind: Literal["image"] = "image"
-    height: Positive
-    width: Positive
+    height: Size
+    width: Size
     crop_fraction: Annotated[float, Field(gt=0, le=1)]
     resample: Literal["bilinear", "bicubic", "lanczos"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    std: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
     source: str
     """Where it is written that the weights were trained with this."""
 
@@ -72,10 +75,10 @@ class TextPreprocessing(Record):
     kind: Literal["text"] = "text"
     tokenizer: Annotated[str, Field(pattern=r"^files/[A-Za-z0-9_.-]+$")]
     """In the format of the `tokenizers` library."""
-    max_length: Positive
+    max_length: Size
     """In tokens, the special ones included."""
     too_long: Literal["truncate", "refuse"]
-    pad_id: Annotated[int, Field(ge=0)] = 0
+    pad_id: Annotated[int, Field(ge=0, lt=2**31)] = 0
     source: str
 
 
@@ -200,6 +203,8 @@ class Manifest(Record):
                 raise ValueError(
                     f"{role} is {getattr(self, role)!r}, which is not among {sorted(self.programs)}"
                 )
+        if not self.inputs or not self.inputs[0].shape or not self.outputs:
+            raise ValueError("there must be an input with axes, and an output")
         if not isinstance(self.inputs[0].shape[0], Axis):
             raise ValueError("the first axis of the first input must be dynamic: it is the batch")
         return self

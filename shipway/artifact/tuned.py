@@ -18,9 +18,9 @@ STORE_VARIABLE = "SHIPWAY_TUNED"
 """An environment variable: the model store in which a worker looks for its model's settings."""
 
 
-class Tuned(Record):
-    format: Literal[1] = 1
-    serving: Serving
+class Evidence(Record):
+    """What the settings did."""
+
     slo_p99_ms: Annotated[float, Field(gt=0)]
     """The latency that 99% of requests were to keep below."""
     rate: Annotated[float, Field(gt=0)]
@@ -30,6 +30,13 @@ class Tuned(Record):
     measured: str
     """ISO 8601, UTC."""
     host: Host
+
+
+class Tuned(Record):
+    format: Literal[1] = 1
+    serving: Serving
+    evidence: Evidence | None = None
+    """None for settings that somebody wrote by hand."""
 
 
 def tuned_path(model_store: Path, name: str, version: str) -> Path:

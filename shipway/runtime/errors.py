@@ -1,5 +1,7 @@
 """What can go wrong between an artifact and its outputs."""
 
+from pathlib import Path
+
 from shipway.errors import ShipwayError
 
 
@@ -11,6 +13,12 @@ class NoProgramFits(RuntimeProblem):
     def __init__(self, name: str, reasons: dict[str, str]) -> None:
         listed = "; ".join(f"{program}: {reason}" for program, reason in reasons.items())
         super().__init__(f"No program of {name} runs on this host. {listed}.")
+
+
+class BrokenProgram(RuntimeProblem):
+    def __init__(self, path: Path, runtime: str, error: Exception) -> None:
+        said = " ".join(str(error).split())
+        super().__init__(f"{path} is no program that {runtime} opens: {said[:500]}")
 
 
 class DeviceUnusable(RuntimeProblem):

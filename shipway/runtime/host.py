@@ -9,8 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
 from pathlib import Path
 
-import psutil
-
 from shipway.artifact.certificate import Host
 from shipway.artifact.manifest import Manifest, Program, Requirements
 from shipway.runtime.errors import NoProgramFits
@@ -30,6 +28,26 @@ def available_cores() -> int:
         return max(1, min(allowed, int(quota) // int(period)))
     except (OSError, ValueError):  # no cgroup v2, or a quota of "max"
         return allowed
+
+
+def describe_host() -> Host:
+    """This machine, for a record of what was measured on it."""
+    import psutil  # here, for what serves has no need of it
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(
+            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        processor = platform.processor() or "unknown"
+    return Host(
+        processor=processor,
+        machine=platform.machine(),
+        cores=available_cores(),
+        memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
+        python=platform.python_version(),
+    )
 
 
 @cache
@@ -133,21 +151,3 @@ def choose_program(manifest: Manifest, device_index: int = 0) -> tuple[str, str 
             return name, reasons.get(manifest.chosen)
         reasons[name] = reason
     raise NoProgramFits(manifest.name, reasons)
-
-
-def describe_host() -> Host:
-    """This machine, for a record of what was measured on it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(
-            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        processor = platform.processor() or "unknown"
-    return Host(
-        processor=processor,
-        machine=platform.machine(),
-        cores=available_cores(),
-        memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
-        python=platform.python_version(),
-    )

@@ -10,7 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from PIL import Image
+
+# Pillow loads all its formats when it meets one that it does not know yet: a quarter of a second,
+# of whoever sends the first WebP or the first bytes that are no image.
+from PIL import Image, WebPImagePlugin  # noqa: F401
 from torch.nn.functional import interpolate
 
 from shipway.artifact.manifest import ImagePreprocessing

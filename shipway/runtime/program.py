@@ -8,6 +8,7 @@ import numpy as np
 
 from shipway.artifact.bundle import Artifact
 from shipway.artifact.manifest import Format, Precision, Runtime
+from shipway.runtime.errors import BrokenProgram, RuntimeProblem
 
 Outputs = list[np.ndarray]
 """One array for each output, its first axis the rows."""
@@ -87,14 +88,23 @@ def open_file(
 
 
 def open_program(artifact: Artifact, name: str, *, threads: int, device_index: int = 0) -> Program:
-    """Opens a program of an artifact, its digest checked first."""
+    """Opens a program of an artifact, its digest checked first.
+
+    Raises ArtifactError, DeviceUnusable, or BrokenProgram for what its runtime refuses.
+    """
     program = artifact.manifest.programs[name]
-    return open_file(
-        artifact.program_path(name),
-        program.format,
-        program.runtime,
-        program.precision,
-        threads=threads,
-        device=program.device,
-        device_index=device_index,
-    )
+    path = artifact.program_path(name)
+    try:
+        return open_file(
+            path,
+            program.format,
+            program.runtime,
+            program.precision,
+            threads=threads,
+            device=program.device,
+            device_index=device_index,
+        )
+    except RuntimeProblem:
+        raise
+    except Exception as error:  # runtimes share no classes
+        raise BrokenProgram(path, program.runtime, error) from error

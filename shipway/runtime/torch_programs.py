@@ -1,7 +1,9 @@
 """TorchScript, torch.export and AOTInductor programs on the CPU, run in inference mode."""
 
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,9 @@ class TorchScriptProgram(_TorchProgram):
 
 class TorchExportProgram(_TorchProgram):
     def __init__(self, path: Path, *, threads: int) -> None:
-        super().__init__(torch.export.load(path).module(), threads=threads)
+        with _tensors_alone():
+            exported = torch.export.load(path)
+        super().__init__(exported.module(), threads=threads)
 
 
 class AotInductorProgram(_TorchProgram):
@@ -49,3 +53,19 @@ class AotInductorProgram(_TorchProgram):
 
     def __init__(self, path: Path, *, threads: int) -> None:
         super().__init__(torch._inductor.aoti_load_package(str(path)), threads=threads)
+
+
+@contextmanager
+def _tensors_alone() -> Iterator[None]:
+    """Where torch itself asks for `weights_only=False`, as `torch.export.load` does for weights
+    that say so, nothing but tensors is unpickled all the same."""
+    variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(variable)
+    os.environ[variable] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before

@@ -4,7 +4,6 @@ import random
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from itertools import combinations
 
 import numpy as np
@@ -27,41 +26,10 @@ from shipway.artifact.certificate import (
 )
 from shipway.artifact.digests import SUMS
 from shipway.artifact.manifest import Manifest
+from tests.pages import Page
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x07"
 SVG = "{http://www.w3.org/2000/svg}"
-VOID = {"meta", "br", "img", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """The elements of a page, its text, and what its tags left open."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.data: list[tuple[float, str]] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" in self.open:
-            return
-        self.text += data
-        if self.open and self.open[-1] == "data":
-            self.data.append((float(self.elements[-1][1]["value"]), data))
 
 
 def refused(verdict: str) -> Candidate:

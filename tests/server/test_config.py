@@ -89,3 +89,32 @@ def test_a_quoted_path_survives_java_and_matches_only_itself(path):
     assert "$" not in quoted and "," not in quoted
     assert re.fullmatch(replaced, path)
     assert not re.fullmatch(replaced, path.replace(".", "x") + "x")
+
+
+def test_signatures_are_not_required_unless_the_config_says_so(tmp_path):
+    config = read_config(write_config(tmp_path))
+    assert not config.require_signature and config.trusted_keys == ()
+
+
+def test_trusted_keys_lie_beside_the_config_or_where_an_absolute_path_says(tmp_path):
+    keys = [tmp_path / "a.pem", tmp_path / "keys" / "b.pem"]
+    keys[1].parent.mkdir()
+    for key in keys:
+        key.touch()
+    config = read_config(
+        write_config(tmp_path, require_signature="true", trusted_keys=f"{keys[0]}, keys/b.pem")
+    )
+    assert config.require_signature and config.trusted_keys == tuple(keys)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"require_signature": "true"}, "trusted_keys names no key"),
+        ({"require_signature": "yes"}, "neither true nor false"),
+        ({"trusted_keys": "missing.pem"}, "no such file"),
+    ],
+)
+def test_a_safeguard_that_would_not_hold_is_refused(tmp_path, settings, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        read_config(write_config(tmp_path, **settings))

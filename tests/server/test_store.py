@@ -61,3 +61,22 @@ def test_a_name_that_torchserve_would_not_open_is_refused(mar, store):
         stored(odd, store, digest=digest(odd)),
     ):
         pass
+
+
+def test_a_signature_comes_along_and_goes_with_a_copy_made_for_nothing(mar, store):
+    (mar.parent / "model-1.0.mar.sig").write_text("a signature")
+    with stored(mar, store, digest=digest(mar)):
+        assert (store / "model-1.0.mar.sig").read_text() == "a signature"
+    for path in store.iterdir():
+        path.unlink()
+    with pytest.raises(RuntimeError), stored(mar, store, digest=digest(mar)):
+        raise RuntimeError
+    assert list(store.iterdir()) == []
+
+
+def test_an_archive_that_changed_since_it_was_checked_does_not_stay_in_the_store(mar, store):
+    checked = digest(mar)
+    mar.write_bytes(b"another archive")
+    with pytest.raises(StoreError, match="when it was checked"), stored(mar, store, digest=checked):
+        pass
+    assert list(store.iterdir()) == []

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -143,3 +146,16 @@ def test_a_picture_of_one_pixel_is_a_picture(spec):
 def test_a_picture_too_small_to_crop_is_called_that(spec):
     with pytest.raises(BadImage, match="leave nothing to crop"):
         decode_image(encoded(Image.new("RGB", (1, 1))), spec)
+
+
+def test_bytes_that_are_no_image_load_no_further_formats():
+    code = """
+from PIL import Image
+from shipway.runtime import images
+try:
+    images._open(b"no image")
+except images.NotAnImage:
+    print(sorted(Image.OPEN))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "WEBP" in done.stdout and "TIFF" not in done.stdout

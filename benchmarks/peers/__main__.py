@@ -1,0 +1,122 @@
+"""This project beside other model servers, on the same machine, photos and load.
+
+    python -m benchmarks.peers [--seconds 4] [--rounds 2] [--only SYSTEM …]
+
+EfficientNet-Lite0 and real JPEGs over HTTP, compared twice: the same program and the same code
+around it everywhere, which shows what a server costs; and each server as its own documentation
+leads a newcomer with a PyTorch model, which shows what a user gets. Each server has an environment
+of its own, made in .peers/ when it is missing. One server runs at a time, in turns, A B C A B C; it
+must put the same classes first as the artifact before it is measured, under a closed loop of 1 and
+of 16 clients. In the first comparison each may choose the better of one worker with all cores and
+a worker a core, for each number of clients. The last line is JSON.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import servers
+from benchmarks.inputs import jpegs
+from benchmarks.peers import table
+from benchmarks.peers.systems import OURS, SYSTEMS, Comparison
+from benchmarks.peers.turns import Turns
+from benchmarks.stock import IMAGES
+from shipway.artifact.bundle import Artifact, open_artifact
+from shipway.errors import ShipwayError
+from shipway.runtime.host import available_cores
+from shipway.runtime.images import decode_image
+from shipway.runtime.model import Model
+
+TITLES: dict[Comparison, str] = {
+    "same_program": "The same program everywhere: what the server costs",
+    "as_documented": "Each as its documentation leads: what a user gets",
+}
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
+    parser.add_argument("--rounds", type=int, default=2)
+    others = [each.key for each in SYSTEMS if each is not OURS]
+    parser.add_argument("--only", nargs="+", choices=others, metavar="SYSTEM", default=others)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    given = parser.parse_args()
+    servers.end_with_us()
+    artifact = open_artifact(IMAGES)
+    systems = [each for each in SYSTEMS if each is OURS or each.key in given.only]
+    with tempfile.TemporaryDirectory(prefix="peers-") as temporary:
+        photos = jpegs()
+        turns = Turns(
+            artifact=artifact,
+            photos=photos,
+            expected=classes_of(artifact, photos),
+            folder=Path(temporary),
+            seconds=given.seconds,
+            console=console,
+        )
+        compared = {}
+        for comparison, title in TITLES.items():
+            console.print(f"\n{title}")
+            compared[comparison] = turns.compare(comparison, systems, rounds=given.rounds)
+    write(given.out, compared, about(artifact, given))
+    print(json.dumps({each: _ratios(made) for each, made in compared.items()}))
+
+
+def classes_of(artifact: Artifact, photos: Sequence[bytes]) -> list[int]:
+    """The class that the artifact's program puts first for each photo."""
+    spec = artifact.manifest.preprocessing
+    results = Model(artifact).run([(decode_image(photo, spec),) for photo in photos])
+    return [int(each.outputs[0].argmax()) for each in results]
+
+
+def about(artifact: Artifact, given: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "gpu": "none used",
+        "processor": artifact.certificate.host.processor,
+        "machine": platform.machine(),
+        "cores": available_cores(),
+        "python": platform.python_version(),
+        "packages": artifact.manifest.packages,
+        "program": artifact.manifest.chosen,
+        "seconds": given.seconds,
+        "rounds": given.rounds,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write(out: Path, compared: dict[Comparison, list[dict]], about: dict[str, Any]) -> None:
+    """peers.json with everything, peers.md with the tables; the tables are printed too."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "peers.json").write_text(json.dumps(compared | about, indent=1) + "\n")
+    text = (
+        f"Measured {about['when'][:10]} on {about['cores']} cores, {about['processor']}; "
+        f"{about['rounds']} rounds of {about['seconds']:g} s a load, medians, in brackets the "
+        "least and the most.\n"
+    )
+    for comparison, made in compared.items():
+        text += f"\n## {TITLES[comparison]}\n\n{table.markdown(made)}"
+    (out / "peers.md").write_text(text)
+    console.print(f"\n{text}", markup=False)
+
+
+def _ratios(made: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Requests a second at 16 clients, as a share of ours; None for one without figures."""
+    ratios = {row["system"]: row.get("ratio_to_ours") for row in made}
+    return {name: each and round(each["median"], 3) for name, each in ratios.items()}
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ShipwayError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,149 @@
+"""A model whose latency is known: what the exporter and the load tests say of it, and what it was.
+
+One worker takes one request at a time, for exponential times of 20 ms on average, and once, in the
+middle, for two seconds. It writes down how long each took.
+"""
+
+import json
+import math
+from bisect import bisect_left
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks import preflight, servers
+from benchmarks.engine import measure
+from benchmarks.plan import Closed, Open, Plan
+from benchmarks.variants import with_code
+from handlers.archive import pack
+from shipway.metrics.declared import REQUEST, SECONDS
+
+MEAN_S, STALL_S, STALLS_AFTER = 0.020, 2.0, 200
+SECONDS_OF_LOAD = 15.0
+RATE = 25.0
+"""Half of what it could answer at best."""
+KNOWN_LATENCY = f"""
+import json as _json
+import os as _os
+import random as _random
+import time as _time
+
+from shipway.runtime.model import Model as _Runtime
+
+_chance = _random.Random(7)
+_run = _Runtime.run
+_truth = open(_os.environ["TRUTH"], "a")
+_answered = 0
+
+
+def _slow(self, rows):
+    global _answered
+    _answered += 1
+    took_s = {STALL_S} if _answered == {STALLS_AFTER} else _chance.expovariate(1 / {MEAN_S})
+    _time.sleep(took_s)
+    print(_json.dumps(took_s), file=_truth, flush=True)
+    return _run(self, rows)
+
+
+_Runtime.run = _slow
+"""
+
+
+@pytest.fixture
+def slow(tiny_artifact, tmp_path, monkeypatch):
+    """A server with that model, what it takes to load it, and how long its requests took."""
+    truth = tmp_path / "truth"
+    monkeypatch.setenv("TRUTH", str(truth))
+    mar = with_code(
+        pack(tiny_artifact, tmp_path),
+        tmp_path / "store" / f"{tiny_artifact.manifest.name}-1.0.mar",
+        KNOWN_LATENCY,
+    )
+    with (
+        servers.our_server(tmp_path, mar.parent) as state,
+        servers.registered(state, mar, workers=1, batch_size=1) as served,
+    ):
+        ready = preflight.here(state, tiny_artifact.manifest.name, None, grpc=False, headers={})
+        asked_before = len(truth.read_text().splitlines())
+
+        def load(load: Open | Closed) -> tuple:
+            plan = Plan(
+                target=ready.target,
+                headers=dict(ready.headers),
+                inputs=ready.inputs,
+                load=load,
+                warm_up_s=0,
+                seconds=SECONDS_OF_LOAD,
+            )
+            result = measure(plan)
+            took_s = [json.loads(line) for line in truth.read_text().splitlines()]
+            return result, took_s[asked_before:]
+
+        yield load, served
+
+
+def percentile(values, share: float) -> float:
+    return sorted(values)[math.ceil(share * len(values)) - 1]
+
+
+def bucket(seconds: float) -> int:
+    """The place of the bucket of REQUEST that a latency falls into."""
+    return bisect_left(SECONDS, seconds)
+
+
+def waited_and_served(arrivals, took_s) -> list[float]:
+    """Lindley's recursion: one server, one queue, first come, first served."""
+    free, latencies = 0.0, []
+    for arrival, each in zip(arrivals, took_s, strict=True):
+        free = max(free, arrival) + each
+        latencies.append(free - arrival)
+    return latencies
+
+
+def exported_bucket(served, share: float) -> int:
+    """The bucket that a percentile lies in, as Prometheus would find it."""
+    text = httpx.get(f"{served.exporter}/metrics", trust_env=False).text
+    counts = {
+        float(sample.labels["le"]): sample.value
+        for family in text_string_to_metric_families(text)
+        if family.name == REQUEST.name
+        for sample in family.samples
+        if "le" in sample.labels
+    }
+    bounds = sorted(counts)
+    return next(i for i, le in enumerate(bounds) if counts[le] >= share * counts[math.inf])
+
+
+def test_an_open_loop_and_the_exporter_tell_the_truth(slow):
+    load, served = slow
+    result, took_s = load(Open(rate=RATE, seed=3))
+    assert STALL_S in took_s and not result.errors
+    arrivals = list(result.load.arrivals(0.0, SECONDS_OF_LOAD))
+    assert len(arrivals) == len(took_s) == result.answered
+    truth = waited_and_served(arrivals, took_s)
+    for share, reported_ms in (
+        (0.5, result.latency.p50_ms),
+        (0.9, result.latency.p90_ms),
+        (0.99, result.latency.p99_ms),
+    ):
+        print(
+            f"p{share * 100:g}: truth {1000 * percentile(truth, share):.0f} ms, open loop", end=""
+        )
+        print(f" {reported_ms:.0f} ms")
+        assert abs(bucket(percentile(truth, share)) - bucket(reported_ms / 1000)) <= 1
+        # What the handler took, without the wait for it.
+        assert abs(bucket(percentile(took_s, share)) - exported_bucket(served, share)) <= 1
+
+
+def test_a_closed_loop_hides_that_everybody_else_would_have_waited(slow):
+    load, _ = slow
+    result, took_s = load(Closed(clients=1))
+    assert STALL_S in took_s and not result.errors
+    # It is right about each request that it sent, and sent none while the server stood still.
+    assert abs(bucket(percentile(took_s, 0.99)) - bucket(result.latency.p99_ms / 1000)) <= 1
+    share_of_time = STALL_S / SECONDS_OF_LOAD
+    assert share_of_time > 0.1
+    assert result.latency.p99_ms < 1000 * STALL_S / 5
+    print(f"the server stood still for {share_of_time:.0%} of the time; a closed loop says p99")
+    print(f"{result.latency.p99_ms:.0f} ms")
