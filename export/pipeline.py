@@ -39,6 +39,7 @@ from export.workshop import (
     remember,
     workshop,
 )
+from shipway.artifact import samples
 from shipway.artifact.bundle import CERTIFICATE, MANIFEST, seal, write_record
 from shipway.artifact.certificate import (
     Candidate,
@@ -369,7 +370,7 @@ def _seal(
         dir=out, prefix=f".{manifest.name}-", suffix=".sealing"
     ) as temporary:
         staging = Path(temporary) / "artifact"
-        for name in ("programs", "samples", *(["files"] if files else [])):
+        for name in ("programs", samples.FOLDER, *(["files"] if files else [])):
             (staging / name).mkdir(parents=True)
         for file in {program.file for program in manifest.programs.values()}:
             # Copied, not linked: the workshop's may be written again, the artifact's never.
@@ -378,9 +379,9 @@ def _seal(
             shutil.copyfile(path, staging / "files" / name)
         evaluation = assignment.read_rows("evaluation")
         for spec, array in zip(manifest.inputs, evaluation.arrays, strict=True):
-            np.save(staging / "samples" / f"{spec.name}.npy", array[:SAMPLE_ROWS])
+            np.save(staging / samples.file_of(spec.name), array[:SAMPLE_ROWS])
         reference = np.load(assignment.reference)[:SAMPLE_ROWS]
-        np.save(staging / "samples" / f"{manifest.outputs[0].name}.npy", reference)
+        np.save(staging / samples.file_of(manifest.outputs[0].name), reference)
         write_record(staging / MANIFEST, manifest)
         write_record(staging / CERTIFICATE, certificate)
         write_report(staging, manifest, certificate, budget)

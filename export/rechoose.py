@@ -25,7 +25,7 @@ from export.pipeline import (
     sweep,
 )
 from export.report import write_report
-from export.verify import compare, run_in_batches
+from export.verify import run_in_batches
 from shipway.artifact.bundle import (
     CERTIFICATE,
     MANIFEST,
@@ -38,6 +38,7 @@ from shipway.artifact.certificate import Candidate, Latency
 from shipway.artifact.digests import SUMS
 from shipway.artifact.errors import AlreadySealed
 from shipway.artifact.manifest import Serving
+from shipway.artifact.samples import file_of, relative_error
 from shipway.runtime.host import available_cores, describe_host, why_unfit
 from shipway.runtime.program import open_program
 
@@ -65,7 +66,7 @@ def read_samples(artifact: Artifact) -> Arrays:
 
 
 def _read(artifact: Artifact, name: str) -> np.ndarray:
-    array: np.ndarray = np.load(artifact.path / "samples" / f"{name}.npy", allow_pickle=False)
+    array: np.ndarray = np.load(artifact.path / file_of(name), allow_pickle=False)
     return array
 
 
@@ -75,9 +76,7 @@ def recheck(name: str) -> str | None:
     certified = _artifact.certificate.candidates[name]
     program = open_program(_artifact, name, threads=available_cores())
     found = run_in_batches(program, _samples, manifest.inputs, manifest.max_batch)
-    reference = _read(_artifact, manifest.outputs[0].name)
-    classes = manifest.classifies
-    error = compare(reference, found, len(found), classes=classes).relative_error
+    error = relative_error(_read(_artifact, manifest.outputs[0].name), found)
     assert certified.tolerance is not None
     if error <= certified.tolerance.relative_error:
         return None

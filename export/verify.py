@@ -10,6 +10,7 @@ import numpy as np
 from export.batches import Arrays, batches
 from shipway.artifact.certificate import Accuracy, Agreement, Share, Tolerance
 from shipway.artifact.manifest import TensorSpec
+from shipway.artifact.samples import relative_error
 from shipway.runtime.program import Program
 
 TOLERANCES = {
@@ -51,7 +52,7 @@ def compare(
     reference_NK = reference_NK.astype(np.float64).reshape(len(reference_NK), -1)
     candidate_NK = candidate_NK.astype(np.float64).reshape(len(candidate_NK), -1)
     difference_NK = np.abs(candidate_NK - reference_NK)
-    relative = float(np.linalg.norm(difference_NK) / np.linalg.norm(reference_NK))
+    relative = relative_error(reference_NK, candidate_NK)
     cosine_N = _cosines(reference_NK, candidate_NK)
     worst = int(np.argmin(np.nan_to_num(cosine_N, nan=-np.inf)))
     return Agreement(

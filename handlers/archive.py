@@ -4,7 +4,8 @@ A `.mar` is a zip file. This project's holds
 
     entry.py              what TorchServe imports
     model-config.yaml     TorchServe's own settings for the model
-    artifact/             the chosen program, the portable one, manifest, certificate, tokenizer
+    artifact/             the chosen program, the portable one, manifest, certificate, samples,
+                          tokenizer
     handlers/, shipway/   the code that serves it
     MAR-INF/              TorchServe's manifest, made by torch-model-archiver
     SHA256SUMS            every file above
@@ -19,13 +20,14 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,7 +37,9 @@ from handlers.errors import ArchiveError
 from shipway.artifact.bundle import CERTIFICATE, MANIFEST, Artifact, write_record
 from shipway.artifact.digests import MAX_RECORD_BYTES, SUMS, parse_sums, sha256_of, write_sums
 from shipway.artifact.errors import ArtifactError
-from shipway.artifact.manifest import Manifest
+from shipway.artifact.manifest import Manifest, TensorSpec
+from shipway.artifact.samples import FOLDER, file_of
+from shipway.errors import ShipwayError
 
 NOT_SERVING = ("archive.py", "cli.py", "entry.py", "signatures.py")
 """Of the handlers' code, what stays at home; entry.py has its own place."""
@@ -55,7 +59,7 @@ MAX_TIMES_LARGER = 200
 _LAYOUT = re.compile(
     r"entry\.py|model-config\.yaml|SHA256SUMS|MAR-INF/MANIFEST\.json"
     r"|(?:handlers|shipway)/(?:[a-z_0-9]+/)*[a-z_0-9]+\.py"
-    r"|artifact/(?:SHA256SUMS|(?:manifest|certificate)\.json|(?:programs|files)/[A-Za-z0-9_.-]+)"
+    r"|artifact/(?:SHA256SUMS|(?:manifest|certificate)\.json|(?:programs|files|samples)/[A-Za-z0-9_.-]+)"
 )
 _SETTINGS = re.compile(
     r"(?:(?:batchSize|maxBatchDelay|responseTimeout|startupTimeout): [1-9][0-9]{0,8}\n)*"
@@ -89,6 +93,18 @@ class MarInfo:
     """The most rows that one run of its programs may hold."""
     digest: str
     """SHA-256 of the file, in hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """What an archive gives to compare a server's answers with."""
+
+    inputs: Mapping[str, np.ndarray]
+    """By name, each (rows, …)."""
+    outputs: Mapping[str, np.ndarray]
+    """Eager's for these rows, likewise."""
+    tolerances: Mapping[str, float]
+    """By program: how large the relative error of its outputs may be, as certified."""
 
 
 class _ForTorchServe(BaseModel):
@@ -130,6 +146,13 @@ class _Outline(BaseModel):
             return int(self.inputs[0]["shape"][0]["max"])
         except (LookupError, TypeError, ValueError):
             return None
+
+
+class _Shaped(BaseModel):
+    """What samples need of a manifest, likewise."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
 
 def pack(artifact: Artifact, model_store: Path) -> Path:
@@ -208,6 +231,40 @@ def inspect_mar(path: Path) -> MarInfo:
     )
 
 
+def read_samples(path: Path) -> Samples | None:
+    """The samples of a `.mar` that `inspect_mar` has found to be whole.
+
+    None if it holds none: it was packaged before archives carried them, or is another maker's.
+    Raises ArchiveError if they do not read.
+    """
+    from handlers.tensors import from_npy
+
+    with _opened(path) as (_, archive):
+        if not any(name.startswith(f"artifact/{FOLDER}/") for name in archive.namelist()):
+            return None
+
+        def rows_of(tensors: tuple[TensorSpec, ...]) -> dict[str, np.ndarray]:
+            return {
+                each.name: from_npy(archive.read(f"artifact/{file_of(each.name)}"), each)
+                for each in tensors
+            }
+
+        try:
+            shaped = _Shaped.model_validate_json(_read_small(path, archive, f"artifact/{MANIFEST}"))
+            certificate = json.loads(_read_small(path, archive, f"artifact/{CERTIFICATE}"))
+            return Samples(
+                inputs=rows_of(shaped.inputs),
+                outputs=rows_of(shaped.outputs),
+                tolerances={
+                    name: float(each["tolerance"]["relative_error"])
+                    for name, each in certificate["candidates"].items()
+                    if each.get("tolerance")
+                },
+            )
+        except (ShipwayError, ValidationError, KeyError, TypeError, AttributeError) as error:
+            raise ArchiveError(f"{path} has samples that do not read: {error}") from error
+
+
 def _stage(artifact: Artifact, folder: Path) -> None:
     kept = artifact.manifest.model_copy(
         update={
@@ -221,8 +278,9 @@ def _stage(artifact: Artifact, folder: Path) -> None:
     (inside / "programs").mkdir(parents=True)
     for name, program in kept.programs.items():
         shutil.copyfile(artifact.program_path(name), inside / program.file)
-    if (files := artifact.path / "files").is_dir():
-        shutil.copytree(files, inside / "files")
+    for name in ("files", FOLDER):
+        if (artifact.path / name).is_dir():
+            shutil.copytree(artifact.path / name, inside / name)
     write_record(inside / MANIFEST, kept)
     write_record(inside / CERTIFICATE, artifact.certificate)
     write_sums(inside)

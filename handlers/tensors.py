@@ -40,7 +40,7 @@ class Tensors:
         value = value_of(request, FIELDS, ACCEPTED)
         if isinstance(value, bytes | bytearray):
             if value.startswith(NUMPY):
-                return self._rows({self._only().name: _from_npy(value, self._only())})
+                return self._rows({self._only().name: from_npy(value, self._only())})
             value = parse_json(value, ACCEPTED)
         if isinstance(value, list):
             value = {self._only().name: value}
@@ -58,7 +58,7 @@ class Tensors:
         return self._rows(arrays)
 
     def parse_bytes(self, data: bytes) -> Any:
-        row_1 = _from_npy(data, self._only(), one_row=True)
+        row_1 = from_npy(data, self._only(), one_row=True)
         [row] = self._rows({self._only().name: row_1}).items
         return row
 
@@ -92,7 +92,7 @@ class Tensors:
         return Inputs(list(zip(*columns, strict=True)), many=True)
 
 
-def _from_npy(data: bytes | bytearray, spec: TensorSpec, *, one_row: bool = False) -> np.ndarray:
+def from_npy(data: bytes | bytearray, spec: TensorSpec, *, one_row: bool = False) -> np.ndarray:
     """The array of a .npy file, which holds numbers and nothing that runs; `one_row` lacks the
     first axis, and is given it. The header is checked before anything is made of what it says."""
     file = io.BytesIO(data)

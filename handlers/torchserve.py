@@ -1,7 +1,9 @@
 """The TorchServe half of a handler: its rows to requests, replies to its context."""
 
+import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,8 @@ class Handler:
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """One reply a row, in order."""
         if all(context.get_request_header(each, "describe") == "True" for each in range(len(rows))):
-            return [encode(self.service.describe())] * len(rows)
+            # The process too: whoever drains a version waits for each of its workers.
+            return [encode(self.service.describe() | {"pid": os.getpid()})] * len(rows)
         requests = [
             Request(
                 row,
@@ -129,12 +132,29 @@ def _tuned_threads(manifest: Manifest) -> int | None:
 
 
 def workers_here() -> int:
-    """How many workers share this machine's cores: those of the same server, this one included."""
+    """How many workers of the same server share this machine's cores, this one included.
+
+    Of each model one version works at a time: the default before it, kept for a rollback, or the
+    next one, about to be promoted, must not cost it threads.
+    """
     try:
         siblings = psutil.Process().parent().children()  # type: ignore[union-attr]
-        return max(1, sum(_is_worker(each) for each in siblings))
+        by_version = Counter(_served_by(each) for each in siblings if _is_worker(each))
     except (psutil.Error, AttributeError):
         return 1
+    by_model: dict[str, int] = {}
+    for (model, _), workers in by_version.items():
+        by_model[model] = max(workers, by_model.get(model, 0))
+    return max(1, sum(by_model.values()))
+
+
+def _served_by(worker: psutil.Process) -> tuple[str, str]:
+    """The model and version of a worker, which runs in the folder of its unpacked archive."""
+    try:
+        manifest = json.loads(Path(worker.cwd(), "MAR-INF", "MANIFEST.json").read_bytes())
+        return str(manifest["model"]["modelName"]), str(manifest["model"]["modelVersion"])
+    except (psutil.Error, OSError, ValueError, KeyError, TypeError):
+        return f"process {worker.pid}", ""
 
 
 def _is_worker(process: psutil.Process) -> bool:

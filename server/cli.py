@@ -1,8 +1,9 @@
-"""The verbs of a running server: serve, stop, register, promote, unregister, models, …"""
+"""The verbs of a running server: serve, stop, register, promote, rollback, releases, models, …"""
 
 import json
 import mimetypes
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -18,12 +19,13 @@ from rich.table import Table
 from server.config import FILE_NAME, find_config, read_config
 from server.errors import PredictionFailed
 from server.state import ServerRecord, StateDirectory, state_directory
-from shipway.artifact.tuned import read_tuned
+from shipway.errors import ShipwayError
 
 if TYPE_CHECKING:
     from handlers.archive import MarInfo
     from server.inference import Predictor
     from server.management import ManagementClient, ModelVersion
+    from server.releases import Event, Release, Version
 
 # Enough to fill several batches while others are being answered; far below job_queue_size.
 REQUESTS_AT_ONCE = 16
@@ -32,6 +34,7 @@ BAR_WIDTH = 20
 
 # Without markup: a file or a model may have [brackets] in its name.
 out = Console(highlight=False, soft_wrap=True, markup=False)
+lines = Console(highlight=False, markup=False, width=1000)  # a table's lines stay whole
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 StateOption = Annotated[
@@ -44,10 +47,15 @@ StateOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+BecauseOption = Annotated[
+    str | None,
+    typer.Option("--because", metavar="TEXT", help="Why, for the history.", show_default=False),
+]
 
 
 def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = None) -> None:
     """Adds this room's verbs to `app`. `inspect` checks a .mar, as handlers.archive does."""
+    check = inspect or _inspect_mar
 
     @app.command()
     def serve(
@@ -64,11 +72,23 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                 help="model_store beside the configuration if not given.", show_default=False
             ),
         ] = None,
+        register: Annotated[
+            list[Path] | None,
+            typer.Option(
+                metavar="MAR",
+                help="Register this archive too, unless its version was restored.",
+                show_default=False,
+            ),
+        ] = None,
+        fresh: Annotated[
+            bool, typer.Option("--fresh", help="Restore nothing; set the history aside.")
+        ] = False,
         state: StateOption = None,
     ) -> None:
-        """Start TorchServe and wait until it is ready. Ctrl-C stops it."""
+        """Start TorchServe and bring back what was served. Ctrl-C stops it."""
         from server import launch
         from server.java import find_java
+        from server.releases import read_releases, set_aside
 
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup
@@ -76,6 +96,10 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         where = state_directory(state)
         settings = read_config(config or find_config(Path.cwd()))
         java = find_java()
+        inspected = [check(each) for each in register or ()]
+        if fresh and not where.running() and (aside := set_aside(where)):
+            err.print(f"What was served, and its history, are in {aside} now.", style="yellow")
+        read_releases(where)  # before the server starts: is the file whole?
         if java.remark:
             err.print(java.remark, style="yellow")
         launched = None
@@ -89,8 +113,16 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                     dies_with_us=not background,
                 )
             _print_addresses(launched.record, where)
+            try:
+                whole = _restore(where, inspected)
+            except ShipwayError:
+                if not background:
+                    launch.end(launched, where)
+                raise
             if background:
                 out.print("`shipway stop` ends it.")
+                if not whole:
+                    raise typer.Exit(1)
                 return
             out.print("Ctrl-C ends it.")
             launch.wait(launched, where)
@@ -134,85 +166,142 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
             int | None,
             typer.Option(min=1, help="Processes. [as tuned, or the .mar's]", show_default=False),
         ] = None,
+        because: BecauseOption = None,
         state: StateOption = None,
     ) -> None:
         """Register a version, checked first; wait until its workers are ready."""
-        from handlers.signatures import check_signature
-        from server.store import stored
+        from server.rollout import version_of
 
         where = state_directory(state)
-        record = where.require_running()
-        store, settings = Path(record.model_store), read_config(Path(record.config))
-        info = (inspect or _inspect_mar)(mar)
+        store = Path(where.require_running().model_store)
+        info = check(mar)
         if batch_size and info.max_batch and batch_size > info.max_batch:
             raise typer.BadParameter(
                 f"{info.name} {info.version} takes at most {info.max_batch} rows at once.",
                 param_hint="--batch-size",
             )
-        tuned = read_tuned(store, info.name, info.version)
-        serving = tuned.serving if tuned else info
+        settings = version_of(
+            info,
+            store,
+            batch_size=batch_size,
+            max_batch_delay_ms=max_batch_delay,
+            workers=workers,
+        )
+        _register(where, info, settings, because)
+
+    @app.command()
+    def promote(
+        name: str, version: str, because: BecauseOption = None, state: StateOption = None
+    ) -> None:
+        """Make VERSION the default, once it answers as its certificate says.
+
+        It is taken from the model store if it is not registered. The version before stays, for
+        `shipway rollback`.
+        """
+        from server.rollout import changing
+
         with (
-            _management(where) as management,
-            stored(mar, store, digest=info.digest) as name,
-            err.status(f"Starting the workers of {info.name} {info.version} …"),
+            changing(state_directory(state), f"promoting {name} {version}", warn=_warn) as rollout,
+            err.status(f"Promoting {name} {version} …") as status,
         ):
-            # In the store, where it stays as it was found.
-            if remark := check_signature(
-                store / name, settings.trusted_keys, required=settings.require_signature
-            ):
-                err.print(remark, style="yellow")
-            management.register(
-                name,
-                name=info.name,
-                version=info.version,
-                batch_size=_first(batch_size, serving.batch_size),
-                max_batch_delay_ms=_first(max_batch_delay, serving.max_batch_delay_ms),
-                workers=_first(workers, serving.workers),
-            )
-        with _management(where) as management:
-            versions = management.describe(info.name)
-        [new] = [one for one in versions if one.version == info.version]
-        [default] = [one for one in versions if one.default]
-        role = (
-            "it answers all requests that name no version"
-            if new is default
-            else f"the default is still {default.version}; "
-            f"`shipway promote {info.name} {info.version}` changes that"
-        )
-        out.print(f"registered {info.name} {info.version} ({_settings(new)}): {role}")
+            done = rollout.promote(name, version, inspect=check, because=because, say=status.update)
+        if done.previous == version:
+            out.print(f"promoted {name} {version}: it was the default")
+        elif done.previous:
+            out.print(f"promoted {name} {version}, from {done.previous}: {done.compared}")
+        else:
+            out.print(f"promoted {name} {version}: {done.compared}")
 
     @app.command()
-    def promote(name: str, version: str, state: StateOption = None) -> None:
-        """Make VERSION the one that answers requests that name no version."""
-        with _management(state_directory(state)) as management:
-            [before] = [one for one in management.describe(name) if one.default]
-            management.promote(name, version)
-        out.print(
-            f"promoted {name} {version}"
-            + (": it was the default" if before.version == version else f", from {before.version}")
-        )
+    def rollback(name: str, because: BecauseOption = None, state: StateOption = None) -> None:
+        """Make the default before this one the default again. It is still there."""
+        from server.rollout import changing
+
+        with changing(state_directory(state), f"rolling back {name}", warn=_warn) as rollout:
+            version, previous = rollout.rollback(name, because)
+        out.print(f"rolled back {name} to {version}, from {previous}, which stays registered")
 
     @app.command()
-    def unregister(name: str, version: str, state: StateOption = None) -> None:
-        """Take VERSION out of service. Its archive stays in the model store."""
+    def unregister(
+        name: str, version: str, because: BecauseOption = None, state: StateOption = None
+    ) -> None:
+        """Take VERSION out of service when it has answered. Its archive stays in the store."""
+        from server.rollout import DRAINED_WITHIN_S, changing
+
+        with (
+            changing(
+                state_directory(state), f"unregistering {name} {version}", warn=_warn
+            ) as rollout,
+            err.status(f"Waiting for the requests of {name} {version} …"),
+        ):
+            drained = rollout.unregister(name, version, because)
         with _management(state_directory(state)) as management:
-            management.unregister(name, version)
             gone = name not in management.names()
         out.print(
             f"unregistered {name} {version}" + (f"; no version of {name} is left" if gone else "")
         )
+        if not drained:
+            err.print(
+                f"Some of its requests were not answered within {DRAINED_WITHIN_S:.0f} s, and will "
+                "never be.",
+                style="yellow",
+            )
+
+    @app.command()
+    def releases(name: str, as_json: JsonOption = False, state: StateOption = None) -> None:
+        """Show the history of a model: what was the default when, by whom and why."""
+        from server.errors import ReleasesError
+        from server.releases import read_releases
+
+        where = state_directory(state)
+        release = read_releases(where).models.get(name)
+        if release is None:
+            raise ReleasesError(f"{where.releases_file} has no history of {name}.")
+        if as_json:
+            _print_json(release.model_dump(mode="json"))
+            return
+        lines.print(_table_of_events(release.history))
+        out.print(_now_in_words(name, release))
+        if where.running():
+            _print_differences(where, [name])
+
+    @app.command()
+    def ready(
+        name: Annotated[
+            str | None, typer.Argument(help="Every model if not given.", show_default=False)
+        ] = None,
+        wait: Annotated[
+            float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for it.")
+        ] = 0,
+        state: StateOption = None,
+    ) -> None:
+        """Succeed if the default version of every model has all its workers warm."""
+        from server.rollout import ask_why_not_ready
+
+        where = state_directory(state)
+        deadline = time.monotonic() + wait
+        while (reasons := ask_why_not_ready(where, name)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        for reason in reasons:
+            err.print(f"not ready: {reason}", style="red")
+        if reasons:
+            raise typer.Exit(1)
+        out.print("ready")
 
     @app.command()
     def models(as_json: JsonOption = False, state: StateOption = None) -> None:
         """List what is registered."""
-        with _management(state_directory(state)) as management:
+        where = state_directory(state)
+        with _management(where) as management:
             versions = management.models()
         if as_json:
             _print_json([asdict(one) for one in versions])
-        elif versions:
+            return
+        if versions:
             out.print(_table_of_models(versions))
         else:
             out.print("No model is registered. `shipway register MAR` does that.")
+        _print_differences(where)
 
     @app.command()
     def describe(name: str, as_json: JsonOption = False, state: StateOption = None) -> None:
@@ -264,6 +353,63 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                     _print_answer(answer)
         if failures:
             raise typer.Exit(1)
+
+
+def _register(
+    where: StateDirectory, info: "MarInfo", settings: "Version", because: str | None = None
+) -> None:
+    from server.rollout import changing
+    from server.store import stored
+
+    store = Path(where.require_running().model_store)
+    with (
+        changing(where, f"registering {info.name} {info.version}", warn=_warn) as rollout,
+        stored(info.path, store, digest=info.digest),
+        err.status(f"Starting the workers of {info.name} {info.version} …"),
+    ):
+        versions = rollout.register(info.name, info.version, settings, because)
+    [new] = [one for one in versions if one.version == info.version]
+    [default] = [one for one in versions if one.default]
+    role = (
+        "it answers all requests that name no version"
+        if new is default
+        else f"the default is still {default.version}; "
+        f"`shipway promote {info.name} {info.version}` changes that"
+    )
+    out.print(f"registered {info.name} {info.version} ({_settings(new)}): {role}")
+
+
+def _restore(where: StateDirectory, archives: "list[MarInfo]") -> bool:
+    """Brings back what was served, and registers the archives that are not among it.
+
+    False if something could not be restored, which is then said.
+    """
+    from server.releases import read_releases
+    from server.rollout import changing, version_of
+
+    whole = True
+    if read_releases(where).models:
+        with (
+            changing(where, "restoring what was served", warn=_warn) as rollout,
+            err.status("") as status,
+        ):
+            for name, version, error in rollout.restore(status.update):
+                if error is None:
+                    out.print(f"restored {name} {version}")
+                else:
+                    err.print(f"{name} {version} is not restored: {error}", style="red")
+                    whole = False
+    store = Path(where.require_running().model_store)
+    with _management(where) as management:
+        there = {(one.name, one.version) for one in management.models()}
+    for info in archives:
+        if (info.name, info.version) not in there:
+            _register(where, info, version_of(info, store))
+    return whole
+
+
+def _warn(remark: str) -> None:
+    err.print(remark, style="yellow")
 
 
 def _ask_all(
@@ -381,6 +527,44 @@ def _table_of_models(versions: "list[ModelVersion]") -> Table:
     return table
 
 
+def _table_of_events(history: "Iterable[Event]") -> Table:
+    table = Table("when", "what", "version", "default", "by", "archive", "because", box=None)
+    for each in history:
+        table.add_row(
+            each.at,
+            each.what,
+            each.version,
+            each.default or "–",
+            each.by,
+            each.digest[:12],
+            each.because or "",
+        )
+    return table
+
+
+def _now_in_words(name: str, release: "Release") -> str:
+    if release.default is None:
+        return f"No version of {name} is registered."
+    if release.fallback is None:
+        return f"The default of {name} is {release.default}; there is none to roll back to."
+    return (
+        f"The default of {name} is {release.default}; `shipway rollback {name}` leads to "
+        f"{release.fallback}."
+    )
+
+
+def _print_differences(where: StateDirectory, names: list[str] | None = None) -> None:
+    """Says what of the server, or of some models, is other than the file of releases has it."""
+    from server.releases import read_releases
+    from server.rollout import differences, versions_on
+
+    noted = read_releases(where).models
+    with _management(where) as management:
+        for name in names or sorted(noted.keys() | set(management.names())):
+            for each in differences(name, noted.get(name), versions_on(management, name)):
+                err.print(f"note: {each}", style="yellow")
+
+
 def _table_of_versions(versions: "list[ModelVersion]", handlers: list[dict[str, Any]]) -> Table:
     """One column a version, as there are more facts than versions."""
     table = Table("", *(one.version for one in versions), title=versions[0].name)
@@ -438,10 +622,6 @@ def _print_json(value: object) -> None:
 def _settings(version: "ModelVersion") -> str:
     workers = "1 worker" if version.workers == 1 else f"{version.workers} workers"
     return f"{workers}, batches of {version.batch_size}, {version.max_batch_delay_ms} ms delay"
-
-
-def _first(wanted: int | None, otherwise: int) -> int:
-    return otherwise if wanted is None else wanted
 
 
 @contextmanager

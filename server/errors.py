@@ -64,6 +64,22 @@ class PredictionFailed(Refused):
     """This one input got no prediction."""
 
 
+class ReleasesError(ServerError):
+    """The file of releases cannot be read or written."""
+
+
+class ChangeUnderWay(ServerError):
+    """Somebody else is changing what is served at this moment."""
+
+
+class NotPromoted(ServerError):
+    """A version that did not show that it can take over; the default is what it was."""
+
+
+class NoFallback(ServerError):
+    """There is no version to roll back to."""
+
+
 class StoreError(ServerError):
     """A file that the model store cannot take."""
 

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from server.errors import ServerError
 from server.management import ManagementClient, ModelVersion
+from server.rollout import why_not_ready
 from server.state import ServerRecord, StateDirectory
 from shipway.metrics import declared
 from shipway.metrics.exporter import WorkersCollector, family_of, serve
@@ -174,10 +175,25 @@ def main() -> None:
         own.append(GpuCollector(nvml))
     assert record.addresses.exporter is not None, "whoever starts this has looked"
     host, _, port = record.addresses.exporter.removeprefix("http://").rpartition(":")
-    serve(host, int(port), own=own, passed_on=[PassedOn(metrics)], missing=lambda: None)
+    serve(
+        host,
+        int(port),
+        own=own,
+        passed_on=[PassedOn(metrics)],
+        missing=lambda: _missing(state, versions()),
+    )
     while state.running() is not None:
         versions()  # whoever asks or not: a worker that dies twice between two looks counts once
         time.sleep(LOOK_EVERY_S)
+
+
+def _missing(state: StateDirectory, versions: list[ModelVersion] | None) -> str | None:
+    if versions is None:
+        return "the management API does not answer"
+    try:
+        return "\n".join(why_not_ready(state, versions)) or None
+    except ServerError as error:
+        return str(error)
 
 
 def _ask_versions(management: ManagementClient, restarts: Restarts) -> list[ModelVersion] | None:

@@ -3,8 +3,9 @@
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from urllib.parse import quote
 
 import httpx
@@ -12,6 +13,9 @@ import httpx
 from server.errors import ModelNotFound, PredictionFailed, Refused, Unreachable, VersionNotFound
 from server.state import StateDirectory
 from server.tokens import Tokens, is_token_refused
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Longer than a worker may take (default_response_timeout), so that TorchServe's own error arrives.
 ANSWER_WITHIN_S = 150.0
@@ -50,6 +54,15 @@ class Explained:
     """How many rows were in the run."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inferred:
+    """A model's outputs for some rows, and what gave them."""
+
+    outputs: "dict[str, np.ndarray]"
+    """By name, each (rows, …)."""
+    program: str
+
+
 class HttpPredictor:
     """A Predictor over HTTP."""
 
@@ -84,30 +97,48 @@ class HttpPredictor:
         content_type: str = "application/octet-stream",
     ) -> Explained:
         """As `predict`, with what the reply's headers say."""
+        start = time.perf_counter()
+        answer = self._post(name, version, body, {"content-type": content_type})
+        took_ms = 1000 * (time.perf_counter() - start)
+        return Explained(
+            value=_parsed(answer.content),
+            took_ms=took_ms,
+            stages_ms=_stages(answer.headers.get("server-timing", "")),
+            program=answer.headers.get("shipway-program", ""),
+            version=answer.headers.get("shipway-version", ""),
+            artifact=answer.headers.get("shipway-artifact", ""),
+            batch=answer.headers.get("shipway-batch", ""),
+        )
+
+    def infer(
+        self, name: str, inputs: "Mapping[str, np.ndarray]", *, version: str | None = None
+    ) -> Inferred:
+        """The model's outputs for its own inputs, each (rows, …), as v2 binary tensors."""
+        from server.tensors import pack, unpack
+
+        body, headers = pack(inputs)
+        answer = self._post(name, version, body, headers)
+        return Inferred(
+            outputs=unpack(answer.content, answer.headers),
+            program=answer.headers.get("shipway-program", ""),
+        )
+
+    def _post(
+        self, name: str, version: str | None, body: bytes, headers: dict[str, str]
+    ) -> httpx.Response:
+        """The answer to one request if it is a good one; raises what `predict` does if not."""
         _check_size(body, self._max_request_bytes)
         path = f"/predictions/{quote(name)}" + (f"/{quote(version)}" if version else "")
-
-        def post(token: dict[str, str]) -> httpx.Response:
-            return self._http.post(
-                path, content=body, headers={"content-type": content_type} | token
-            )
-
-        start = time.perf_counter()
         try:
-            answer = self._tokens.send("inference", post, is_token_refused)
+            answer = self._tokens.send(
+                "inference",
+                lambda token: self._http.post(path, content=body, headers=headers | token),
+                is_token_refused,
+            )
         except httpx.TransportError as error:
             raise _unreachable(self._address, error) from error
-        took_ms = 1000 * (time.perf_counter() - start)
         if answer.is_success:
-            return Explained(
-                value=_parsed(answer.content),
-                took_ms=took_ms,
-                stages_ms=_stages(answer.headers.get("server-timing", "")),
-                program=answer.headers.get("shipway-program", ""),
-                version=answer.headers.get("shipway-version", ""),
-                artifact=answer.headers.get("shipway-artifact", ""),
-                batch=answer.headers.get("shipway-batch", ""),
-            )
+            return answer
         raise _explained(http_refusal(answer), name, version)
 
 

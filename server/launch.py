@@ -25,10 +25,11 @@ import psutil
 
 from server.config import Listener, ServerConfig
 from server.devices import for_torchserve
+from server.drain import until_quiet
 from server.errors import LaunchError, NoServer
 from server.java import Java
 from server.state import LAUNCH_MARK, ServerRecord, StateDirectory
-from server.tokens import Kind, Tokens, bearer
+from server.tokens import Kind, Tokens, is_token_refused
 from shipway.artifact.tuned import STORE_VARIABLE
 from shipway.metrics.declared import DIRECTORY_VARIABLE
 from shipway.runtime.host import NAMED_DEVICES
@@ -36,8 +37,10 @@ from shipway.runtime.host import NAMED_DEVICES
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 
 READY_WITHIN_S = 60.0
+DRAIN_WITHIN_S = 20.0
+"""For requests in flight and those that still come; in all, a stop takes some 5 s more."""
 STOP_WITHIN_S = 30.0
-"""For requests in flight; TorchServe itself would wait for the last one without a limit."""
+"""For Java to end; it would wait for the last of its gRPC clients without a limit."""
 ORPHANS_END_WITHIN_S = 5.0
 """For workers to notice that Java is gone, which they do when their socket closes."""
 
@@ -77,7 +80,7 @@ def start(
             "one a state directory of its own."
         )
     if died := state.read():
-        _end(died)
+        _end(died, state)
         _clear(died, state)
     devices = for_torchserve(os.environ)
     check_ports(config)
@@ -112,7 +115,7 @@ def start(
         exporter = _spawn_exporter(record, state, dies_with_us) if config.exporter else None
         _wait_until_ready(process, exporter, record, state)
     except BaseException:
-        _end(record)
+        _end(record, state)
         process.wait()
         _clear(record, state)
         raise
@@ -132,7 +135,7 @@ def wait(launched: Launched, state: StateDirectory) -> None:
 
 def end(launched: Launched, state: StateDirectory) -> None:
     """Ends the server that this process started, if it has not ended, and tidies up after it."""
-    _end(launched.record)
+    _end(launched.record, state)
     launched.process.wait()
     if launched.exporter:
         launched.exporter.wait()
@@ -144,7 +147,7 @@ def stop(state: StateDirectory) -> ServerRecord:
     record = state.read()
     was_running = state.running() is not None
     if record:
-        _end(record)
+        _end(record, state)
         _clear(record, state)
     if not record or not was_running:
         raise NoServer(f"No server is running here ({state.path} records none that is alive).")
@@ -333,20 +336,29 @@ def _is_ready(client: httpx.Client, record: ServerRecord, tokens: Tokens) -> boo
         (f"{addresses.inference}/ping", "inference"),
         (f"{addresses.management}/models", "management"),
     )
+
+    def answers(url: str, kind: Kind) -> bool:
+        # Tokens may live for a shorter time than the start takes.
+        return tokens.send(
+            kind, lambda headers: client.get(url, headers=headers), is_token_refused
+        ).is_success
+
     try:
-        return all(
-            client.get(url, headers=bearer(tokens.get(kind))).is_success for url, kind in needed
-        )
+        return all(answers(url, kind) for url, kind in needed)
     except httpx.TransportError:
         return False
 
 
-def _end(record: ServerRecord) -> None:
-    """SIGTERM to Java, which ends its workers; SIGKILL to whatever is left after a while.
+def _end(record: ServerRecord, state: StateDirectory) -> None:
+    """Waits until all that was asked is answered; then SIGTERM to Java, which ends its workers;
+    SIGKILL to whatever is left after a while.
 
     A Ctrl-C meanwhile means that the user will not wait.
     """
     try:
+        if state.running() == record:
+            state.stopping_file.touch()
+            until_quiet(state, DRAIN_WITHIN_S)
         if _signal(record.pid, record, signal.SIGTERM):
             _wait_for(lambda: all(p.pid != record.pid for p in record.processes()), STOP_WITHIN_S)
         _wait_for(lambda: not record.processes(), ORPHANS_END_WITHIN_S)
@@ -382,8 +394,8 @@ def _clear(record: ServerRecord, state: StateDirectory) -> None:
     shutil.rmtree(record.metrics_directory, ignore_errors=True)
     current = state.read()
     if current is None or current.launch == record.launch:
-        state.key_file.unlink(missing_ok=True)
-        state.record_file.unlink(missing_ok=True)
+        for file in (state.stopping_file, state.key_file, state.record_file):
+            file.unlink(missing_ok=True)
 
 
 def _torchserves_last_words(state: StateDirectory) -> str:

@@ -1,12 +1,14 @@
 """TorchServe's management API: versions registered, promoted, described, unregistered."""
 
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+import psutil
 
 from server.errors import (
     DefaultVersionInUse,
@@ -23,6 +25,8 @@ from server.tokens import Tokens, is_token_refused
 ANSWER_WITHIN_S = 30.0
 # TorchServe gives a worker two minutes to boot and then its startup timeout to load the model.
 WORKERS_READY_WITHIN_S = 900.0
+ASK_AGAIN_S = 0.05
+LOOK_AGAIN_S = 0.3
 UNREGISTERED_WITHIN_S = 150.0  # `unregister_model_timeout` is 120 s
 
 
@@ -54,6 +58,11 @@ class ModelVersion:
     """How many may wait."""
     response_timeout_s: int
     startup_timeout_s: int
+
+    @property
+    def warm(self) -> bool:
+        """Each worker has loaded the model, so has run it: handlers do before they are ready."""
+        return 0 < self.workers <= self.workers_ready
 
 
 class ManagementClient:
@@ -95,11 +104,18 @@ class ManagementClient:
                 "batch_size": batch_size,
                 "max_batch_delay": max_batch_delay_ms,
                 "initial_workers": workers,
-                "synchronous": "true",
+                # Waited for here: TorchServe would wait in one of the few threads that read
+                # requests, and leave every client of that thread without an answer meanwhile.
+                "synchronous": "false",
             },
             timeout=WORKERS_READY_WITHIN_S,
         )
         if answer.is_success:
+            try:
+                self._await_workers(name, version, log_start)
+            except BaseException:
+                self.unregister(name, version)
+                raise
             return
         refusal = _refusal(answer)
         if refusal.type == "ConflictStatusException":
@@ -109,15 +125,33 @@ class ManagementClient:
                 "under a new one, or remove this one first: "
                 f"`shipway unregister {name} {version}`.",
             )
-        if answer.is_server_error and str(refusal).startswith("Failed to start workers"):
-            reason = failure_reason(_read_from(self._worker_log, log_start), name, version)
-            raise refusal.retold(
-                WorkersFailed,
-                f"The workers of {name} {version} did not start: "
-                f"{reason or 'they left no traceback'}. The version is not registered; "
-                f"{self._worker_log} has all they said.",
-            )
         raise refusal.retold(Refused, f"TorchServe refused {mar}: {refusal}")
+
+    def _await_workers(self, name: str, version: str, log_start: int) -> None:
+        """Returns when all workers of a new version are ready; raises WorkersFailed if one ended.
+
+        TorchServe would start it again and again.
+        """
+        deadline = time.monotonic() + WORKERS_READY_WITHIN_S
+        started: dict[str, int] = {}
+        while True:
+            [one] = [each for each in self.describe(name) if each.version == version]
+            if one.workers_ready >= one.workers:
+                return
+            for worker, pid in zip(one.worker_ids, one.worker_pids, strict=True):
+                if pid > 0:
+                    started.setdefault(worker, pid)
+            ended = not all(map(psutil.pid_exists, started.values()))
+            time.sleep(LOOK_AGAIN_S)  # also for its last words to arrive in the log
+            if ended or time.monotonic() > deadline:
+                reason = failure_reason(_read_from(self._worker_log, log_start), name, version)
+                raise WorkersFailed(
+                    f"The workers of {name} {version} did not start: "
+                    f"{reason or 'they left no traceback'}. The version is not registered; "
+                    f"{self._worker_log} has all they said.",
+                    code=500,
+                    type="InternalServerException",
+                )
 
     def promote(self, name: str, version: str) -> None:
         """Makes `version` the one that answers requests that name none."""
@@ -126,6 +160,33 @@ class ManagementClient:
     def unregister(self, name: str, version: str) -> None:
         """Ends the workers of a version. Its archive stays in the model store."""
         self._change("DELETE", f"/models/{quote(name)}/{quote(version)}", name, version)
+
+    def await_answers(self, one: ModelVersion, *, within_s: float) -> bool:
+        """Waits until all that this version was asked so far is answered; False if it takes longer.
+
+        TorchServe does not tell what its workers are busy with. But a description is asked of a
+        worker in its turn, as a prediction is, so when each of them has given one, whatever came
+        before is answered. A handler that does not say which process it is counts each time.
+        """
+        path = f"/models/{quote(one.name)}/{quote(one.version)}"
+        deadline = time.monotonic() + within_s
+        answered: set[int] = set()
+        while len(answered) < one.workers_ready:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            try:
+                answer = self._send("GET", path, params={"customized": "true"}, timeout=left_s)
+            except Unreachable as error:
+                if isinstance(error.__cause__, httpx.TimeoutException):
+                    return False
+                raise
+            process = _process_of(answer, otherwise=-len(answered))
+            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE or process in answered:
+                time.sleep(ASK_AGAIN_S)  # the queue is full, or the others are busy
+            else:
+                answered.add(process)
+        return True
 
     def names(self) -> list[str]:
         """The registered models, in order."""
@@ -244,6 +305,14 @@ def failure_reason(log: str, name: str, version: str) -> str | None:
             if not re.match(r"RuntimeError: \d{3} - ", line):
                 reason = re.sub(r"^(?:\w+\.)+(?=\w+(?::|$))", "", line)
     return reason
+
+
+def _process_of(answer: httpx.Response, *, otherwise: int) -> int:
+    """The process of the worker that gave a description, if it says so."""
+    try:
+        return int(answer.json()[0]["customizedMetadata"]["pid"])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return otherwise
 
 
 def _refusal(answer: httpx.Response) -> Refused:

@@ -54,6 +54,20 @@ class StateDirectory:
         return self.path / "server.json"
 
     @property
+    def releases_file(self) -> Path:
+        """What should be served, and how it came about; it outlives the server."""
+        return self.path / "releases.json"
+
+    @property
+    def releases_lock(self) -> Path:
+        return self.path / "releases.lock"
+
+    @property
+    def stopping_file(self) -> Path:
+        """There while the server drains: it answers still, and should be asked nothing new."""
+        return self.path / "stopping"
+
+    @property
     def key_file(self) -> Path:
         return self.path / "key_file.json"
 

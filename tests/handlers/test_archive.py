@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from handlers.archive import inspect_mar, pack
+from handlers.archive import inspect_mar, pack, read_samples
 from handlers.errors import ArchiveError
 from shipway.artifact.digests import sha256_of
+from shipway.artifact.samples import relative_error
+from shipway.runtime.program import open_program
 from tests.hostile.archives import with_manifest
 
 
@@ -183,3 +185,29 @@ def test_a_zip_of_something_else_is_called_that(tmp_path):
 def test_a_mar_that_is_not_there_is_called_that(tmp_path):
     with pytest.raises(ArchiveError, match="does not exist"):
         inspect_mar(tmp_path / "x.mar")
+
+
+def test_a_mar_carries_the_samples_and_what_its_certificate_allows(mar, tiny_artifact):
+    samples = read_samples(mar)
+    manifest, certificate = tiny_artifact.manifest, tiny_artifact.certificate
+    (inputs,) = samples.inputs.values()
+    program = open_program(tiny_artifact, manifest.chosen, threads=1)
+    off_by = relative_error(samples.outputs[manifest.outputs[0].name], program.run([inputs])[0])
+    allowed = certificate.candidates[manifest.chosen].tolerance.relative_error
+    assert samples.tolerances[manifest.chosen] == allowed
+    assert off_by <= allowed
+
+
+def test_an_archive_without_samples_has_none(mar, tmp_path):
+    changed = rewritten(
+        mar, tmp_path / "old.mar", lambda name, data: None if "/samples/" in name else data
+    )
+    assert read_samples(changed) is None
+
+
+def test_samples_that_lack_an_output_are_told(mar, tmp_path):
+    changed = rewritten(
+        mar, tmp_path / "c.mar", lambda name, data: None if name.endswith("logits.npy") else data
+    )
+    with pytest.raises(ArchiveError, match=r"c\.mar has samples that do not read.*logits"):
+        read_samples(changed)
