@@ -1,7 +1,7 @@
 """A model whose latency is known: what the exporter and the load tests say of it, and what it was.
 
 One worker takes one request at a time, for exponential times of 20 ms on average, and once, in the
-middle, for two seconds. It writes down how long each took.
+middle, for two seconds. It writes down how long each took, its run included.
 """
 
 import json
@@ -19,10 +19,10 @@ from benchmarks.variants import with_code
 from handlers.archive import pack
 from shipway.metrics.declared import REQUEST, SECONDS
 
-MEAN_S, STALL_S, STALLS_AFTER = 0.020, 2.0, 200
+MEAN_S, STALL_S, STALLS_AFTER = 0.020, 2.0, 60
 SECONDS_OF_LOAD = 15.0
-RATE = 25.0
-"""Half of what it could answer at best."""
+RATE = 10.0
+"""A fifth of what it could answer at best: its queue is short but for the stall."""
 KNOWN_LATENCY = f"""
 import json as _json
 import os as _os
@@ -41,9 +41,11 @@ def _slow(self, rows):
     global _answered
     _answered += 1
     took_s = {STALL_S} if _answered == {STALLS_AFTER} else _chance.expovariate(1 / {MEAN_S})
+    start = _time.perf_counter()
     _time.sleep(took_s)
-    print(_json.dumps(took_s), file=_truth, flush=True)
-    return _run(self, rows)
+    found = _run(self, rows)
+    print(_json.dumps(_time.perf_counter() - start), file=_truth, flush=True)
+    return found
 
 
 _Runtime.run = _slow
@@ -118,7 +120,7 @@ def exported_bucket(served, share: float) -> int:
 def test_an_open_loop_and_the_exporter_tell_the_truth(slow):
     load, served = slow
     result, took_s = load(Open(rate=RATE, seed=3))
-    assert STALL_S in took_s and not result.errors
+    assert max(took_s) >= STALL_S and not result.errors
     arrivals = list(result.load.arrivals(0.0, SECONDS_OF_LOAD))
     assert len(arrivals) == len(took_s) == result.answered
     truth = waited_and_served(arrivals, took_s)
@@ -139,7 +141,7 @@ def test_an_open_loop_and_the_exporter_tell_the_truth(slow):
 def test_a_closed_loop_hides_that_everybody_else_would_have_waited(slow):
     load, _ = slow
     result, took_s = load(Closed(clients=1))
-    assert STALL_S in took_s and not result.errors
+    assert max(took_s) >= STALL_S and not result.errors
     # It is right about each request that it sent, and sent none while the server stood still.
     assert abs(bucket(percentile(took_s, 0.99)) - bucket(result.latency.p99_ms / 1000)) <= 1
     share_of_time = STALL_S / SECONDS_OF_LOAD
