@@ -47,6 +47,7 @@ class Trials:
         self._watch = watch
         self._serving = ExitStack()
         self._served: Setting | None = None
+        self._alone: float | None = None
 
     def guess(self, setting: Setting) -> float:
         """A rate to begin with: most of what this setting answers when clients just ask on."""
@@ -60,10 +61,19 @@ class Trials:
         if setting != self._served:
             self._serve(setting)
 
+        failed = False
+
         def load(rate: float) -> At:
+            nonlocal failed
+            # Rates are lowered once one was too high, for nothing where no rate is low enough.
+            if failed and (alone_ms := self._alone_ms(setting)) > self._slo_ms:
+                said = f"a request alone takes {alone_ms:.1f} ms"
+                return At(rate=rate, p99_ms=alone_ms, kept=False, because=said)
             self._watch(f"{setting}: {rate:.0f} requests a second …")
             seconds = min(LONGEST_S, max(self._seconds, math.ceil(FEWEST_REQUESTS / rate)))
-            return judged(measure(self._plan(Open(rate=rate), seconds)), rate, self._slo_ms)
+            found = judged(measure(self._plan(Open(rate=rate), seconds)), rate, self._slo_ms)
+            failed = not found.kept
+            return found
 
         return load
 
@@ -71,6 +81,14 @@ class Trials:
         """Takes out of service what is."""
         self._served = None
         self._serving.close()
+
+    def _alone_ms(self, setting: Setting) -> float:
+        """The median of one client's requests."""
+        if self._alone is None:
+            self._watch(f"{setting}: one request at a time …")
+            found = measure(self._plan(Closed(clients=1), GUESSED_IN_S)).latency
+            self._alone = found.p50_ms if found else math.inf
+        return self._alone
 
     def _serve(self, setting: Setting) -> None:
         self.close()
@@ -93,7 +111,7 @@ class Trials:
             )
         )
         self._ready = preflight.here(self._state, self._info.name, None, grpc=False, headers={})
-        self._served = setting
+        self._served, self._alone = setting, None
 
     def _plan(self, load: Closed | Open, seconds: float) -> Plan:
         return Plan(

@@ -85,7 +85,7 @@ Serve = Callable[[Setting], Load]
 
 
 def space(cores: int, most_rows: int, slo_ms: float) -> list[Setting]:
-    """Every setting worth a thought on so many cores; delays that eat half the target are not."""
+    """Every setting worth a thought on so many cores; a delay of a third of the target is not."""
     layouts = [
         (workers, threads)
         for workers in range(1, cores + 1)
@@ -93,7 +93,7 @@ def space(cores: int, most_rows: int, slo_ms: float) -> list[Setting]:
         if workers * threads <= cores and (workers == 1 or cores % workers == 0)
     ]
     sizes = sorted({*(each for each in BATCH_SIZES if each < most_rows), min(most_rows, 128)})
-    delays = [each for each in DELAYS_MS if each < slo_ms / 2]
+    delays = [each for each in DELAYS_MS if each < slo_ms / 3]
     return [
         Setting(workers, threads, size, delay)
         for workers, threads in layouts
