@@ -188,10 +188,10 @@ def main() -> None:
 
 
 def _missing(state: StateDirectory, versions: list[ModelVersion] | None) -> str | None:
-    if versions is None:
+    if versions is None and not state.stopping_file.exists():
         return "the management API does not answer"
     try:
-        return "\n".join(why_not_ready(state, versions)) or None
+        return "\n".join(why_not_ready(state, versions or [])) or None
     except ServerError as error:
         return str(error)
 

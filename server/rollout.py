@@ -101,6 +101,7 @@ class Rollout:
         self, name: str, version: str, wanted: Version, because: str | None = None
     ) -> list[ModelVersion]:
         """Registers a version; returns all there are when its workers are ready."""
+        self._check_signature(wanted)
         release = self._found(name)
         self._start(name, version, wanted)
         there = self._there(name)
@@ -130,6 +131,7 @@ class Rollout:
         new = version not in {one.version for one in self._there(name)}
         if new:
             wanted = self._from_store(name, version, inspect)
+            self._check_signature(wanted)
             say(f"Starting the workers of {name} {version} …")
             self._start(name, version, wanted)
         else:
@@ -217,6 +219,7 @@ class Rollout:
             try:
                 wanted = self._releases.models[name].versions[version]
                 self._check_archive(name, version, wanted)
+                self._check_signature(wanted)
                 self._start(name, version, wanted)
             except ShipwayError as error:
                 yield name, version, error
@@ -270,7 +273,7 @@ class Rollout:
         self._releases = self._releases.model_copy(update={"models": models})
         write_releases(self._state, self._releases)
 
-    def _start(self, name: str, version: str, wanted: Version) -> None:
+    def _check_signature(self, wanted: Version) -> None:
         # In the store, where it stays as it was found.
         remark = check_signature(
             self._store / wanted.mar,
@@ -279,6 +282,8 @@ class Rollout:
         )
         if remark:
             self._warn(remark)
+
+    def _start(self, name: str, version: str, wanted: Version) -> None:
         self._management.register(
             wanted.mar,
             name=name,
