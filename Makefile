@@ -64,10 +64,10 @@ artifacts/minilm-1.0: | $(SYNCED)
 serve: env model  ## a server left running with the demo model; `.venv/bin/shipway stop` ends it
 	@if $(BIN)/shipway models > /dev/null 2>&1; \
 	then echo "A server is running here already:" && $(BIN)/shipway models; \
-	else $(BIN)/shipway serve --background && $(BIN)/shipway register $(MODEL); fi
+	else $(BIN)/shipway serve --background --register $(MODEL); fi
 
 up: env model  ## the same in the foreground, until Ctrl-C or SIGTERM
-	@exec scripts/up $(MODEL)
+	@exec $(BIN)/shipway serve --register $(MODEL)
 
 bench-stock: env artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## the handlers beside TorchServe's own, in turns
 	@$(BIN)/python -m benchmarks.stock
