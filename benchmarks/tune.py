@@ -144,11 +144,11 @@ def highest_rate(load: Load, setting: Setting, start: float, floor: float = 0.0)
 
 
 def search(
-    settings: Sequence[Setting], start: Setting, serve: Serve, guess: float
+    settings: Sequence[Setting], start: Setting, serve: Serve, guess: float, trials: int
 ) -> Iterator[Step]:
-    """Tries settings one after the other, each beside the best so far, until the budget is spent
-    or nothing near is better. `guess` is a rate to begin with."""
-    left = budget(settings)
+    """Tries settings one after the other, each beside the best so far, until so many trials are
+    made or nothing near is better. `guess` is a rate to begin with."""
+    left = trials
     best = highest_rate(serve(start), start, guess)
     yield Step(best, "where the search begins: the archive's own settings", True)
     left -= 1

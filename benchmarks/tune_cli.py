@@ -43,6 +43,14 @@ def register(app: typer.Typer) -> None:
             typer.Option(help="The newest in the model store if not given.", show_default=False),
         ] = None,
         seconds: Annotated[float, typer.Option(min=1, help="Of each load.")] = 5.0,
+        trials: Annotated[
+            int | None,
+            typer.Option(
+                min=1,
+                help="Try at most so many settings; a tenth of all if not given.",
+                show_default=False,
+            ),
+        ] = None,
         exhaustive: Annotated[
             bool,
             typer.Option("--exhaustive", help="Try every setting: it takes ten times as long."),
@@ -82,18 +90,17 @@ def register(app: typer.Typer) -> None:
             shutil.copyfile(mar, copy)
             status = stack.enter_context(err.status("Starting a server to measure on …"))
             state = stack.enter_context(servers.our_server(folder, copy.parent))
-            trials = stack.enter_context(
+            bench = stack.enter_context(
                 closing(
                     Trials(state, copy, slo_p99_ms=slo_ms, seconds=seconds, watch=status.update)
                 )
             )
-            guess = trials.guess(start)
-            steps = (
-                tune.exhaust(settings, trials.serve, guess)
-                if exhaustive
-                else tune.search(settings, start, trials.serve, guess)
-            )
-            most = len(settings) if exhaustive else tune.budget(settings)
+            guess = bench.guess(start)
+            most = trials or tune.budget(settings)
+            if exhaustive:
+                steps, most = tune.exhaust(settings, bench.serve, guess), len(settings)
+            else:
+                steps = tune.search(settings, start, bench.serve, guess, most)
             if not as_json:
                 out.print(
                     f"{len(settings)} settings keep to this machine; at most {most} are tried."
@@ -105,7 +112,7 @@ def register(app: typer.Typer) -> None:
                     out.print(f"{len(found):3}  {_in_words(step)}", style="green" * step.is_best)
             best = _best(found, slo_ms)
             # Once more: of many loads that were measured, the highest is partly luck.
-            proven = tune.proven(trials.serve(best.setting), best)
+            proven = tune.proven(bench.serve(best.setting), best)
         tuned = _tuned(best.setting, proven, slo_ms)
         path = write_tuned(store, info.name, info.version, tuned)
         if as_json:

@@ -77,7 +77,7 @@ def test_a_tenth_of_the_trials_comes_within_five_percent_of_all(name):
     start = max(each for each in settings if each.workers == 1 and each.delay_ms == 0)
     for how in (search, exhaust):
         machine = MACHINES[name]()
-        arguments = (settings, start, machine.serve, 50.0)
+        arguments = (settings, start, machine.serve, 50.0, budget(settings))
         steps = list(search(*arguments) if how is search else exhaust(settings, machine.serve, 50))
         best[how] = [each.trial for each in steps if each.is_best][-1]
         found[how] = len(machine.served)
@@ -142,6 +142,6 @@ def test_settings_that_nobody_would_want_are_not_in_the_space():
 def test_every_step_says_why():
     machine = MACHINES["threads that help little"]()
     settings = space(2, 32, SLO_MS)
-    for step in search(settings, settings[0], machine.serve, 50.0):
+    for step in search(settings, settings[0], machine.serve, 50.0, 7):
         assert len(step.because) > 20
         assert step.is_best == (step.trial.best is not None)
