@@ -1,8 +1,8 @@
 """What it costs to see: a server with all metrics, timings and scrapes beside one without any.
 
-The same archive twice, on two servers that are loaded in turns. One has the exporter, scraped every
-second, and the handler's own timings. The other has no exporter, and a handler whose timing of
-stages and Server-Timing header are taken out. `python -m benchmarks.observability`
+The same archive twice, on two servers that are loaded in turns. One has the exporter, scraped as often
+as deploy/prometheus has it, and the handler's own timings. The other has no exporter, and a handler
+whose timing of stages and Server-Timing header are taken out. `make bench-observability`
 """
 
 import argparse
@@ -23,7 +23,7 @@ from shipway.artifact.bundle import open_artifact
 from shipway.runtime.host import available_cores, describe_host
 
 IMAGES = Path("artifacts/efficientnet_lite0-1.0")
-SCRAPE_EVERY_S = 1.0
+SCRAPE_EVERY_S = 10.0
 BLIND = """
 import handlers.service as _service
 
@@ -33,7 +33,7 @@ _service.server_timing = lambda milliseconds: ""
 
 
 class Scraping(threading.Thread):
-    """A Prometheus in a hurry."""
+    """As much of Prometheus as a server notices."""
 
     def __init__(self, address: str) -> None:
         super().__init__(daemon=True)
