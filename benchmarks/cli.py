@@ -1,6 +1,5 @@
 """`shipway bench`."""
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from server.cli import StateOption
+from server.cli import StateOption, end_as_by_ctrl_c
 from server.state import state_directory
 
 if TYPE_CHECKING:
@@ -127,9 +126,7 @@ def register(app: typer.Typer) -> None:
 
         if (name is None) == (url is None):
             raise typer.BadParameter("give a model's NAME, or --url", param_hint="NAME")
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-                signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+        end_as_by_ctrl_c()
         earlier = {path.stem: read_report(path) for path in compare or []}
         check_folder(out_to)
         given = inputs.from_files(input) if input else ()

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import signal
 import tempfile
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.errors import NoSettingKeeps, NotReady
-from server.cli import JsonOption
+from server.cli import JsonOption, end_as_by_ctrl_c
 from server.config import find_config
 from server.management import natural_order
 
@@ -80,9 +79,7 @@ def register(app: typer.Typer) -> None:
         info = inspect_mar(mar)
         settings = tune.space(available_cores(), info.max_batch or info.batch_size, slo_ms)
         start = _nearest(settings, info)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-                signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+        end_as_by_ctrl_c()
         with tempfile.TemporaryDirectory(prefix="shipway-tune-") as temporary, ExitStack() as stack:
             folder = Path(temporary)
             copy = folder / "model_store" / mar.name

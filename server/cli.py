@@ -53,6 +53,13 @@ BecauseOption = Annotated[
 ]
 
 
+def end_as_by_ctrl_c() -> None:
+    """SIGTERM and SIGHUP stop this process as Ctrl-C does: in order, nothing left running."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, signal.default_int_handler)
+
+
 def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = None) -> None:
     """Adds this room's verbs to `app`. `inspect` checks a .mar, as handlers.archive does."""
     check = inspect or _inspect_mar
@@ -90,9 +97,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         from server.java import find_java
         from server.releases import read_releases, set_aside
 
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-                signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+        end_as_by_ctrl_c()
         where = state_directory(state)
         settings = read_config(config or find_config(Path.cwd()))
         java = find_java()
