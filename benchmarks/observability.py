@@ -1,8 +1,8 @@
 """What it costs to see: a server with all metrics, timings and scrapes beside one without any.
 
-The same archive twice, on two servers that are loaded in turns. One has the exporter, scraped as often
-as deploy/prometheus has it, and the handler's own timings. The other has no exporter, and a handler
-whose timing of stages and Server-Timing header are taken out. `make bench-observability`
+The same archive twice, on two servers that are loaded in turns. One has the exporter, scraped as
+often as deploy/prometheus has it, and the handler's own timings. The other has no exporter, and a
+handler whose timing of stages and Server-Timing header are taken out. `make bench-observability`
 """
 
 import argparse
