@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.errors import NoSettingKeeps, NotReady
-from server.cli import JsonOption, end_as_by_ctrl_c
+from server.cli import JsonOption, ModelStoreOption, end_as_by_ctrl_c
 from server.config import find_config
 from server.management import natural_order
 
@@ -54,12 +54,7 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option("--exhaustive", help="Try every setting: it takes ten times as long."),
         ] = False,
-        model_store: Annotated[
-            Path | None,
-            typer.Option(
-                help="model_store beside the configuration if not given.", show_default=False
-            ),
-        ] = None,
+        model_store: ModelStoreOption = None,
         as_json: JsonOption = False,
     ) -> None:
         """Find the settings that carry the most requests a second below a latency.

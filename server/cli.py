@@ -46,6 +46,10 @@ StateOption = Annotated[
         show_default=False,
     ),
 ]
+ModelStoreOption = Annotated[
+    Path | None,
+    typer.Option(help="model_store beside the configuration if not given.", show_default=False),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 BecauseOption = Annotated[
     str | None,
@@ -73,12 +77,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
             Path | None,
             typer.Option(help=f"The nearest {FILE_NAME} upward if not given.", show_default=False),
         ] = None,
-        model_store: Annotated[
-            Path | None,
-            typer.Option(
-                help="model_store beside the configuration if not given.", show_default=False
-            ),
-        ] = None,
+        model_store: ModelStoreOption = None,
         register: Annotated[
             list[Path] | None,
             typer.Option(
