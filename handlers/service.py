@@ -44,12 +44,9 @@ class _Asked:
     notes: list[Mapping[str, Any] | None] = field(default_factory=list)
     results: list[RowResult] = field(default_factory=list)
     decode_ms: float = 0.0
+    rides: list[Ride] = field(default_factory=list)
+    """The runs that its rows were in, each once, however many of its rows it had."""
     stages_ms: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def rides(self) -> list[Ride]:
-        """The runs that its rows were in, each once, however many of its rows it had."""
-        return list({id(each.ride): each.ride for each in self.results}.values())
 
 
 class Service:
@@ -77,6 +74,7 @@ class Service:
         results = iter(self.model.run([row for each in running for row in each.rows]))
         for each in running:
             each.results = [next(results) for _ in each.rows]
+            each.rides = list({id(one.ride): one.ride for one in each.results}.values())
         replies = [self._reply(each) for each in asked]
         if self._watchers:
             self._tell_watchers(list(map(_answered, asked, replies)))
