@@ -27,6 +27,7 @@ ANSWER_WITHIN_S = 30.0
 WORKERS_READY_WITHIN_S = 900.0
 ASK_AGAIN_S = 0.05
 LOOK_AGAIN_S = 0.3
+LAST_WORDS_WITHIN_S = 5.0
 UNREGISTERED_WITHIN_S = 150.0  # `unregister_model_timeout` is 120 s
 
 
@@ -142,9 +143,9 @@ class ManagementClient:
                 if pid > 0:
                     started.setdefault(worker, pid)
             ended = not all(map(psutil.pid_exists, started.values()))
-            time.sleep(LOOK_AGAIN_S)  # also for its last words to arrive in the log
+            time.sleep(LOOK_AGAIN_S)
             if ended or time.monotonic() > deadline:
-                reason = failure_reason(_read_from(self._worker_log, log_start), name, version)
+                reason = self._last_words(name, version, log_start)
                 raise WorkersFailed(
                     f"The workers of {name} {version} did not start: "
                     f"{reason or 'they left no traceback'}. The version is not registered; "
@@ -152,6 +153,15 @@ class ManagementClient:
                     code=500,
                     type="InternalServerException",
                 )
+
+    def _last_words(self, name: str, version: str, log_start: int) -> str | None:
+        """Why a worker ended: on a busy machine its log gets there after its process is gone."""
+        deadline = time.monotonic() + LAST_WORDS_WITHIN_S
+        while True:
+            reason = failure_reason(_read_from(self._worker_log, log_start), name, version)
+            if reason or time.monotonic() > deadline:
+                return reason
+            time.sleep(LOOK_AGAIN_S)
 
     def promote(self, name: str, version: str) -> None:
         """Makes `version` the one that answers requests that name none."""
