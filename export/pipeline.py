@@ -211,12 +211,7 @@ def export(
             objective=objective,
             pareto=choice.pareto,
             fallback=next(name for name in reversed(programs) if TECHNIQUES[name].portable),
-            serving=Serving(
-                batch_size=best_batch_size(by_batch),
-                max_batch_delay_ms=0,
-                workers=choice.workers,
-                threads=choice.threads,
-            ),
+            serving=serving_settings(choice, by_batch),
             checkpoint_sha256=checkpoint_sha256,
             packages=package_versions(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -316,6 +311,18 @@ def judge_speed(
             each.model_copy(update={"passed": False, "verdict": reason}) if reason else each
         )
     return judged
+
+
+def serving_settings(choice: Choice, by_batch: Mapping[int, float]) -> Serving:
+    """What suits a program that takes so many milliseconds by batch size."""
+    batch_size = best_batch_size(by_batch)
+    return Serving(
+        batch_size=batch_size,
+        # TorchServe takes what has queued up only while the delay lasts: with 0, two at most.
+        max_batch_delay_ms=1 if batch_size > 2 else 0,
+        workers=choice.workers,
+        threads=choice.threads,
+    )
 
 
 def sweep(

@@ -16,12 +16,13 @@ from export.batches import Arrays, shaped
 from export.child import child_process
 from export.choose import Objective, choose
 from export.errors import NothingPassed
-from export.measure import best_batch_size, race
+from export.measure import race
 from export.pipeline import (
     Exported,
     Steps,
     judge_speed,
     measure_all,
+    serving_settings,
     sweep,
 )
 from export.report import write_report
@@ -37,7 +38,6 @@ from shipway.artifact.bundle import (
 from shipway.artifact.certificate import Candidate, Latency
 from shipway.artifact.digests import SUMS
 from shipway.artifact.errors import AlreadySealed
-from shipway.artifact.manifest import Serving
 from shipway.artifact.samples import file_of, relative_error
 from shipway.runtime.host import available_cores, describe_host, why_unfit
 from shipway.runtime.program import open_program
@@ -161,12 +161,7 @@ def rechoose(
             "chosen_because": choice.because,
             "objective": objective,
             "pareto": choice.pareto,
-            "serving": Serving(
-                batch_size=best_batch_size(by_batch),
-                max_batch_delay_ms=0,
-                workers=choice.workers,
-                threads=choice.threads,
-            ),
+            "serving": serving_settings(choice, by_batch),
         }
     )
     with (

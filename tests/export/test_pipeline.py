@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from export import worker
+from export.choose import Choice
 from export.errors import BadInputs, CheckpointDoesNotFit, NothingPassed, UnknownRecipe
-from export.measure import best_batch_size
 from export.onnx_int8 import feed_pixels_directly
-from export.pipeline import export
+from export.pipeline import export, serving_settings
 from export.recipe import find_recipe
 from export.verify import compare, run_in_batches, why_mixed, why_off
 from export.wire import as_served
@@ -220,11 +220,19 @@ def test_rows_that_depend_on_their_batch_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("latency", "best"),
-    [({1: 3.0, 2: 4.0, 4: 6.0, 8: 11.9}, 4), ({1: 3.0, 2: 6.1}, 1), ({1: 3.0, 8: 8.0}, 8)],
+    ("latency", "best", "delay_ms"),
+    [
+        ({1: 3.0, 2: 4.0, 4: 6.0, 8: 11.9}, 4, 1),
+        ({1: 3.0, 2: 6.1}, 1, 0),
+        ({1: 3.0, 2: 4.0, 4: 7.9}, 2, 0),
+        ({1: 3.0, 8: 8.0}, 8, 1),
+    ],
 )
-def test_the_batch_size_is_the_smallest_that_wins_nothing_more(latency, best):
-    assert best_batch_size(latency) == best
+def test_batches_are_as_small_and_wait_as_briefly_as_wins_most(latency, best, delay_ms):
+    choice = Choice(name="any", threads=1, workers=2, because="", pareto=())
+    settings = serving_settings(choice, latency)
+    assert (settings.batch_size, settings.max_batch_delay_ms) == (best, delay_ms)
+    assert (settings.workers, settings.threads) == (2, 1)
 
 
 def test_a_skipped_technique_says_why_without_a_traceback():
