@@ -1,8 +1,10 @@
-"""What it costs to see: a server with all metrics, timings and scrapes beside one without any.
+"""What it costs to see: metrics, timings and scrapes, with and without them in turns.
 
-The same archive twice, on two servers that are loaded in turns. One has the exporter, scraped as
-often as deploy/prometheus has it, and the handler's own timings. The other has no exporter, and a
-handler whose timing of stages and Server-Timing header are taken out. `make bench-observability`
+A request that says so is answered with the timing of its stages and its recording taken out. A lone
+client asks with and without in turns, request by request; many clients for some seconds each.
+Always the same workers: two of the same code differ by more than what is measured. The exporter,
+scraped as often as deploy/prometheus has it, runs all the time; its share of the machine is counted
+from its processor time. `make bench-observability`
 """
 
 import argparse
@@ -10,10 +12,15 @@ import json
 import statistics
 import tempfile
 import threading
+import time
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 
 from benchmarks import servers
 from benchmarks.inputs import jpegs
@@ -24,11 +31,30 @@ from shipway.runtime.host import available_cores, describe_host
 
 IMAGES = Path("artifacts/efficientnet_lite0-1.0")
 SCRAPE_EVERY_S = 10.0
-BLIND = """
+WARM_UP_PAIRS = 100
+BLOCK_PAIRS = 200
+HEADERS: dict[str, dict[str, str]] = {"seeing": {}, "blind": {"X-Blind": "1"}}
+"""What a request has to say to be answered so."""
+BLINDLY = """
 import handlers.service as _service
 
-_service._stages = lambda asked, start: {}
-_service.server_timing = lambda milliseconds: ""
+_seeing = _service.Service.answer
+_eyes = _service._stages, _service.server_timing
+
+
+def _answer(self, requests):
+    if "x-blind" not in requests[0].headers:
+        return _seeing(self, requests)
+    watchers, self._watchers = self._watchers, ()
+    _service._stages, _service.server_timing = lambda asked, start: {}, lambda milliseconds: ""
+    try:
+        return _seeing(self, requests)
+    finally:
+        self._watchers = watchers
+        _service._stages, _service.server_timing = _eyes
+
+
+_service.Service.answer = _answer
 """
 
 
@@ -54,45 +80,117 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=6.0)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--requests", type=int, default=5000, help="of a lone client, to each")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
     servers.end_with_us()
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary, ExitStack() as stack:
         folder = Path(temporary)
-        seeing = pack(open_artifact(IMAGES), folder / "seeing" / "store")
-        blind = with_code(seeing, folder / "blind" / "store" / seeing.name, BLIND)
-        served = {}
-        for name, mar in (("seeing", seeing), ("blind", blind)):
-            exporter = {} if name == "seeing" else {"exporter_address": ""}
-            state = stack.enter_context(servers.our_server(folder / name, mar.parent, **exporter))
-            served[name] = stack.enter_context(
-                servers.registered(state, mar, workers=available_cores(), batch_size=8)
-            )
-            if address := state.require_running().addresses.exporter:
-                scraping = Scraping(address)
-                scraping.start()
-                stack.callback(scraping.end)
-        measured = [
-            _compare(served, clients, given.rounds, given.seconds) for clients in given.clients
-        ]
-    record = {"host": describe_host().model_dump(), "measured": measured}
+        original = pack(open_artifact(IMAGES), folder / "original")
+        mar = with_code(original, folder / "store" / original.name, BLINDLY)
+        state = stack.enter_context(servers.our_server(folder, mar.parent))
+        served = stack.enter_context(
+            servers.registered(state, mar, workers=available_cores(), batch_size=8)
+        )
+        assert served.exporter
+        scraping = Scraping(served.exporter)
+        scraping.start()
+        stack.callback(scraping.end)
+        exporter = _exporter_of(served)
+        before, begun = _cpu_s(exporter), time.monotonic()
+        alone = _alone(served, given.requests)
+        many = _many(served, given.clients, given.rounds, given.seconds)
+        share = (_cpu_s(exporter) - before) / (time.monotonic() - begun) / available_cores()
+    record = {
+        "host": describe_host().model_dump(),
+        "alone": alone,
+        "many": many,
+        "exporters_share_of_all_cores": round(share, 4),
+    }
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "observability.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps({f"at_{each['clients']}_clients": each["cost"] for each in measured}))
+    print(
+        json.dumps(
+            {
+                "at_1_client": alone["cost"],
+                f"at_{given.clients}_clients": many["cost"],
+                "exporters_share_of_all_cores": round(share, 4),
+            }
+        )
+    )
 
 
-def _compare(
-    served: dict[str, servers.Served], clients: int, rounds: int, seconds: float
-) -> dict[str, object]:
-    """Both servers in turns; medians of the rounds' ratios and differences."""
+def _exporter_of(served: servers.Served) -> psutil.Process:
+    """The one that listens where the exporter answers."""
+    assert served.exporter
+    port = urlsplit(served.exporter).port
+    [pid] = {
+        each.pid
+        for each in psutil.net_connections("tcp")
+        if each.laddr.port == port and each.status == psutil.CONN_LISTEN
+    }
+    return psutil.Process(pid)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def _alone(served: servers.Served, requests: int) -> dict[str, object]:
+    """What a lone client waits with and without, in blocks of pairs; medians over the blocks."""
     bodies = jpegs()
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in served}
+    blocks: list[dict[str, list[float]]] = []
+    headers = {**served.headers, "Content-Type": "image/jpeg"}
+    with httpx.Client(headers=headers, trust_env=False) as client:
+        for number in range(-WARM_UP_PAIRS, requests):
+            if number >= 0 and number % BLOCK_PAIRS == 0:
+                blocks.append({name: [] for name in HEADERS})
+                print(f"1 client  {number} of {requests} pairs", flush=True)
+            body = bodies[number % len(bodies)]
+            # The other one first each time, so that neither always follows the same one.
+            for name in sorted(HEADERS, reverse=bool(number % 2)):
+                start = time.perf_counter()
+                answer = client.post(served.url, content=body, headers=HEADERS[name])
+                took_ms = 1000 * (time.perf_counter() - start)
+                answer.raise_for_status()
+                if number >= 0:
+                    blocks[-1][name].append(took_ms)
+    slower_ms = [
+        statistics.median(each["seeing"]) - statistics.median(each["blind"]) for each in blocks
+    ]
+    lost = [1 - sum(each["blind"]) / sum(each["seeing"]) for each in blocks]
+    return {
+        "pairs": requests,
+        "p50_ms": {
+            name: round(statistics.median(chain.from_iterable(each[name] for each in blocks)), 3)
+            for name in HEADERS
+        },
+        "cost": {
+            "throughput": round(statistics.median(lost), 4),
+            "throughput_quartiles": _quartiles(lost, 4),
+            "p50_ms": round(statistics.median(slower_ms), 3),
+            "p50_ms_quartiles": _quartiles(slower_ms, 3),
+        },
+    }
+
+
+def _quartiles(numbers: list[float], digits: int) -> list[float]:
+    """The first and the third."""
+    first, _, third = statistics.quantiles(numbers)
+    return [round(first, digits), round(third, digits)]
+
+
+def _many(served: servers.Served, clients: int, rounds: int, seconds: float) -> dict[str, object]:
+    """With and without in turns; medians of the rounds' ratios and differences."""
+    bodies = jpegs()
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in HEADERS}
     for number in range(rounds):
         # The other one first each time: whatever drifts, drifts for both.
-        for name in sorted(served, reverse=bool(number % 2)):
+        for name in sorted(HEADERS, reverse=bool(number % 2)):
             result = servers.closed_loop(
-                served[name],
+                replace(served, headers={**served.headers, **HEADERS[name]}),
                 bodies,
                 clients,
                 seconds,
@@ -107,6 +205,8 @@ def _compare(
                 flush=True,
             )
     both = list(zip(found["seeing"], found["blind"], strict=True))
+    lost = [1 - seeing / blind for (seeing, _), (blind, _) in both]
+    slower_ms = [seeing - blind for (_, seeing), (_, blind) in both]
     return {
         "clients": clients,
         "rounds": [
@@ -117,8 +217,10 @@ def _compare(
             for pair in both
         ],
         "cost": {
-            "throughput": round(1 - statistics.median(a[0] / b[0] for a, b in both), 4),
-            "p50_ms": round(statistics.median(a[1] - b[1] for a, b in both), 3),
+            "throughput": round(statistics.median(lost), 4),
+            "throughput_quartiles": _quartiles(lost, 4),
+            "p50_ms": round(statistics.median(slower_ms), 3),
+            "p50_ms_quartiles": _quartiles(slower_ms, 3),
         },
     }
 

@@ -89,7 +89,7 @@ def end_with_us() -> None:
 
 @contextmanager
 def ours(
-    folder: Path, mar: Path, *, workers: int, batch_size: int, delay_ms: int = 0
+    folder: Path, mar: Path, *, workers: int, batch_size: int, delay_ms: int | None = None
 ) -> Iterator[Served]:
     """`mar`, which lies in a model store, served as `shipway serve` does it, on free ports."""
     with (
@@ -124,9 +124,12 @@ def our_server(folder: Path, model_store: Path, **settings: object) -> Iterator[
 
 @contextmanager
 def registered(
-    state: StateDirectory, mar: Path, *, workers: int, batch_size: int, delay_ms: int = 0
+    state: StateDirectory, mar: Path, *, workers: int, batch_size: int, delay_ms: int | None = None
 ) -> Iterator[Served]:
-    """`mar` of that server's model store; unregistered when the block ends."""
+    """`mar` of that server's model store; unregistered when the block ends.
+
+    With its own batch delay, if none is given.
+    """
     info = inspect_mar(mar)
     with closing(ManagementClient(state)) as management:
         management.register(
@@ -134,7 +137,7 @@ def registered(
             name=info.name,
             version=info.version,
             batch_size=batch_size,
-            max_batch_delay_ms=delay_ms,
+            max_batch_delay_ms=info.max_batch_delay_ms if delay_ms is None else delay_ms,
             workers=workers,
         )
         [described] = management.describe(info.name)
