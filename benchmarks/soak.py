@@ -47,7 +47,8 @@ COMPARED = 0.1
 LEVELS = "▁▂▃▄▅▆▇█"
 WIDTH = 48
 
-console = Console(highlight=False, soft_wrap=True)
+# Into a file the table may be as wide as it is; 80 columns would break its lines.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 class Memory:
