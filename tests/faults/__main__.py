@@ -31,7 +31,8 @@ from tests.serving import REPOSITORY
 DOCUMENT = REPOSITORY / "docs" / "reliability.md"
 START, END = "<!-- measured -->\n", "<!-- until here -->\n"
 
-console = Console(highlight=False)
+# Into a file the table may be as wide as it is; 80 columns would fold it into ribbons.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def write(verdicts: Sequence[Verdict], rounds: int) -> None:
     _, _, tail = rest.partition(END)
     lines = [
         f"Measured on {datetime.now(UTC):%Y-%m-%d}, {host.cores} cores of {host.processor}, "
-        f"{host.memory_gb:g} GB, the worst of {rounds} rounds each, by `make test-faults`:",
+        f"{host.memory_gb:g} GB, by `python -m tests.faults --rounds {rounds} --write`:",
         "",
         "| fault | promised | lost | back | longest wait |",
         "|---|---|---|---|---|",
