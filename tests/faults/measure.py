@@ -73,7 +73,7 @@ class Measured:
     lost_beside: Counter[str]
     """Of the model that nothing was done to."""
     turned_away: int
-    """There was no server, or it had not the model yet."""
+    """There was no server, it had not the model yet, or it had no place for the request."""
     wrong: int
     """Answers that are not those from before."""
     unanswered: int
@@ -149,8 +149,9 @@ def do(fault: Fault, site: Site) -> Measured:
 
 def _kind_of(error: ServerError) -> str:
     """How a request was lost: the status of its answer, CUT, or TURNED_AWAY."""
-    if isinstance(error, ModelNotFound):
-        return TURNED_AWAY  # the server is back and has it not yet
+    # A server that is back has no such model for a while, then one without a worker.
+    if isinstance(error, ModelNotFound) or "did not take the request" in str(error):
+        return TURNED_AWAY
     if isinstance(error, Refused):
         return str(error.code)
     return TURNED_AWAY if isinstance(error.__cause__, httpx.ConnectError) else CUT

@@ -8,7 +8,6 @@ from tests.faults.faults import FAULTS
 from tests.faults.measure import Fault, do
 from tests.faults.sites import NO_SMALL_DISKS, Site, open_site
 
-
 ON_A_BUSY_MACHINE = 3.0
 """Whoever else works on the machine that runs the tests takes time from starting workers."""
 
