@@ -8,7 +8,7 @@ BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
 .PHONY: help env demo test check serve up model format bench bench-stock bench-peers bench-observability \
-	fuzz watch check-monitoring lock clean
+	test-faults soak fuzz watch check-monitoring lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -80,6 +80,14 @@ bench-peers: env artifacts/efficientnet_lite0-1.0  ## beside seven other model s
 
 bench-observability: env artifacts/efficientnet_lite0-1.0  ## what metrics and timings cost, with and without them in turns
 	@$(BIN)/python -m benchmarks.observability
+
+ONLY ?=
+test-faults: env  ## faults done to a real server under load: what is promised, what is measured
+	@$(BIN)/python -m tests.faults --only "$(ONLY)"
+
+MINUTES ?= 10
+soak: env model  ## half of what the server can do for MINUTES=10: does anything fail, or grow?
+	@$(BIN)/python -m benchmarks.soak --mar $(MODEL) --minutes $(MINUTES)
 
 SECONDS ?= 60
 fuzz: env  ## each reader for SECONDS=60, by coverage

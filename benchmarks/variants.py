@@ -2,16 +2,22 @@
 
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
-from handlers.archive import zip_folder
+import yaml
+
+from handlers.archive import TORCHSERVE_SETTINGS, zip_folder
 from shipway.artifact.digests import SUMS, write_sums
 
 
-def with_code(mar: Path, destination: Path, code: str) -> Path:
+def with_code(
+    mar: Path, destination: Path, code: str, settings: Mapping[str, int] | None = None
+) -> Path:
     """`mar` at `destination`, its entry followed by `code`, sealed anew.
 
-    `code` may define no class: TorchServe wants one in the file.
+    `code` may define no class: TorchServe wants one in the file. `settings` are TorchServe's
+    for the model, instead of those that the archive has.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -19,6 +25,10 @@ def with_code(mar: Path, destination: Path, code: str) -> Path:
             archive.extractall(folder)
         with (folder / "entry.py").open("a") as entry:
             entry.write(f"\n\n{code}\n")
+        configured = folder / TORCHSERVE_SETTINGS
+        configured.write_text(
+            yaml.safe_dump(yaml.safe_load(configured.read_text()) | dict(settings or {}))
+        )
         (folder / SUMS).unlink()
         write_sums(folder)
         destination.parent.mkdir(parents=True, exist_ok=True)

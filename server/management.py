@@ -126,7 +126,7 @@ class ManagementClient:
                 "under a new one, or remove this one first: "
                 f"`shipway unregister {name} {version}`.",
             )
-        raise refusal.retold(Refused, f"TorchServe refused {mar}: {refusal}")
+        raise refusal.retold(Refused, f"TorchServe refused {mar}: {refusal}{_hint(refusal)}")
 
     def _await_workers(self, name: str, version: str, log_start: int) -> None:
         """Returns when all workers of a new version are ready; raises WorkersFailed if one ended.
@@ -315,6 +315,16 @@ def failure_reason(log: str, name: str, version: str) -> str | None:
             if not re.match(r"RuntimeError: \d{3} - ", line):
                 reason = re.sub(r"^(?:\w+\.)+(?=\w+(?::|$))", "", line)
     return reason
+
+
+def _hint(refusal: Refused) -> str:
+    """What TorchServe leaves out."""
+    if "Failed to save model" in str(refusal):
+        return (
+            ". It could not unpack it: is there no room left in its temporary folder (TMPDIR of "
+            "`shipway serve`)?"
+        )
+    return ""
 
 
 def _process_of(answer: httpx.Response, *, otherwise: int) -> int:

@@ -130,7 +130,8 @@ def set_aside(state: StateDirectory) -> str | None:
 
 @contextmanager
 def exclusively(state: StateDirectory, doing: str) -> Iterator[None]:
-    """Lets one process at a time change what is served; raises ChangeUnderWay to the others.
+    """Lets one process at a time change what is served; raises ChangeUnderWay to the others, and
+    ReleasesError where what is changed could not be noted.
 
     The lock is the kernel's: it ends with the process, however that ends.
     """
@@ -138,8 +139,12 @@ def exclusively(state: StateDirectory, doing: str) -> Iterator[None]:
     with state.releases_lock.open("a+") as file:
         _lock(file)
         file.truncate(0)  # of somebody who was killed
-        file.write(f"{whoami()} is {doing} since {now()}")
-        file.flush()
+        try:
+            os.write(file.fileno(), f"{whoami()} is {doing} since {now()}".encode())
+        except OSError as error:
+            raise ReleasesError(
+                f"{state.releases_lock} cannot be written: {error}. Nothing was changed."
+            ) from error
         try:
             yield
         finally:

@@ -4,6 +4,7 @@ Each change is made on the server first and then noted in the file of releases. 
 the server by other means is noted as found, at the next change to the same model.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -95,6 +96,7 @@ class Rollout:
         self._releases = releases
         self._warn = warn
         self._store = Path(record.model_store)
+        self._temporary = Path(record.launch)
         self._config = read_config(Path(record.config))
 
     def register(
@@ -284,14 +286,21 @@ class Rollout:
             self._warn(remark)
 
     def _start(self, name: str, version: str, wanted: Version) -> None:
-        self._management.register(
-            wanted.mar,
-            name=name,
-            version=version,
-            batch_size=wanted.batch_size,
-            max_batch_delay_ms=wanted.max_batch_delay_ms,
-            workers=wanted.workers,
-        )
+        try:
+            self._management.register(
+                wanted.mar,
+                name=name,
+                version=version,
+                batch_size=wanted.batch_size,
+                max_batch_delay_ms=wanted.max_batch_delay_ms,
+                workers=wanted.workers,
+            )
+        except Refused:
+            # An archive that could not be unpacked to its end: TorchServe leaves what it has of it,
+            # so that a full disk stays full.
+            for left in self._temporary.glob("models*.download"):
+                shutil.rmtree(left, ignore_errors=True)
+            raise
 
     def _from_store(self, name: str, version: str, inspect: Callable[[Path], "MarInfo"]) -> Version:
         path = self._store / f"{name}-{version}.mar"

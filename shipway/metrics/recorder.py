@@ -38,11 +38,18 @@ if TYPE_CHECKING:
     from shipway.runtime.model import Model
 
 
+RESERVED_BYTES = {"histogram": 2**18, "counter": 2**16, "gauge_livemax": 2**16}
+"""Of the files that prometheus-client keeps for a process, by the first part of their names: more
+than a worker's numbers come to, since no client can make new labels."""
+
+
 class Recorder:
     """A Watcher that counts and times one model's requests."""
 
     def __init__(self, model: "Model", directory: Path) -> None:
-        """`directory` is that of DIRECTORY_VARIABLE."""
+        """`directory` is that of DIRECTORY_VARIABLE. Raises OSError where it has no room."""
+        for kind, size in RESERVED_BYTES.items():
+            _reserve(directory / f"{kind}_{os.getpid()}.db", size)
         manifest, program = model.manifest, model.described
         self._labels = {
             "model": manifest.name,
@@ -101,6 +108,20 @@ class Recorder:
         return family(metric).labels(**{name: known[name] for name in metric.labels})
 
 
+def _reserve(path: Path, size: int) -> None:
+    """Makes a file of zeros that has its room on the disk: it will be mapped, and a write to a page
+    for which a full disk has no room would end the process.
+
+    Raises OSError, and leaves no file.
+    """
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError:
+            path.unlink()
+            raise
+
+
 @cache
 def family(metric: Metric) -> Any:
     """The metric as prometheus-client has it, made once in a process."""
@@ -148,8 +169,9 @@ class Exemplars:
     def create(cls, directory: Path, labels: Mapping[str, str]) -> "Exemplars":
         head = json.dumps(labels).encode()
         size = cls._HEAD + cls._PLACE.size * (len(REQUEST.buckets) + 1)
-        with (directory / f"exemplars_{os.getpid()}.bin").open("w+b") as file:
-            file.truncate(size)
+        path = directory / f"exemplars_{os.getpid()}.bin"
+        _reserve(path, size)
+        with path.open("r+b") as file:
             mapped = mmap.mmap(file.fileno(), size)
         mapped[: len(head)] = head
         return cls(mapped)

@@ -21,6 +21,13 @@ class BrokenProgram(RuntimeProblem):
         super().__init__(f"{path} is no program that {runtime} opens: {said[:500]}")
 
 
+class WrongRows(RuntimeProblem):
+    """A run gave other than an output for each of its rows: whose they are, nobody knows."""
+
+    def __init__(self, found: list[int], expected: int) -> None:
+        super().__init__(f"The program gave outputs of {found} rows for a run of {expected}.")
+
+
 class DeviceUnusable(RuntimeProblem):
     """The GPU is there, and the runtime cannot use it."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from shipway.artifact.bundle import Artifact
 from shipway.artifact.manifest import Axis, TensorSpec, TextPreprocessing
-from shipway.runtime.errors import device_error
+from shipway.runtime.errors import WrongRows, device_error
 from shipway.runtime.host import available_cores, choose_program
 from shipway.runtime.plan import Costs, Run, padded_length, plan
 from shipway.runtime.program import Outputs, Overlapping, open_program
@@ -171,6 +171,7 @@ class Model:
         done = 0
         try:
             for outputs in program.run_all(batches()):
+                _check_rows(outputs, runs[done].size)
                 self._answer(runs[done], rows, results, *times.popleft(), outputs)
                 done += 1
         except Exception as failure:
@@ -186,6 +187,7 @@ class Model:
             inputs = self._gather(run, [rows[each] for each in run.rows])
             gathered = time.perf_counter()
             outputs = self._program.run(inputs)
+            _check_rows(outputs, run.size)
         except Exception as failure:
             error = device_error(failure)
             logger.exception("a run of %d rows failed", run.size)
@@ -337,6 +339,13 @@ class Model:
             for swept in rows_at.values()
         ]
         return {shape: found[shape] for shape in max(grids, key=len, default=[])}
+
+
+def _check_rows(outputs: Outputs, expected: int) -> None:
+    """Raises WrongRows unless each output has so many."""
+    found = [len(each) for each in outputs]
+    if any(each != expected for each in found):
+        raise WrongRows(found, expected)
 
 
 def _arrays(row: Row) -> tuple[np.ndarray, ...]:

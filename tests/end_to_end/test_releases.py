@@ -5,12 +5,11 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -24,8 +23,8 @@ from handlers.archive import inspect_mar, pack
 from handlers.classes import rank
 from server import launch
 from server.config import read_config
-from server.errors import ChangeUnderWay, NoFallback, NotPromoted, ServerError
-from server.inference import Explained, HttpPredictor
+from server.errors import ChangeUnderWay, NoFallback, NotPromoted
+from server.inference import HttpPredictor
 from server.java import find_java
 from server.management import ManagementClient
 from server.releases import Release, Releases, read_releases, write_releases
@@ -35,12 +34,12 @@ from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.artifact.samples import file_of
 from shipway.runtime.program import open_program
 from tests.conftest import DATA, Silent, retold
+from tests.load import load_on
 from tests.serving import SHIPWAY, RunningServer, build_mar, running_server, until, write_config
 
 MODEL = "tiny-table"
 ROW = [0.3, -1.2, 0.8, 0.1, 2.0]
 CLIENTS = 3
-PAUSE_S = 0.01
 ROLLED_BACK_WITHIN_S = 2.0
 
 SLOW = """
@@ -159,48 +158,11 @@ def versions_of(server: RunningServer) -> list[str]:
     return [one.version for one in server.management.describe(MODEL)]
 
 
-@dataclass(slots=True)
-class Load:
-    """Clients that ask again and again, with pauses: the cores are not all theirs."""
-
-    answers: list[tuple[float, Explained]] = field(default_factory=list)
-    """With the time at which each was asked for."""
-    errors: list[Exception] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def ask(self, state: StateDirectory) -> None:
-        body = json.dumps(ROW).encode()
-        with closing(HttpPredictor(state)) as predictor:
-            while not self.over.is_set():
-                asked = time.monotonic()
-                try:
-                    found = predictor.explain(MODEL, body, content_type="application/json")
-                    self.answers.append((asked, found))
-                except ServerError as error:
-                    self.errors.append(error)
-                time.sleep(PAUSE_S)
-
-
-@contextmanager
-def load_on(state: StateDirectory) -> Iterator[Load]:
-    load = Load()
-    clients = [threading.Thread(target=load.ask, args=(state,)) for _ in range(CLIENTS)]
-    for each in clients:
-        each.start()
-    try:
-        until(lambda: len(load.answers) > CLIENTS or bool(load.errors))
-        yield load
-        time.sleep(0.3)
-    finally:
-        load.over.set()
-        for each in clients:
-            each.join()
-
-
 def test_a_promotion_and_a_rollback_under_load_lose_no_request_and_give_no_wrong_answer(
     first, archives
 ):
-    with load_on(first.state) as load:
+    with load_on(first.state, MODEL, ROW, clients=CLIENTS) as load:
+        until(lambda: len(load.answers) > CLIENTS or bool(load.errors))
         promoted = shipway(first.state, "promote", MODEL, "2.0", "--because", "better [weights]")
         promoted_at = time.monotonic()
         time.sleep(0.3)
@@ -208,6 +170,7 @@ def test_a_promotion_and_a_rollback_under_load_lose_no_request_and_give_no_wrong
         with changing(first.state, "rolling back") as rollout:
             assert rollout.rollback(MODEL) == ("1.0", "2.0")
         rolled_back_at = time.monotonic()
+        time.sleep(0.3)
     assert promoted.returncode == 0, promoted.stderr
     assert "promoted tiny-table 2.0, from 1.0: 8 samples answered as certified" in promoted.stdout
     assert rolled_back_at - start < ROLLED_BACK_WITHIN_S

@@ -26,6 +26,7 @@ from shipway.metrics.declared import (
     STAGES,
 )
 from shipway.metrics.exporter import WorkersCollector, serve
+from shipway.metrics.recorder import RESERVED_BYTES
 from shipway.metrics.traces import Parent, parse_traceparent
 from tests.conftest import REPOSITORY
 
@@ -44,7 +45,9 @@ for batch in map(json.loads, sys.stdin):
     recorder.batch([
         Answered(id=f"request-{each['ms']}", traceparent=each.get("traceparent", ""), received=0,
                  status=each.get("status", 200), error=each.get("error"), rows=1, bytes_in=10,
-                 bytes_out=20, stages_ms={"inference": 1.0, "total": each["ms"]},
+                 bytes_out=20,
+                 stages_ms=dict.fromkeys(each.get("stages", ["inference"]), 1.0)
+                 | {"total": each["ms"]},
                  rides=[] if "error" in each else [ride])
         for each in batch
     ])
@@ -102,6 +105,16 @@ def sample(families, name: str, **labels: str) -> float:
         if each.name == name and labels.items() <= each.labels.items()
     ]
     return found
+
+
+def test_a_workers_files_need_no_more_room_than_was_taken_for_them(tiny_artifact, tmp_path):
+    worker = Worker(tiny_artifact, tmp_path)
+    failed = [{"ms": 1.0, "error": f"Kind{each}", "status": 400 + each} for each in range(20)]
+    worker.record({"ms": 1.0, "stages": STAGES}, *failed)
+    sizes = {each.name.rpartition("_")[0]: each.stat() for each in tmp_path.glob("*.db")}
+    worker.kill()
+    assert {kind: found.st_size for kind, found in sizes.items()} == RESERVED_BYTES
+    assert all(found.st_blocks * 512 >= found.st_size for found in sizes.values())
 
 
 def test_numbers_of_a_killed_worker_stay_in_the_sums(exported):

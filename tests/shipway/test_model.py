@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shipway.artifact.certificate import Latency
-from shipway.runtime.errors import DeviceLost, OutOfMemory
+from shipway.runtime.errors import DeviceLost, OutOfMemory, WrongRows
 from shipway.runtime.model import Model
 from shipway.runtime.program import open_program
 
@@ -198,6 +198,29 @@ def test_a_run_too_large_for_the_memory_is_run_in_halves(model, tiny_artifact, f
     rows = images(4)
     same(model.run(rows), rows, alone(tiny_artifact))
     assert program.shapes[-1][0] == 1
+
+
+@pytest.mark.parametrize(
+    "change", [lambda each: each[:-1], lambda each: np.repeat(each, 2, axis=0)]
+)
+def test_outputs_of_too_few_or_too_many_rows_are_nobodys(model, tiny_artifact, change):
+    program = model._program
+    rows = images(4)
+    marked = rows[2][0]
+
+    class Miscounting:
+        def run(self, inputs):
+            outputs = program.run(inputs)
+            there = any(np.array_equal(each, marked) for each in inputs[0])
+            return [change(each) for each in outputs] if there else outputs
+
+    model._program = Miscounting()
+    results = model.run(rows)
+    assert isinstance(results[2].error, WrongRows)
+    whole = [place for place in range(4) if place != 2]
+    same(
+        [results[place] for place in whole], [rows[place] for place in whole], alone(tiny_artifact)
+    )
 
 
 def test_a_row_that_is_too_large_alone_is_told_so(model):

@@ -1,0 +1,218 @@
+"""Half of what a server can do, for a while: does anything fail, and does anything grow?
+
+    python -m benchmarks.soak [--mar MAR] [--minutes 10]
+
+What leaks shows only after a while, and what a busy server keeps for its clients looks like a leak
+at first. So the real server gets requests in an open loop, at half of the rate that it answered in
+a closed one; once a second the memory of its workers, of TorchServe and of the exporter is taken.
+The verdict wants no error, no worker started again, and no process more than 3% larger at the end
+than after the first five minutes (half of a run that is shorter than ten). The last line is JSON;
+benchmarks/results/soak.json has the memory over time.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks import preflight, servers
+from benchmarks.engine import measure
+from benchmarks.plan import Closed, Load, Open, Plan
+from benchmarks.result import Progress, Result
+from handlers.archive import MarInfo, inspect_mar
+from server.state import StateDirectory
+from shipway.errors import ShipwayError
+from shipway.runtime.host import describe_host
+
+MODEL = Path("model_store/efficientnet_lite0-1.0.mar")
+SHARE = 0.5
+"""Of the capacity."""
+CAPACITY_CLIENTS = 16
+CAPACITY_S = 10.0
+SETTLED_AFTER_S = 300.0
+GROWTH = 0.03
+COMPARED = 0.1
+"""Of the samples once settled: the median of the last ones is compared with that of the first."""
+LEVELS = "▁▂▃▄▅▆▇█"
+WIDTH = 48
+
+# Into a file the table may be as wide as it is; 80 columns would break its lines.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+class Memory:
+    """The resident memory of a server's processes over time."""
+
+    def __init__(self, processes: Mapping[str, int], settled_after_s: float) -> None:
+        self._processes = {name: psutil.Process(pid) for name, pid in processes.items()}
+        self._settled_after_s = settled_after_s
+        self.seconds: list[float] = []
+        self.megabytes: dict[str, list[float]] = {name: [] for name in processes}
+
+    def take(self, at: float) -> None:
+        """Raises psutil.NoSuchProcess if one has ended."""
+        self.seconds.append(round(at, 1))
+        for name, process in self._processes.items():
+            self.megabytes[name].append(round(process.memory_info().rss / 1e6, 2))
+
+    def settled(self, name: str) -> list[float]:
+        both = zip(self.seconds, self.megabytes[name], strict=True)
+        return [size for at, size in both if at >= self._settled_after_s]
+
+    def growth(self, name: str) -> float | None:
+        """Since it settled, as a share; None before there is enough to compare."""
+        found = self.settled(name)
+        few = max(1, int(COMPARED * len(found)))
+        if len(found) < 2 * few:
+            return None
+        return statistics.median(found[-few:]) / statistics.median(found[:few]) - 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--mar", type=Path, default=MODEL)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    given = parser.parse_args()
+    servers.end_with_us()
+    info = inspect_mar(given.mar.absolute())
+    with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
+        folder = Path(temporary)
+        with (
+            servers.our_server(folder, info.path.parent) as state,
+            servers.registered(
+                state,
+                info.path,
+                workers=info.workers,
+                batch_size=info.batch_size,
+                delay_ms=info.max_batch_delay_ms,
+            ) as served,
+        ):
+            outcome = soak(state, served, info, 60 * given.minutes)
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "soak.json").write_text(json.dumps(outcome) + "\n")
+    print(json.dumps({name: outcome[name] for name in outcome if name != "memory"}))
+    sys.exit(0 if outcome["passed"] else 1)
+
+
+def soak(
+    state: StateDirectory, served: servers.Served, info: MarInfo, seconds: float
+) -> dict[str, object]:
+    ready = preflight.here(state, info.name, None, grpc=False, headers={})
+
+    def plan(load: Load, for_s: float) -> Plan:
+        return Plan(
+            target=ready.target,
+            headers=ready.headers,
+            inputs=ready.inputs,
+            load=load,
+            seconds=for_s,
+        )
+
+    capacity = measure(plan(Closed(clients=CAPACITY_CLIENTS), CAPACITY_S)).rate
+    load = Open(rate=round(SHARE * capacity, 1))
+    settled_after_s = min(SETTLED_AFTER_S, seconds / 2)
+    console.print(
+        f"{info.name} {info.version} answers {capacity:.0f} a second with {CAPACITY_CLIENTS} "
+        f"clients; {load} for {seconds / 60:g} minutes. Memory counts after {settled_after_s:.0f} s"
+        + ("." if settled_after_s == SETTLED_AFTER_S else ", half of this short run.")
+    )
+    memory = Memory(_processes_of(state, served), settled_after_s)
+    start = time.monotonic()
+    with Live(console=console, refresh_per_second=2) as live:
+
+        def watch(progress: Progress) -> None:
+            memory.take(time.monotonic() - start)
+            live.update(_page(memory, progress, seconds))
+
+        result = measure(plan(load, seconds), watch)
+        live.update(_page(memory, None, seconds))
+    growth = {name: memory.growth(name) for name in memory.megabytes}
+    wrong = complaints(result, growth)
+    for each in wrong:
+        console.print(f"not kept: {each}", style="red")
+    return {
+        "model": f"{info.name} {info.version}",
+        "minutes": round(seconds / 60, 2),
+        "settled_after_s": settled_after_s,
+        "capacity": round(capacity, 1),
+        "rate": load.rate,
+        "answered": result.answered,
+        "errors": result.failed,
+        "p50_ms": result.latency and result.latency.p50_ms,
+        "p99_ms": result.latency and result.latency.p99_ms,
+        "growth": {name: each if each is None else round(each, 4) for name, each in growth.items()},
+        "megabytes": {name: sizes[-1] for name, sizes in memory.megabytes.items()},
+        "host": describe_host().model_dump(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "not_kept": wrong,
+        "passed": not wrong,
+        "memory": {"seconds": memory.seconds, "megabytes": memory.megabytes},
+    }
+
+
+def complaints(result: Result, growth: Mapping[str, float | None]) -> list[str]:
+    """What is not as it should be, in words."""
+    found = [f"{each.count} errors: {each}" for each in result.errors]
+    if not result.answered:
+        found.append("nothing was answered")
+    for name, each in growth.items():
+        if each is None:
+            found.append(f"{name} was not watched for long enough")
+        elif each > GROWTH:
+            found.append(f"{name} grew by {each:.1%}, {GROWTH:.0%} allowed")
+    return found
+
+
+def _processes_of(state: StateDirectory, served: servers.Served) -> dict[str, int]:
+    record = state.require_running()
+    [exporter] = [each for each in record.processes() if "server.exporter" in each.cmdline()]
+    workers = {f"worker {place}": pid for place, pid in enumerate(served.workers, 1)}
+    return {"TorchServe": record.pid, "exporter": exporter.pid, **workers}
+
+
+def _page(memory: Memory, progress: Progress | None, seconds: float) -> Group:
+    table = Table(box=None, pad_edge=False)
+    for title in ("process", "MB", "since settled", "memory over time"):
+        table.add_column(title, justify="left" if title[0] in "pm" else "right")
+    for name, sizes in memory.megabytes.items():
+        growth = memory.growth(name)
+        told = "…" if growth is None else f"{growth:+.1%}"
+        style = "red" if growth is not None and growth > GROWTH else ""
+        table.add_row(name, f"{sizes[-1]:.0f}", Text(told, style), _drawn(sizes))
+    if progress is None:
+        return Group(table)
+    at = max(0.0, progress.at)
+    p99 = "" if progress.p99_ms is None else f", p99 {progress.p99_ms:.0f} ms"
+    said = (
+        f"{at:.0f} of {seconds:.0f} s: {progress.rate:.0f} a second{p99}, {progress.failed} errors"
+    )
+    return Group(Text(said), table)
+
+
+def _drawn(sizes: Sequence[float]) -> str:
+    """The lowest is the lowest bar, the highest the highest."""
+    low, high = min(sizes), max(sizes)
+    step = max(1, len(sizes) // WIDTH)
+    levels = [int((each - low) / ((high - low) or 1) * (len(LEVELS) - 1)) for each in sizes[::step]]
+    return f"{low:.0f} {''.join(LEVELS[each] for each in levels[-WIDTH:])} {high:.0f}"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except psutil.NoSuchProcess as error:
+        sys.exit(f"error: process {error.pid} of the server ended during the load")
+    except ShipwayError as error:
+        sys.exit(f"error: {error}")
