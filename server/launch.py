@@ -8,6 +8,7 @@ import ctypes
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -35,6 +36,7 @@ from shipway.metrics.declared import DIRECTORY_VARIABLE
 from shipway.runtime.host import NAMED_DEVICES
 
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
+WORKER = Path(__file__).with_name("worker.py")
 
 READY_WITHIN_S = 60.0
 DRAIN_WITHIN_S = 20.0
@@ -173,7 +175,7 @@ def _spawn(
         *config.vm_args,  # last, so that the user's win
         *("-cp", f"{site_packages}/ts/frontend/*"),
         "org.pytorch.serve.ModelServer",
-        *("--python", sys.executable),
+        *("--python", str(_python_for_workers(state))),
         *("--ts-config-file", str(config.path)),
         *("--model-store", str(model_store.resolve())),
         "--no-config-snapshot",
@@ -216,6 +218,20 @@ def _spawn_exporter(
             start_new_session=True,
             preexec_fn=_sigterm_when_parent_dies() if dies_with_us else None,
         )
+
+
+def _python_for_workers(state: StateDirectory) -> Path:
+    """What TorchServe takes for Python: this one, which begins a worker with our worker.py."""
+    file = state.path.resolve() / "python"
+    file.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        f'*/ts/model_service_worker.py) set -- -P {shlex.quote(str(WORKER))} "$@" ;;\n'
+        "esac\n"
+        f'exec {shlex.quote(sys.executable)} "$@"\n'
+    )
+    file.chmod(0o700)
+    return file
 
 
 def quote_for_pattern(path: str) -> str:
