@@ -89,6 +89,7 @@ def start(
     model_store.mkdir(parents=True, exist_ok=True)
     state.path.mkdir(parents=True, exist_ok=True, mode=0o700)  # it will hold the tokens
     state.logs.mkdir(exist_ok=True)
+    _write_python(state.python)
     state.key_file.unlink(missing_ok=True)
 
     temporary = _temporary_folder()
@@ -175,7 +176,7 @@ def _spawn(
         *config.vm_args,  # last, so that the user's win
         *("-cp", f"{site_packages}/ts/frontend/*"),
         "org.pytorch.serve.ModelServer",
-        *("--python", str(_python_for_workers(state))),
+        *("--python", str(state.python.resolve())),
         *("--ts-config-file", str(config.path)),
         *("--model-store", str(model_store.resolve())),
         "--no-config-snapshot",
@@ -220,9 +221,8 @@ def _spawn_exporter(
         )
 
 
-def _python_for_workers(state: StateDirectory) -> Path:
-    """What TorchServe takes for Python: this one, which begins a worker with our worker.py."""
-    file = state.path.resolve() / "python"
+def _write_python(file: Path) -> None:
+    """Makes `file` this Python, which begins TorchServe's workers with worker.py."""
     file.write_text(
         "#!/bin/sh\n"
         'case "$1" in\n'
@@ -231,7 +231,6 @@ def _python_for_workers(state: StateDirectory) -> Path:
         f'exec {shlex.quote(sys.executable)} "$@"\n'
     )
     file.chmod(0o700)
-    return file
 
 
 def quote_for_pattern(path: str) -> str:
@@ -410,7 +409,7 @@ def _clear(record: ServerRecord, state: StateDirectory) -> None:
     shutil.rmtree(record.metrics_directory, ignore_errors=True)
     current = state.read()
     if current is None or current.launch == record.launch:
-        for file in (state.stopping_file, state.key_file, state.record_file):
+        for file in (state.stopping_file, state.key_file, state.python, state.record_file):
             file.unlink(missing_ok=True)
 
 
