@@ -8,6 +8,7 @@ import ctypes
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -35,6 +36,7 @@ from shipway.metrics.declared import DIRECTORY_VARIABLE
 from shipway.runtime.host import NAMED_DEVICES
 
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
+WORKER = Path(__file__).with_name("worker.py")
 
 READY_WITHIN_S = 60.0
 DRAIN_WITHIN_S = 20.0
@@ -87,6 +89,7 @@ def start(
     model_store.mkdir(parents=True, exist_ok=True)
     state.path.mkdir(parents=True, exist_ok=True, mode=0o700)  # it will hold the tokens
     state.logs.mkdir(exist_ok=True)
+    _write_python(state.python)
     state.key_file.unlink(missing_ok=True)
 
     temporary = _temporary_folder()
@@ -173,7 +176,7 @@ def _spawn(
         *config.vm_args,  # last, so that the user's win
         *("-cp", f"{site_packages}/ts/frontend/*"),
         "org.pytorch.serve.ModelServer",
-        *("--python", sys.executable),
+        *("--python", str(state.python.resolve())),
         *("--ts-config-file", str(config.path)),
         *("--model-store", str(model_store.resolve())),
         "--no-config-snapshot",
@@ -216,6 +219,18 @@ def _spawn_exporter(
             start_new_session=True,
             preexec_fn=_sigterm_when_parent_dies() if dies_with_us else None,
         )
+
+
+def _write_python(file: Path) -> None:
+    """Makes `file` this Python, which begins TorchServe's workers with worker.py."""
+    file.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        f'*/ts/model_service_worker.py) set -- -P {shlex.quote(str(WORKER))} "$@" ;;\n'
+        "esac\n"
+        f'exec {shlex.quote(sys.executable)} "$@"\n'
+    )
+    file.chmod(0o700)
 
 
 def quote_for_pattern(path: str) -> str:
@@ -394,7 +409,7 @@ def _clear(record: ServerRecord, state: StateDirectory) -> None:
     shutil.rmtree(record.metrics_directory, ignore_errors=True)
     current = state.read()
     if current is None or current.launch == record.launch:
-        for file in (state.stopping_file, state.key_file, state.record_file):
+        for file in (state.stopping_file, state.key_file, state.python, state.record_file):
             file.unlink(missing_ok=True)
 
 

@@ -72,6 +72,11 @@ class StateDirectory:
         return self.path / "key_file.json"
 
     @property
+    def python(self) -> Path:
+        """What TorchServe starts in place of Python."""
+        return self.path / "python"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

@@ -114,8 +114,14 @@ class Model:
         return self._costs.most_rows
 
     def warm_up(self) -> None:
-        """Runs every shape once, of texts the usual ones: no caller should wait for a first run."""
-        for size in self._costs.sizes:
+        """Runs every shape once, of texts the usual ones: no caller should wait for a first run.
+
+        Of ONNX Runtime on a CPU, which prepares for none, the largest: it brings the memory.
+        """
+        sizes = self._costs.sizes
+        if self.described.runtime == "onnxruntime" and self.described.device == "cpu":
+            sizes = sizes if self._pad_ids else sizes[-1:]
+        for size in sizes:
             if self._pad_ids is None:
                 self._program.run([self._blank(spec, size) for spec in self.manifest.inputs])
                 continue

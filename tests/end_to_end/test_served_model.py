@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 import zipfile
@@ -157,6 +158,14 @@ def test_http_grpc_and_the_runtime_give_the_same_probabilities(server, in_proces
         assert expected[0]["class_id"] in classes
         same(server.inference.predict(MODEL, data), expected)
         same(server.grpc.predict(MODEL, data), expected)
+
+
+def test_no_thread_of_a_worker_that_answers_yields_to_others(server, cat):
+    """As the one did that imported torch: the others must not have their priority from it."""
+    server.inference.predict(MODEL, cat.read_bytes())
+    threads = [each.id for pid in worker_pids(server) for each in psutil.Process(pid).threads()]
+    assert len(threads) > 1
+    assert {os.sched_getscheduler(each) for each in threads} == {os.SCHED_OTHER}
 
 
 def test_each_form_of_a_request_gets_the_same_answer(server, curl, in_process, cat, tmp_path):

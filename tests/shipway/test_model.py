@@ -268,11 +268,15 @@ def test_outputs_of_one_run_are_not_overwritten_by_the_next(model, tiny_artifact
     same(before, first, alone(tiny_artifact))
 
 
-def test_warming_up_runs_every_size(model, text_model):
+def test_warming_up_runs_every_size_that_is_prepared_for(model, text_model):
     for each in (model, text_model):
         each._program = Recorded(each._program)
         each.warm_up()
-        assert {shape[0] for shape in each._program.shapes} >= set(each._costs.sizes)
+    assert [shape[0] for shape in model._program.shapes] == [model.most_rows]
+    assert {shape[0] for shape in text_model._program.shapes} >= set(text_model._costs.sizes)
+    model.described = model.described.model_copy(update={"runtime": "torch"})
+    model.warm_up()
+    assert {shape[0] for shape in model._program.shapes} == set(model._costs.sizes)
 
 
 def test_what_was_measured_beside_the_grid_does_not_hide_the_grid(tiny_classifier):

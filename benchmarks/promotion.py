@@ -1,0 +1,228 @@
+"""What a promotion does to the latency of the requests that are answered meanwhile.
+
+    python -m benchmarks.promotion [--artifact artifacts/NAME-VERSION] [--promotions 6]
+
+Requests arrive in an open loop, at 70% of what the server was found to carry, while `shipway
+promote` brings up one version after the other. Reported is the p99 of all requests that were to be
+sent during a promotion, over that of the calm before each: from the command's start to its end, and
+from the new worker's start on. The last line is JSON.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from benchmarks import preflight, servers
+from benchmarks.engine import generator_process, measure
+from benchmarks.plan import Closed, Load, Open, Plan
+from benchmarks.stock import IMAGES
+from benchmarks.sweep import CAPACITY_CLIENTS
+from benchmarks.ticks import Tick
+from handlers.archive import MarInfo, inspect_mar, pack
+from server.management import ManagementClient
+from server.rollout import changing, version_of
+from server.state import StateDirectory
+from shipway.artifact.bundle import Artifact, open_artifact
+from shipway.errors import ShipwayError
+from shipway.runtime.host import describe_host
+
+SHARE = 0.7
+"""Of the capacity."""
+CAPACITY_S = 10.0
+SETTLES_S = 5.0
+"""After a version was unregistered; left out."""
+CALM_S = 8.0
+"""Before each promotion, to compare with."""
+LONGEST_S = 3600.0
+"""Of the load, which ends with the last promotion."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What an open loop tells while it lasts. Moments are seconds since its start."""
+
+    zero: float = 0.0
+    """Its start on this process's monotonic clock, to some milliseconds."""
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    """When each was to be sent, and its milliseconds."""
+    errors: int = 0
+
+    def now(self) -> float:
+        return time.monotonic() - self.zero
+
+    def read(self, lines: Iterator[bytes]) -> None:
+        for tick in map(Tick.read, lines):
+            heard = time.monotonic() - tick.at
+            self.zero = min(self.zero or heard, heard)
+            self.answers += [(each[0], each[1] / 1000) for each in tick.answers]
+            self.errors += sum(each[-1] for each in tick.errors)
+
+    def between(self, start: float, end: float) -> list[float]:
+        return [each for sent, each in self.answers if start <= sent < end]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promoted:
+    """One promotion, in the traffic's time."""
+
+    calm_since: float
+    start: float
+    worker_start: float
+    end: float
+    cpu_s: float
+    """What the new worker's start took."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--artifact", type=Path, default=IMAGES)
+    parser.add_argument("--promotions", type=int, default=6)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    given = parser.parse_args()
+    servers.end_with_us()
+    artifact = open_artifact(given.artifact)
+    with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
+        folder = Path(temporary)
+        infos = [
+            inspect_mar(pack(as_version(artifact, f"{number}.0"), folder / "store"))
+            for number in range(1, given.promotions + 2)
+        ]
+        with servers.our_server(folder, folder / "store") as state:
+            rate, traffic, promotions = measured(state, infos)
+    found = {
+        "model": artifact.manifest.name,
+        "rate": rate,
+        "share_of_capacity": SHARE,
+        **report(traffic, promotions),
+    }
+    record = found | {
+        "host": describe_host().model_dump(),
+        "packages": artifact.manifest.packages,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "promotion.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(found))
+
+
+def as_version(artifact: Artifact, version: str) -> Artifact:
+    return replace(artifact, manifest=artifact.manifest.model_copy(update={"version": version}))
+
+
+def measured(state: StateDirectory, infos: list[MarInfo]) -> tuple[float, Traffic, list[Promoted]]:
+    """Registers the first version, and promotes each of the others under load."""
+    first, *others = infos
+    with changing(state, "registering") as rollout:
+        rollout.register(first.name, first.version, version_of(first, first.path.parent))
+    ready = preflight.here(state, first.name, None, grpc=False, headers={})
+
+    def plan(load: Load, seconds: float) -> Plan:
+        return Plan(
+            target=ready.target,
+            headers=ready.headers,
+            inputs=ready.inputs,
+            load=load,
+            seconds=seconds,
+        )
+
+    capacity = measure(plan(Closed(clients=CAPACITY_CLIENTS), CAPACITY_S)).rate
+    rate = round(SHARE * capacity, 1)
+    print(f"{first.name}: {capacity:.0f} requests a second at most; sent are {rate}", flush=True)
+    promotions = []
+    with under_load(plan(Open(rate=rate), LONGEST_S)) as traffic:
+        for before, info in zip(infos, others, strict=False):
+            promotions.append(promote(state, traffic, info.name, info.version))
+            with changing(state, "unregistering") as rollout:
+                rollout.unregister(info.name, before.version)
+    return rate, traffic, promotions
+
+
+@contextmanager
+def under_load(plan: Plan) -> Iterator[Traffic]:
+    traffic = Traffic()
+    with generator_process(plan) as process:
+        assert process.stdin and process.stdout
+        reading = threading.Thread(target=traffic.read, args=(process.stdout,))
+        reading.start()
+        while not traffic.zero:
+            time.sleep(0.1)
+        yield traffic
+        process.stdin.close()
+        reading.join()
+
+
+def promote(state: StateDirectory, traffic: Traffic, name: str, version: str) -> Promoted:
+    """Raises CalledProcessError if the command fails."""
+    time.sleep(SETTLES_S)
+    calm_since = traffic.now()
+    time.sleep(CALM_S)
+    start = traffic.now()
+    subprocess.run(
+        [sys.executable, "-m", "shipway.cli", "promote", name, version, "--state", state.path],
+        stdout=subprocess.DEVNULL,
+        check=True,
+        start_new_session=True,  # as from another terminal
+    )
+    end = traffic.now()
+    with closing(ManagementClient(state)) as management:
+        [new] = [each for each in management.describe(name) if each.version == version]
+    workers = [psutil.Process(pid) for pid in new.worker_pids]
+    age_s = max(time.time() - each.create_time() for each in workers)
+    return Promoted(
+        calm_since=calm_since,
+        start=start,
+        worker_start=traffic.now() - age_s,
+        end=end,
+        cpu_s=max(sum(each.cpu_times()[:2]) for each in workers),
+    )
+
+
+def report(traffic: Traffic, promotions: list[Promoted]) -> dict[str, object]:
+    spans = {
+        "steady": [(each.calm_since, each.start) for each in promotions],
+        "promoting": [(each.start, each.end) for each in promotions],
+        "starting": [(each.worker_start, each.end) for each in promotions],
+    }
+    for place, each in enumerate(promotions):
+        p99s = (f"{name} {p99(traffic.between(*of[place])):.1f} ms" for name, of in spans.items())
+        print(
+            f"{each.end - each.start:.1f} s, the worker {each.end - each.worker_start:.1f} s "
+            f"and {each.cpu_s:.1f} CPU seconds; p99: {', '.join(p99s)}"
+        )
+    of = {
+        name: [each for span in found for each in traffic.between(*span)]
+        for name, found in spans.items()
+    }
+    return {
+        "ratio": round(p99(of["promoting"]) / p99(of["steady"]), 2),
+        "ratio_from_the_workers_start": round(p99(of["starting"]) / p99(of["steady"]), 2),
+        "errors": traffic.errors,
+        "p99_ms": {name: round(p99(found), 1) for name, found in of.items()},
+        "requests": {name: len(found) for name, found in of.items()},
+        "seconds": [round(each.end - each.start, 1) for each in promotions],
+        "worker_cpu_s": [round(each.cpu_s, 1) for each in promotions],
+    }
+
+
+def p99(times_ms: list[float]) -> float:
+    """An observed one."""
+    return float(np.percentile(times_ms, 99, method="inverted_cdf"))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ShipwayError as error:
+        sys.exit(f"error: {error}")
