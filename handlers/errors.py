@@ -27,6 +27,10 @@ class UnsupportedContent(ShipwayError):
     """A content type, or an encoding, that is not known here."""
 
 
+class DeadlinePassed(ShipwayError):
+    """A request's turn came too late for an answer in time."""
+
+
 class InternalError(ShipwayError):
     """A row failed in a way that nobody foresaw; the log has the traceback."""
 
@@ -46,6 +50,7 @@ STATUS_OF: dict[type[ShipwayError], int] = {
     NotAnImage: 415,
     UnsupportedContent: 415,
     InternalError: 500,
+    DeadlinePassed: 504,
     OutOfMemory: 507,
 }
 PHRASE_OF = {
@@ -54,5 +59,6 @@ PHRASE_OF = {
     413: "Content Too Large",
     415: "Unsupported Media Type",
     500: "Internal Server Error",
+    504: "Gateway Timeout",
     507: "Insufficient Storage",
 }

@@ -30,6 +30,14 @@ class Request:
     id: str = ""
     """The server's own, for logs, metrics and traces."""
 
+    def said(self, name: str) -> str:
+        """The value of a header, in lower case here, or over gRPC, whose metadata TorchServe keeps
+        to itself, of the field with its name; empty where there is neither."""
+        value = self.headers.get(name) if self.headers else self.fields.get(name)
+        if isinstance(value, bytes | bytearray):
+            return value.decode("ascii", "replace")
+        return value if isinstance(value, str) else ""
+
     @property
     def content_type(self) -> str:
         """Without parameters, in lower case; empty where nothing was said."""
