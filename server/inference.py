@@ -71,9 +71,11 @@ class HttpPredictor:
         record = state.require_running()
         self._address = record.addresses.inference
         self._max_request_bytes = record.max_request_bytes
-        self._tokens = Tokens(state.key_file, record.addresses.management)
+        self._tokens = Tokens(state.key_file, record.addresses.management, record.trust)
         # The server is on this machine, whatever proxy the environment names.
-        self._http = httpx.Client(base_url=self._address, timeout=ANSWER_WITHIN_S, trust_env=False)
+        self._http = httpx.Client(
+            base_url=self._address, timeout=ANSWER_WITHIN_S, verify=record.trust, trust_env=False
+        )
 
     def close(self) -> None:
         self._http.close()
@@ -147,21 +149,19 @@ class GrpcPredictor:
 
     def __init__(self, state: StateDirectory) -> None:
         """The predictor of the server that runs from `state`; raises NoServer."""
-        import grpc
-
-        from server import protos
+        from server import protos, tls
 
         record = state.require_running()
         self._address = record.addresses.grpc_inference
         self._max_request_bytes = record.max_request_bytes
-        self._tokens = Tokens(state.key_file, record.addresses.management)
+        self._tokens = Tokens(state.key_file, record.addresses.management, record.trust)
         options = [
             # Sending is checked below; for replies the server's limit decides, not 4 MiB.
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", -1),
             ("grpc.enable_http_proxy", 0),
         ]
-        self._channel = grpc.insecure_channel(self._address, options=options)
+        self._channel = tls.channel(self._address, record.certificate, options)
         stubs = protos.load()
         self._request = stubs.inference_pb2.PredictionsRequest
         self._service = stubs.inference_pb2_grpc.InferenceAPIsServiceStub(self._channel)
@@ -251,7 +251,7 @@ def _is_permission_denied(answer: Any) -> bool:
     )
 
 
-def _explained(refusal: Refused, name: str, version: str | None) -> Refused:
+def _explained(refusal: Refused, state: StateDirectory, name: str, version: str | None) -> Refused:
     if refusal.type == "ModelNotFoundException":
         return refusal.retold(
             ModelNotFound, f"No model {name!r} is registered. `shipway models` lists what is."
