@@ -13,7 +13,7 @@ import numpy as np
 
 from handlers import oip
 from handlers.deadlines import Deadlines, sent_at
-from handlers.errors import STATUS_OF, BadRequest, InternalError
+from handlers.errors import STATUS_OF, BadRequest, InternalError, NotFinite
 from handlers.replies import Reply, encode, refusal, server_timing
 from handlers.requests import Request
 from handlers.task import Decoded, Inputs, Task
@@ -182,7 +182,10 @@ class Service:
             elif each.error is not None:
                 asked.error = InternalError("The model failed on this input; the log has why.")
             elif not all(np.isfinite(output).all() for output in each.outputs):
-                asked.error = InternalError("The model's outputs for this input are not finite.")
+                asked.error = NotFinite(
+                    "The model's outputs for this input are not finite: it holds values that the "
+                    "model does not compute with."
+                )
 
     def _written(self, asked: _Asked) -> Reply:
         outputs = tuple(
