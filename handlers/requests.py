@@ -12,6 +12,8 @@ from handlers.errors import BadRequest, TooManyRows, UnsupportedContent
 
 MAX_ROWS = 1024
 """Of one request. More would keep every other request waiting."""
+MAX_DEPTH = 1024
+"""Of lists and objects in each other: orjson's own bound, beyond which it stops at once."""
 JSON = "application/json"
 BINARY = "application/octet-stream"
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -65,6 +67,11 @@ def parse_json(text: bytes | bytearray | str, accepted: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if "depth limit" in str(error):
+            raise BadRequest(
+                f"The JSON has more than {MAX_DEPTH:,} lists and objects in each other, which is "
+                f"the most that is accepted. {accepted}"
+            ) from error
         raise BadRequest(f"The JSON does not parse: {error}. {accepted}") from error
 
 
