@@ -58,13 +58,13 @@ def server(tmp_path_factory, files, echo_mars) -> Iterator[RunningServer]:
         yield running
 
 
-def shipway(server: RunningServer, *arguments: object) -> str:
+def shipway(server: RunningServer, *arguments: object, **environment: object) -> str:
     done = subprocess.run(
         [*SHIPWAY, *map(str, arguments), "--state", str(server.state.path)],
         capture_output=True,
         text=True,
         timeout=120,
-        env=os.environ | {"NO_COLOR": "1"},
+        env=os.environ | {"NO_COLOR": "1"} | {k: str(each) for k, each in environment.items()},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -85,6 +85,17 @@ def test_every_command_asks_over_tls(server, tmp_path):
         )
         assert report["results"][0]["latency"]["count"] > 10
         assert report["results"][0]["errors"] == []
+
+
+def test_a_load_from_elsewhere_names_the_authority_as_openssl_does(server, files, tmp_path):
+    file = tmp_path / "hello.txt"
+    file.write_text("hello")
+    url = f"{server.record.addresses.inference}/predictions/echo"
+    token = server.tokens.get("inference")
+    load = ("--clients", 1, "--seconds", 1, "--warm-up", 0, "--out", tmp_path)
+    asked = ("bench", "--url", url, "--token", token, "--input", file, "--json", *load)
+    report = json.loads(shipway(server, *asked, SSL_CERT_FILE=files[0]))
+    assert report["results"][0]["errors"] == []
 
 
 def test_the_exporter_reads_management_and_metrics_over_tls(server):
