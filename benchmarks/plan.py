@@ -4,12 +4,14 @@ One `Plan` is one load. It crosses to the generator's process as JSON.
 """
 
 import random
+import ssl
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import ConfigDict, Field
 
+from server.tls import trust
 from shipway.artifact import manifest
 
 LONGEST_S = 120.0
@@ -71,6 +73,14 @@ class Target(Record):
 
     url: str
     """http://HOST:PORT/predictions/NAME[/VERSION], or grpc://HOST:PORT/NAME[/VERSION]."""
+    certificate: str | None = None
+    """A PEM file: the only one to trust there, over gRPC a sign of TLS. None for what OpenSSL
+    trusts by itself, or by SSL_CERT_FILE."""
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """For HTTP."""
+        return trust(self.certificate) if self.certificate else ssl.create_default_context()
 
     @property
     def protocol(self) -> str:

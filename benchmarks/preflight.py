@@ -76,12 +76,13 @@ def here(
     target = Target(
         url=f"grpc://{record.addresses.grpc_inference}/{path}"
         if grpc
-        else f"{record.addresses.inference}/predictions/{path}"
+        else f"{record.addresses.inference}/predictions/{path}",
+        certificate=record.certificate,
     )
     if not given and "task" not in runs:
         raise NoInput(f"{name} does not tell what it takes. Name files with --input.")
     chosen = given or inputs.for_task(runs["task"], runs["metadata"]["inputs"])
-    tokens = Tokens(state.key_file, record.addresses.management)
+    tokens = Tokens(state.key_file, record.addresses.management, record.trust)
     # A token that has expired is renewed on the way.
     tokens.send(
         "inference",
@@ -161,6 +162,7 @@ def _ask_http(target: Target, headers: Mapping[str, str], asked: Input) -> Refus
             content=asked.body,
             headers={"content-type": asked.content_type, **headers},
             timeout=ANSWER_WITHIN_S,
+            verify=target.trust,
             trust_env=False,
         )
     except httpx.ConnectError as error:
@@ -180,14 +182,14 @@ def _ask_http(target: Target, headers: Mapping[str, str], asked: Input) -> Refus
 def _ask_grpc(target: Target, headers: Mapping[str, str], asked: Input) -> Refused | None:
     import grpc
 
-    from server import protos
+    from server import protos, tls
 
     stubs = protos.load()
     request = stubs.inference_pb2.PredictionsRequest(
         model_name=target.model, model_version=target.version or "", input={"body": asked.body}
     )
     options = [("grpc.enable_http_proxy", 0)]
-    with grpc.insecure_channel(target.address, options=options) as channel:
+    with tls.channel(target.address, target.certificate, options) as channel:
         service = stubs.inference_pb2_grpc.InferenceAPIsServiceStub(channel)
         metadata = tuple((key.lower(), value) for key, value in headers.items())
         try:

@@ -143,7 +143,7 @@ def registered(
         [described] = management.describe(info.name)
         record = state.require_running()
         addresses = record.addresses
-        token = Tokens(state.key_file, addresses.management).get("inference")
+        token = Tokens(state.key_file, addresses.management, record.trust).get("inference")
         yield Served(
             url=f"{addresses.inference}/predictions/{info.name}",
             headers=bearer(token),
@@ -234,7 +234,7 @@ def without_python(environment: Mapping[str, str]) -> dict[str, str]:
 
 def with_free_ports(text: str) -> str:
     """A config.properties with other ports: those that nobody listens on."""
-    setting = r"^(\w+_address=http://[\w.]+:|\w+_port=)\d+$"
+    setting = r"^(\w+_address=https?://[\w.]+:|\w+_port=)\d+$"
     places = re.findall(setting, text, flags=re.MULTILINE)
     ports = iter(free_ports(len(places)))
     return re.sub(setting, lambda found: f"{found[1]}{next(ports)}", text, flags=re.MULTILINE)

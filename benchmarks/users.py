@@ -26,6 +26,7 @@ from locust.env import Environment
 from locust.exception import StopUser
 
 from benchmarks.plan import Input, Open, Plan
+from server import tls
 from server.inference import grpc_refusal, refusal_in
 
 RECONNECT_AFTER_S = 0.1
@@ -139,6 +140,8 @@ class HttpClient(Client):
             connection_timeout=plan.timeout_s,
             network_timeout=plan.timeout_s,
             block_size=BLOCK_BYTES,
+            insecure=plan.target.certificate is not None,  # its names do not matter, only its key
+            ssl_context_factory=lambda **_: plan.target.trust,
         )
 
     def on_stop(self) -> None:
@@ -173,7 +176,7 @@ class GrpcClient(Client):
             ("grpc.enable_http_proxy", 0),
             ("grpc.use_local_subchannel_pool", 1),  # a connection of its own
         ]
-        self._channel = grpc.insecure_channel(plan.target.address, options=options)
+        self._channel = tls.channel(plan.target.address, plan.target.certificate, options)
         self._predict = stubs.inference_pb2_grpc.InferenceAPIsServiceStub(self._channel).Predictions
         self._request = stubs.inference_pb2.PredictionsRequest
         self._metadata = tuple((key.lower(), value) for key, value in plan.headers.items())

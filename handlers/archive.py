@@ -41,7 +41,7 @@ from shipway.artifact.manifest import Manifest, TensorSpec
 from shipway.artifact.samples import FOLDER, file_of
 from shipway.errors import ShipwayError
 
-NOT_SERVING = ("archive.py", "cli.py", "entry.py", "signatures.py")
+NOT_SERVING = ("archive.py", "cli.py", "entry.py", "openapi.py", "signatures.py")
 """Of the handlers' code, what stays at home; entry.py has its own place."""
 SHIPWAY_CODE = (
     *("__init__.py", "errors.py", "artifact/*.py", "runtime/*.py"),

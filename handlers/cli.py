@@ -1,4 +1,4 @@
-"""`shipway package`."""
+"""`shipway package` and `shipway openapi`."""
 
 from pathlib import Path
 
@@ -36,3 +36,15 @@ def register(app: typer.Typer) -> None:
         )
         if sign:
             console.print(f"[green]signed[/] {signatures.sign(path, sign)}")
+
+    @app.command()
+    def openapi(
+        artifact: Path = typer.Argument(help="The folder that `shipway export` wrote."),
+    ) -> None:
+        """Print the OpenAPI description of what its archive answers, as JSON."""
+        import json
+
+        from handlers.openapi import describe
+        from shipway.artifact.bundle import open_artifact
+
+        print(json.dumps(describe(open_artifact(artifact).manifest), indent=2, ensure_ascii=False))

@@ -23,8 +23,17 @@ class TooManyRows(ShipwayError):
     """One request asks for more rows than one may."""
 
 
+class NotFinite(ShipwayError):
+    """An input that is what the model takes, and that makes infinity or NaN of it. Any sender can
+    find one, of a model that was found to be sound, so it is no failure of the server."""
+
+
 class UnsupportedContent(ShipwayError):
     """A content type, or an encoding, that is not known here."""
+
+
+class DeadlinePassed(ShipwayError):
+    """A request's turn came too late for an answer in time."""
 
 
 class InternalError(ShipwayError):
@@ -45,7 +54,9 @@ STATUS_OF: dict[type[ShipwayError], int] = {
     TooManyRows: 413,
     NotAnImage: 415,
     UnsupportedContent: 415,
+    NotFinite: 422,
     InternalError: 500,
+    DeadlinePassed: 504,
     OutOfMemory: 507,
 }
 PHRASE_OF = {
@@ -53,6 +64,8 @@ PHRASE_OF = {
     400: "Bad Request",
     413: "Content Too Large",
     415: "Unsupported Media Type",
+    422: "Unprocessable Content",
     500: "Internal Server Error",
+    504: "Gateway Timeout",
     507: "Insufficient Storage",
 }

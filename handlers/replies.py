@@ -6,9 +6,12 @@ from typing import Any
 
 import orjson
 
-from handlers.errors import STATUS_OF
+from handlers.errors import STATUS_OF, DeadlinePassed
 from handlers.requests import JSON
 from shipway.errors import ShipwayError
+
+RETRY_AFTER_S = 1
+"""The least that the header can say. By then a queue of 100 has moved on, or is full of others."""
 
 
 @dataclass(slots=True)
@@ -30,9 +33,14 @@ def refusal(error: ShipwayError, *, v2: bool = False) -> Reply:
     """
     status = STATUS_OF[type(error)]
     body = {"code": status, "type": type(error).__name__, "message": str(error)}
+    reply = Reply(b"", status)
+    if isinstance(error, DeadlinePassed):
+        reply.headers["Retry-After"] = str(RETRY_AFTER_S)
+        v2 = True  # nobody looked at what was spoken
     if v2:
         body["error"] = str(error)
-    return Reply(encode(body), status)
+    reply.body = encode(body)
+    return reply
 
 
 def server_timing(milliseconds: Mapping[str, float]) -> str:

@@ -12,6 +12,8 @@ from handlers.errors import BadRequest, TooManyRows, UnsupportedContent
 
 MAX_ROWS = 1024
 """Of one request. More would keep every other request waiting."""
+MAX_DEPTH = 1024
+"""Of lists and objects in each other: orjson's own bound, beyond which it stops at once."""
 JSON = "application/json"
 BINARY = "application/octet-stream"
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -29,6 +31,14 @@ class Request:
     """Their names in lower case; none over gRPC."""
     id: str = ""
     """The server's own, for logs, metrics and traces."""
+
+    def said(self, name: str) -> str:
+        """The value of a header, in lower case here, or over gRPC, whose metadata TorchServe keeps
+        to itself, of the field with its name; empty where there is neither."""
+        value = self.headers.get(name) if self.headers else self.fields.get(name)
+        if isinstance(value, bytes | bytearray):
+            return value.decode("ascii", "replace")
+        return value if isinstance(value, str) else ""
 
     @property
     def content_type(self) -> str:
@@ -57,6 +67,11 @@ def parse_json(text: bytes | bytearray | str, accepted: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if "depth limit" in str(error):
+            raise BadRequest(
+                f"The JSON has more than {MAX_DEPTH:,} lists and objects in each other, which is "
+                f"the most that is accepted. {accepted}"
+            ) from error
         raise BadRequest(f"The JSON does not parse: {error}. {accepted}") from error
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from handlers import oip
-from handlers.errors import STATUS_OF, BadRequest, InternalError
+from handlers.deadlines import Deadlines, sent_at
+from handlers.errors import STATUS_OF, BadRequest, InternalError, NotFinite
 from handlers.replies import Reply, encode, refusal, server_timing
 from handlers.requests import Request
 from handlers.task import Decoded, Inputs, Task
@@ -21,10 +22,6 @@ from shipway.metrics.answered import Answered, Watcher
 from shipway.runtime.model import Model, Ride, Row, RowResult
 
 logger = logging.getLogger(__name__)
-
-QUEUED_SINCE = "x-request-start"
-"""When a proxy or client sent a request: seconds since 1970, as nginx's `t=${msec}` writes it, or
-milliseconds, or microseconds."""
 
 
 @dataclass(slots=True)
@@ -58,6 +55,7 @@ class Service:
         manifest = model.manifest
         self._task = task_of(model)
         self._outputs = tuple(each.name for each in manifest.outputs)
+        self._deadlines = Deadlines()
         self._headers = {
             "Shipway-Version": manifest.version,
             "Shipway-Artifact": model.artifact.digest,
@@ -76,6 +74,8 @@ class Service:
             each.results = [next(results) for _ in each.rows]
             each.rides = list({id(one.ride): one.ride for one in each.results}.values())
         replies = [self._reply(each) for each in asked]
+        if running:
+            self._deadlines.ran(time.perf_counter() - start, now)
         if self._watchers:
             self._tell_watchers(list(map(_answered, asked, replies)))
         return replies
@@ -99,6 +99,7 @@ class Service:
         asked = _Asked(request, now, batch_start)
         start = time.perf_counter()
         try:
+            self._deadlines.check(request, now)
             value = request.fields.get("body")
             if oip.is_one(request, value := _maybe_v2(request, value)):
                 asked.in_v2 = True
@@ -181,7 +182,10 @@ class Service:
             elif each.error is not None:
                 asked.error = InternalError("The model failed on this input; the log has why.")
             elif not all(np.isfinite(output).all() for output in each.outputs):
-                asked.error = InternalError("The model's outputs for this input are not finite.")
+                asked.error = NotFinite(
+                    "The model's outputs for this input are not finite: it holds values that the "
+                    "model does not compute with."
+                )
 
     def _written(self, asked: _Asked) -> Reply:
         outputs = tuple(
@@ -257,7 +261,7 @@ def _together(notes: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
 def _stages(asked: _Asked, postprocess_start: float) -> dict[str, float]:
     """Milliseconds by stage."""
     stages: dict[str, float] = {}
-    if (sent := _sent_at(asked.request)) is not None:
+    if (sent := sent_at(asked.request)) is not None:
         stages["queue"] = max(0.0, 1000 * (asked.received - sent))
     rides = asked.rides
     now = time.perf_counter()
@@ -287,15 +291,3 @@ def _answered(asked: _Asked, reply: Reply) -> Answered:
         stages_ms=asked.stages_ms,
         rides=asked.rides,
     )
-
-
-def _sent_at(request: Request) -> float | None:
-    value = request.headers.get(QUEUED_SINCE, "").removeprefix("t=")
-    try:
-        since = float(value)
-    except ValueError:
-        return None
-    if not (since > 0 and np.isfinite(since)):
-        return None
-    # Some proxies write milliseconds or microseconds; as seconds these would be ages away.
-    return since / 1e6 if since > 1e14 else since / 1e3 if since > 1e11 else since

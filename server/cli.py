@@ -89,6 +89,13 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         fresh: Annotated[
             bool, typer.Option("--fresh", help="Restore nothing; set the history aside.")
         ] = False,
+        expose_management: Annotated[
+            bool,
+            typer.Option(
+                "--expose-management",
+                help="Let others reach more than inference, if the configuration allows it too.",
+            ),
+        ] = False,
         state: StateOption = None,
     ) -> None:
         """Start TorchServe and bring back what was served. Ctrl-C stops it."""
@@ -115,6 +122,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                     model_store=model_store or settings.path.parent / "model_store",
                     state=where,
                     dies_with_us=not background,
+                    expose_management=expose_management,
                 )
             _print_addresses(launched.record, where)
             try:

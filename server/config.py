@@ -1,5 +1,6 @@
 """config.properties, as far as this project needs to know it: who listens where."""
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from server import tls
 from server.errors import ConfigError
 
 FILE_NAME = "config.properties"
@@ -27,13 +29,21 @@ class Listener:
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
         return f"{anywhere.get(self.host, self.host)}:{self.port}"
 
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether nobody but this machine can reach it; False for names, which may be anybody's."""
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
     """Where clients on this machine reach a server."""
 
     inference: str
-    """http://HOST:PORT, as for the two below."""
+    """http://HOST:PORT, or https://, as for the two below."""
     management: str
     metrics: str
     grpc_inference: str
@@ -55,6 +65,10 @@ class ServerConfig:
     grpc_management: Listener
     exporter: Listener | None
     """This project's own; TorchServe knows nothing of it. None: nothing is recorded."""
+    certificate: Path | None
+    """In PEM. TLS for all that TorchServe answers, or None and for nothing."""
+    may_expose_management: bool
+    """Half of what it takes to let others reach more than the inference address."""
     max_request_bytes: int
     vm_args: tuple[str, ...]
     """What the file wants the Java command line to say."""
@@ -75,11 +89,21 @@ class ServerConfig:
         )
 
     @property
+    def exposed(self) -> tuple[Listener, ...]:
+        """Those that are for whoever runs the server, and that others could reach."""
+        return tuple(
+            each
+            for each in self.listeners
+            if each not in (self.inference, self.grpc_inference) and not each.is_on_loopback
+        )
+
+    @property
     def addresses(self) -> Addresses:
+        scheme = "https" if self.certificate else "http"
         return Addresses(
-            inference=f"http://{self.inference.address}",
-            management=f"http://{self.management.address}",
-            metrics=f"http://{self.metrics.address}",
+            inference=f"{scheme}://{self.inference.address}",
+            management=f"{scheme}://{self.management.address}",
+            metrics=f"{scheme}://{self.metrics.address}",
             grpc_inference=self.grpc_inference.address,
             grpc_management=self.grpc_management.address,
             exporter=f"http://{self.exporter.address}" if self.exporter else None,
@@ -132,6 +156,8 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
             if values.get("exporter_address") == ""
             else http("exporter", "exporter_address", 9404)
         ),
+        certificate=_certificate(path, values),
+        may_expose_management=_is_true(path, "allow_management_beyond_loopback", values),
         max_request_bytes=int(limit),
         vm_args=tuple(values.get("vmargs", "").split()),
         require_signature=_is_true(path, "require_signature", values),
@@ -177,6 +203,32 @@ def _is_true(path: Path, key: str, values: Mapping[str, str]) -> bool:
     return value == "true"
 
 
+def _certificate(path: Path, values: Mapping[str, str]) -> Path | None:
+    """That of a server with TLS, checked with its key."""
+    secure = {
+        key: values.get(key, "").startswith("https://")
+        for key in ("inference_address", "management_address", "metrics_address")
+    } | {"enable_grpc_ssl": _is_true(path, "enable_grpc_ssl", values)}
+    if not any(secure.values()):
+        return None
+    if plain := [key for key, is_secure in secure.items() if not is_secure]:
+        raise ConfigError(
+            f"{path}: TLS is for everything or for nothing, and {', '.join(plain)} would be "
+            "without. Write https://HOST:PORT, and enable_grpc_ssl=true."
+        )
+    files: list[Path] = []
+    for key in ("certificate_file", "private_key_file"):
+        file = Path(values.get(key, ""))
+        if not file.is_absolute() or not file.is_file():
+            raise ConfigError(
+                f"{path}: {key}={values.get(key, '')} names no file. TLS needs one in PEM, by its "
+                "whole path: TorchServe looks for others in the server's state directory."
+            )
+        files.append(file)
+    tls.check(*files)
+    return files[0]
+
+
 def _trusted_keys(path: Path, value: str) -> tuple[Path, ...]:
     keys = tuple(path.resolve().parent / each.strip() for each in value.split(",") if each.strip())
     for key in keys:
@@ -188,10 +240,11 @@ def _trusted_keys(path: Path, value: str) -> tuple[Path, ...]:
 def _http_listener(path: Path, purpose: str, key: str, value: str) -> Listener:
     parts = urlsplit(value)
     port = parts.netloc.rpartition(":")[2]
-    if parts.scheme != "http" or not parts.hostname or not _is_port(port):
+    schemes = ("http",) if key == "exporter_address" else ("http", "https")
+    if parts.scheme not in schemes or not parts.hostname or not _is_port(port):
         raise ConfigError(
             f"{path}: {key}={value} is no address that can be served here. Write "
-            f"http://HOST:PORT; for TLS, put a reverse proxy in front."
+            f"{' or '.join(f'{each}://HOST:PORT' for each in schemes)}."
         )
     return Listener(purpose=purpose, host=parts.hostname, port=int(port))
 

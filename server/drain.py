@@ -12,7 +12,7 @@ import httpx
 
 from server.errors import ServerError
 from server.management import ManagementClient
-from server.state import StateDirectory
+from server.state import ServerRecord, StateDirectory
 
 PAUSE_S = 0.1
 
@@ -26,13 +26,13 @@ def until_quiet(state: StateDirectory, within_s: float) -> bool:
     try:
         record = state.require_running()
         with closing(ManagementClient(state)) as management:
-            asked = _requests_so_far(record.addresses.metrics)
+            asked = _requests_so_far(record)
             while time.monotonic() < deadline:
                 for one in management.models():
                     left_s = deadline - time.monotonic()
                     if not management.await_answers(one, within_s=left_s):
                         return False
-                before, asked = asked, _requests_so_far(record.addresses.metrics)
+                before, asked = asked, _requests_so_far(record)
                 if asked == before:
                     return True
                 time.sleep(PAUSE_S)
@@ -41,10 +41,13 @@ def until_quiet(state: StateDirectory, within_s: float) -> bool:
     return False
 
 
-def _requests_so_far(metrics: str) -> float:
+def _requests_so_far(record: ServerRecord) -> float:
     """How many predictions were asked for since the start; 0 where TorchServe does not count."""
     answer = httpx.get(
-        f"{metrics}/metrics", params={"name[]": "ts_inference_requests_total"}, trust_env=False
+        f"{record.addresses.metrics}/metrics",
+        params={"name[]": "ts_inference_requests_total"},
+        verify=record.trust,
+        trust_env=False,
     )
     counts = re.findall(r"^ts_inference_requests_total\{.*\} (\S+)$", answer.text, re.MULTILINE)
     return sum(map(float, counts))

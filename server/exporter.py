@@ -163,7 +163,10 @@ def main() -> None:
     restarts = Restarts()
     management = ManagementClient(state)
     torchserve = httpx.Client(
-        base_url=record.addresses.metrics, timeout=ANSWER_WITHIN_S, trust_env=False
+        base_url=record.addresses.metrics,
+        timeout=ANSWER_WITHIN_S,
+        verify=record.trust,
+        trust_env=False,
     )
     versions = Fresh(lambda: _ask_versions(management, restarts), VERSIONS_FRESH_S)
     metrics = Fresh(lambda: _ask_metrics(torchserve), METRICS_FRESH_S)

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from server.errors import ModelNotFound, PredictionFailed, Refused, Unreachable, VersionNotFound
+from server.management import ManagementClient
 from server.state import StateDirectory
 from server.tokens import Tokens, is_token_refused
 
@@ -69,11 +71,14 @@ class HttpPredictor:
     def __init__(self, state: StateDirectory) -> None:
         """The predictor of the server that runs from `state`; raises NoServer."""
         record = state.require_running()
+        self._state = state
         self._address = record.addresses.inference
         self._max_request_bytes = record.max_request_bytes
-        self._tokens = Tokens(state.key_file, record.addresses.management)
+        self._tokens = Tokens(state.key_file, record.addresses.management, record.trust)
         # The server is on this machine, whatever proxy the environment names.
-        self._http = httpx.Client(base_url=self._address, timeout=ANSWER_WITHIN_S, trust_env=False)
+        self._http = httpx.Client(
+            base_url=self._address, timeout=ANSWER_WITHIN_S, verify=record.trust, trust_env=False
+        )
 
     def close(self) -> None:
         self._http.close()
@@ -139,7 +144,7 @@ class HttpPredictor:
             raise _unreachable(self._address, error) from error
         if answer.is_success:
             return answer
-        raise _explained(http_refusal(answer), name, version)
+        raise _explained(http_refusal(answer), self._state, name, version)
 
 
 class GrpcPredictor:
@@ -147,21 +152,20 @@ class GrpcPredictor:
 
     def __init__(self, state: StateDirectory) -> None:
         """The predictor of the server that runs from `state`; raises NoServer."""
-        import grpc
-
-        from server import protos
+        from server import protos, tls
 
         record = state.require_running()
+        self._state = state
         self._address = record.addresses.grpc_inference
         self._max_request_bytes = record.max_request_bytes
-        self._tokens = Tokens(state.key_file, record.addresses.management)
+        self._tokens = Tokens(state.key_file, record.addresses.management, record.trust)
         options = [
             # Sending is checked below; for replies the server's limit decides, not 4 MiB.
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", -1),
             ("grpc.enable_http_proxy", 0),
         ]
-        self._channel = grpc.insecure_channel(self._address, options=options)
+        self._channel = tls.channel(self._address, record.certificate, options)
         stubs = protos.load()
         self._request = stubs.inference_pb2.PredictionsRequest
         self._service = stubs.inference_pb2_grpc.InferenceAPIsServiceStub(self._channel)
@@ -196,7 +200,7 @@ class GrpcPredictor:
         value = _parsed(answer.prediction)
         # TorchServe drops a handler's status here: its 4xx arrives as an answer like any other.
         if refusal := as_refusal(value):
-            raise _explained(refusal, name, version)
+            raise _explained(refusal, self._state, name, version)
         return value
 
     def _fail(self, error: Any, name: str, version: str | None) -> NoReturn:
@@ -205,7 +209,7 @@ class GrpcPredictor:
         status, said = error.code(), error.details() or ""
         if status is grpc.StatusCode.UNAVAILABLE:
             raise _unreachable(self._address, said)
-        raise _explained(grpc_refusal(status.name, said), name, version)
+        raise _explained(grpc_refusal(status.name, said), self._state, name, version)
 
 
 def _stages(server_timing: str) -> dict[str, float]:
@@ -251,7 +255,7 @@ def _is_permission_denied(answer: Any) -> bool:
     )
 
 
-def _explained(refusal: Refused, name: str, version: str | None) -> Refused:
+def _explained(refusal: Refused, state: StateDirectory, name: str, version: str | None) -> Refused:
     if refusal.type == "ModelNotFoundException":
         return refusal.retold(
             ModelNotFound, f"No model {name!r} is registered. `shipway models` lists what is."
@@ -262,12 +266,29 @@ def _explained(refusal: Refused, name: str, version: str | None) -> Refused:
             f"{name} has no version {version}. `shipway describe {name}` lists what there is.",
         )
     if "has no worker to serve" in str(refusal):
-        return refusal.retold(
-            PredictionFailed,
-            f"{name} did not take the request: its queue is full (job_queue_size), or it has no "
-            f"worker (`shipway describe {name}` tells).",
-        )
+        return _not_taken(state, name, version)
     return refusal.retold(PredictionFailed, str(refusal))
+
+
+def _not_taken(state: StateDirectory, name: str, version: str | None) -> PredictionFailed:
+    """What TorchServe calls "no worker" though most often the queue is full, and INTERNAL over
+    gRPC: the server's description tells which."""
+    with closing(ManagementClient(state)) as management:
+        described = management.describe(name)
+    [asked] = [one for one in described if one.version == version or (one.default and not version)]
+    if not asked.worker_ids:
+        return PredictionFailed(
+            f"{name} {asked.version} has no worker: it was scaled to none. Register it anew, or "
+            "promote another version.",
+            code=503,
+            type="NoWorker",
+        )
+    return PredictionFailed(
+        f"The queue of {name} {asked.version} was full: {asked.queue_limit} requests may wait "
+        "(job_queue_size). Ask again in a while.",
+        code=503,
+        type="QueueFull",
+    )
 
 
 def _parsed(content: bytes) -> Any:

@@ -69,12 +69,15 @@ def start(
     model_store: Path,
     state: StateDirectory,
     dies_with_us: bool,
+    expose_management: bool = False,
 ) -> Launched:
     """Starts a server and returns when it is ready to take requests.
 
     With `dies_with_us` it ends when this process does, however that comes about. Raises
-    LaunchError and leaves nothing running if it cannot start.
+    LaunchError and leaves nothing running if it cannot start, and if others could reach more of it
+    than inference, unless the configuration and `expose_management` both allow that.
     """
+    _check_exposure(config, expose_management)
     if running := state.running():
         raise LaunchError(
             f"A server is already running here: process {running.pid}, "
@@ -106,6 +109,7 @@ def start(
         launch=str(temporary),
         addresses=config.addresses,
         max_request_bytes=config.max_request_bytes,
+        certificate=str(config.certificate) if config.certificate else None,
         metrics_directory=str(metrics),
         config=str(config.path),
         model_store=str(model_store.resolve()),
@@ -286,6 +290,21 @@ def _sigterm_when_parent_dies() -> Callable[[], object] | None:
     return lambda: set_process_option(parent_death_signal, signal.SIGTERM)
 
 
+def _check_exposure(config: ServerConfig, expose_management: bool) -> None:
+    missing = []
+    if not config.may_expose_management:
+        missing.append(f"allow_management_beyond_loopback=true in {config.path}")
+    if not expose_management:
+        missing.append("`shipway serve --expose-management`")
+    if missing and config.exposed:
+        listed = ", ".join(f"{one.purpose} ({one.host}:{one.port})" for one in config.exposed)
+        raise LaunchError(
+            f"Others could reach {listed}. Whoever may manage the server can run code on it, and "
+            "metrics ask for no token. Keep them on 127.0.0.1; or, if it is meant, say it in both "
+            f"places. Missing is {' and '.join(missing)}."
+        )
+
+
 def check_ports(config: ServerConfig) -> None:
     """Raises LaunchError, naming the port, if one that the server needs is taken."""
     for listener in config.listeners:
@@ -314,9 +333,9 @@ def _wait_until_ready(
     record: ServerRecord,
     state: StateDirectory,
 ) -> None:
-    tokens = Tokens(state.key_file, record.addresses.management)
+    tokens = Tokens(state.key_file, record.addresses.management, record.trust)
     deadline = time.monotonic() + READY_WITHIN_S
-    with httpx.Client(timeout=2.0, trust_env=False) as client:
+    with httpx.Client(timeout=2.0, verify=record.trust, trust_env=False) as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise LaunchError(

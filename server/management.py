@@ -71,11 +71,14 @@ class ManagementClient:
 
     def __init__(self, state: StateDirectory) -> None:
         """The client of the server that runs from `state`; raises NoServer."""
-        self._address = state.require_running().addresses.management
-        self._tokens = Tokens(state.key_file, self._address)
+        record = state.require_running()
+        self._address = record.addresses.management
+        self._tokens = Tokens(state.key_file, self._address, record.trust)
         self._worker_log = state.worker_log
         # The server is on this machine, whatever proxy the environment names.
-        self._http = httpx.Client(base_url=self._address, timeout=ANSWER_WITHIN_S, trust_env=False)
+        self._http = httpx.Client(
+            base_url=self._address, timeout=ANSWER_WITHIN_S, verify=record.trust, trust_env=False
+        )
 
     def close(self) -> None:
         self._http.close()

@@ -9,11 +9,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from server.config import FILE_NAME, Addresses
 from server.errors import NoServer
+
+if TYPE_CHECKING:
+    import ssl
 
 DIRECTORY_NAME = ".shipway"
 
@@ -31,12 +35,21 @@ class ServerRecord:
     """The value of LAUNCH_MARK, which is also the server's own temporary folder."""
     addresses: Addresses
     max_request_bytes: int
+    certificate: str | None
+    """What it shows over TLS, a PEM file; None for a server without."""
     metrics_directory: str
     """Where its workers write what the exporter reads."""
     config: str
     model_store: str
     started: str
     """ISO 8601, UTC."""
+
+    @property
+    def trust(self) -> "ssl.SSLContext":
+        """For its clients over HTTP."""
+        from server.tls import trust
+
+        return trust(self.certificate)
 
     def processes(self) -> list[psutil.Process]:
         """Java, its workers and their children: all that still run of this launch."""

@@ -1,6 +1,7 @@
 """TorchServe's tokens: read from the file that it writes, renewed when they have expired."""
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -22,9 +23,10 @@ READ_PAUSE_S = 0.05
 class Tokens:
     """The tokens of one server. Safe to share between threads."""
 
-    def __init__(self, key_file: Path, management: str) -> None:
+    def __init__(self, key_file: Path, management: str, trust: ssl.SSLContext) -> None:
         self.key_file = key_file
         self._management = management
+        self._trust = trust
         self._renewing = threading.Lock()
 
     def get(self, kind: Kind) -> str | None:
@@ -60,6 +62,7 @@ class Tokens:
                 f"{self._management}/token",
                 params={"type": kind},
                 headers=bearer(keys["API"]["key"]),
+                verify=self._trust,
                 trust_env=False,
             )
         if answer.is_error:

@@ -1,5 +1,6 @@
 """A real TorchServe for a test: its own ports, state, model store, and nothing left afterwards."""
 
+import re
 import shutil
 import sys
 import time
@@ -44,10 +45,10 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    folder: Path, *, model_store: Path | None = None, **settings: object
+    folder: Path, *, model_store: Path | None = None, secure: bool = False, **settings: object
 ) -> Iterator[RunningServer]:
     """A server with the repository's config.properties, on free ports, `settings` changed."""
-    config = write_config(folder, **settings)
+    config = write_config(folder, secure=secure, **settings)
     state = StateDirectory(folder / ".shipway")
     launched = launch.start(
         read_config(config),
@@ -70,16 +71,21 @@ def running_server(
                 management=management,
                 inference=inference,
                 grpc=grpc,
-                tokens=Tokens(state.key_file, launched.record.addresses.management),
+                tokens=Tokens(
+                    state.key_file, launched.record.addresses.management, launched.record.trust
+                ),
             )
     finally:
         launch.end(launched, state)
     assert not launched.record.processes()
 
 
-def write_config(folder: Path, **settings: object) -> Path:
-    """The repository's config.properties in `folder`, with free ports and `settings` changed."""
+def write_config(folder: Path, *, secure: bool = False, **settings: object) -> Path:
+    """The repository's config.properties in `folder`, with free ports and `settings` changed;
+    `secure`, with the addresses of a server that has TLS."""
     text = with_free_ports((REPOSITORY / "config.properties").read_text())
+    if secure:
+        text = re.sub(r"^(?!exporter)(\w+_address=http)://", r"\1s://", text, flags=re.MULTILINE)
     config = folder / "config.properties"
     config.write_text(with_settings(text, settings))
     return config

@@ -4,6 +4,9 @@ import zipfile
 from pathlib import Path
 
 from onnx import TensorProto, helper
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from handlers.archive import pack
 from shipway.artifact.bundle import CERTIFICATE, MANIFEST, Artifact, open_artifact, write_record
@@ -11,9 +14,11 @@ from shipway.artifact.certificate import Candidate, Certificate, Host, Inputs, L
 from shipway.artifact.digests import sha256_of, write_sums
 from shipway.artifact.manifest import (
     Axis,
+    ImagePreprocessing,
     Manifest,
     Program,
     Serving,
+    TablePreprocessing,
     TensorPreprocessing,
     TensorSpec,
     TextPreprocessing,
@@ -22,6 +27,12 @@ from shipway.artifact.manifest import (
 BATCH = Axis(name="batch", max=4)
 TOKENS = Axis(name="tokens", max=40)
 WIDTH = Axis(name="width", max=3)
+WORDS = ("[unknown]", "ship", "sea", "harbour")
+"""The text model's vocabulary: the first has the id 0."""
+COLOURS = ("red", "green", "blue")
+"""The image model's classes."""
+COLUMNS = ("height", "width", "depth")
+"""The table model's columns, and its classes."""
 
 
 def tensors(folder: Path) -> Artifact:
@@ -51,9 +62,45 @@ def texts(folder: Path) -> Artifact:
         source="a test",
     )
     (folder / "files").mkdir(parents=True)
-    (folder / "files" / "tokenizer.json").write_text("{}")
+    vocabulary = {word: place for place, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=WORDS[0]))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.save(str(folder / preprocessing.tokenizer))
     costs = {"1x8": 1.0, "4x8": 2.0, "1x40": 3.0, "4x40": 9.0}
     return _artifact(folder, "text_embedding", (ids, mask), total, nodes, preprocessing, costs)
+
+
+def images(folder: Path) -> Artifact:
+    """The mean of each colour, as the logit of its class."""
+    pixels = TensorSpec(name="pixels", dtype="uint8", shape=(BATCH, 8, 8, 3))
+    logits = TensorSpec(name="logits", dtype="float32", shape=(BATCH, 3))
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["values"], ["logits"], axes=[1, 2], keepdims=0),
+    ]
+    preprocessing = ImagePreprocessing(
+        height=8,
+        width=8,
+        crop_fraction=1.0,
+        resample="bilinear",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        source="a test",
+    )
+    costs = {"1": 1.0, "4": 2.0}
+    task = "image_classification"
+    return _artifact(folder, task, (pixels,), logits, nodes, preprocessing, costs, COLOURS)
+
+
+def table(folder: Path) -> Artifact:
+    """Each column's number, as the logit of its class."""
+    row = TensorSpec(name="row", dtype="float32", shape=(BATCH, 3))
+    logits = TensorSpec(name="logits", dtype="float32", shape=(BATCH, 3))
+    node = helper.make_node("Identity", ["row"], ["logits"])
+    preprocessing = TablePreprocessing(columns=COLUMNS, source="a test")
+    costs = {"1": 1.0, "4": 2.0}
+    task = "tabular_classification"
+    return _artifact(folder, task, (row,), logits, [node], preprocessing, costs, COLUMNS)
 
 
 def archive(folder: Path) -> dict[str, bytes]:
@@ -62,7 +109,9 @@ def archive(folder: Path) -> dict[str, bytes]:
         return {name: opened.read(name) for name in opened.namelist()}
 
 
-def _artifact(folder, task, inputs, output, nodes, preprocessing, costs) -> Artifact:  # type: ignore[no-untyped-def]
+def _artifact(  # type: ignore[no-untyped-def]
+    folder, task, inputs, output, nodes, preprocessing, costs, labels=()
+) -> Artifact:
     program = folder / "programs" / "onnx_fp32.onnx"
     program.parent.mkdir(parents=True)
     graph = helper.make_graph(
@@ -79,14 +128,14 @@ def _artifact(folder, task, inputs, output, nodes, preprocessing, costs) -> Arti
         sha256=sha256_of(program),
     )
     manifest = Manifest(
-        name="minimal",
+        name=task,
         version="1.0",
         task=task,
         inputs=inputs,
         outputs=(output,),
         preprocessing=preprocessing,
-        labels=(),
-        top_k=1,
+        labels=labels,
+        top_k=max(1, len(labels)),
         programs={"onnx_fp32": described},
         chosen="onnx_fp32",
         chosen_because="it is alone",
@@ -127,6 +176,10 @@ def _artifact(folder, task, inputs, output, nodes, preprocessing, costs) -> Arti
 
 
 def _described(spec: TensorSpec):  # type: ignore[no-untyped-def]
-    kinds = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
+    kinds = {
+        "float32": TensorProto.FLOAT,
+        "int64": TensorProto.INT64,
+        "uint8": TensorProto.UINT8,
+    }
     shape = [axis.name if isinstance(axis, Axis) else axis for axis in spec.shape]
     return helper.make_tensor_value_info(spec.name, kinds[spec.dtype], shape)

@@ -1,11 +1,12 @@
 import base64
 import json
+import time
 
 import pytest
 
 from handlers.errors import BadRequest
 from handlers.image_classification import image_bytes
-from handlers.requests import Request
+from handlers.requests import MAX_DEPTH, Request, parse_json
 
 IMAGE = b"\x89PNG not really"
 TEXT = base64.b64encode(IMAGE).decode()
@@ -47,7 +48,7 @@ def test_each_accepted_form_holds_the_same_image(row):
         ({"body": b'{"image": "not base64!"}'}, "no valid base64"),
         ({"body": b'{"image": ""}'}, "empty string"),
         ({"body": b'{"image": "\xc3\xa9"}'}, "no valid base64"),
-        ({"body": b'{"a":' * 100_000}, "nested too deeply|does not parse"),
+        ({"body": b'{"a":' * 100_000}, "more than 1,024 lists"),
         ({"body": [1, 2]}, "a JSON array"),
     ],
 )
@@ -56,3 +57,14 @@ def test_each_wrong_form_is_told_what_was_found_and_what_is_accepted(row, compla
         image_bytes(Request(row))
     assert "Accepted are the bytes of an image" in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"inputs":', b'{"a": [', b'[{"datatype":'])
+def test_json_a_hundred_thousand_deep_is_refused_at_once(opening):
+    start = time.perf_counter()
+    with pytest.raises(BadRequest, match="more than 1,024 lists and objects in each other"):
+        parse_json(100_000 * opening, "Accepted is anything else.")
+    assert time.perf_counter() - start < 1
+    levels = MAX_DEPTH // max(1, opening.count(b"[") + opening.count(b"{"))
+    with pytest.raises(BadRequest, match="does not parse"):  # it only ends too early
+        parse_json(levels * opening, "Accepted is anything else.")

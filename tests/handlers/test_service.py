@@ -545,7 +545,7 @@ def test_outputs_that_are_not_finite_are_an_error_and_no_json_null(served, monke
     monkeypatch.setattr(one.model, "_program", Overflowing())
     replies = one.service.answer([*map(one.natural, ([1, 2, 3, 4, 5], [99, 2, 3, 4, 5]))])
     one.is_answer(good(replies[0]), [1, 2, 3, 4, 5])
-    bad(replies[1], 500, "not finite")
+    bad(replies[1], 422, "not finite")
 
 
 def test_a_tokenizer_that_fails_on_one_text_answers_the_others(served, monkeypatch):

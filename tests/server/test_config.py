@@ -2,10 +2,12 @@ import re
 
 import pytest
 
-from server.config import Addresses, find_config, parse_properties, read_config
+from server.config import Addresses, Listener, find_config, parse_properties, read_config
 from server.errors import ConfigError
 from server.launch import quote_for_pattern
 from tests.serving import REPOSITORY, write_config
+
+HTTP_PORTS = {"inference": 18080, "management": 18081, "metrics": 18082, "exporter": 18404}
 
 
 def test_properties_are_read_as_java_reads_them():
@@ -44,7 +46,7 @@ def test_environment_variables_are_substituted_as_torchserve_does(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value", ["127.0.0.1:8080", "unix:/tmp/socket", "https://127.0.0.1:8443", "http://127.0.0.1"]
+    "value", ["127.0.0.1:8080", "unix:/tmp/socket", "ftp://127.0.0.1:8443", "http://127.0.0.1"]
 )
 def test_an_address_that_cannot_be_served_is_refused_by_name(tmp_path, value):
     path = write_config(tmp_path, inference_address=value)
@@ -118,3 +120,22 @@ def test_trusted_keys_lie_beside_the_config_or_where_an_absolute_path_says(tmp_p
 def test_a_safeguard_that_would_not_hold_is_refused(tmp_path, settings, complaint):
     with pytest.raises(ConfigError, match=complaint):
         read_config(write_config(tmp_path, **settings))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "[::1]"])
+def test_a_host_that_is_this_machines_alone_is_known(host):
+    assert Listener(purpose="", host=host, port=1).is_on_loopback
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.0.0.1", "example.com", "localhost.evil"])
+def test_any_other_host_is_taken_for_exposed(host):
+    assert not Listener(purpose="", host=host, port=1).is_on_loopback
+
+
+def test_of_a_server_for_others_only_the_inference_addresses_count_as_harmless(tmp_path):
+    everywhere = {f"{key}_address": f"http://0.0.0.0:{port}" for key, port in HTTP_PORTS.items()}
+    grpc = {"grpc_inference_address": "0.0.0.0", "grpc_management_address": "0.0.0.0"}
+    config = read_config(write_config(tmp_path, **everywhere, **grpc))
+    assert {each.purpose for each in config.exposed} == {
+        "management", "metrics", "gRPC management", "exporter",
+    }  # fmt: skip

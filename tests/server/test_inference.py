@@ -74,6 +74,21 @@ def test_the_front_door_is_locked_without_a_token(server):
         assert answer.json()["type"] == "InvalidKeyException"
 
 
+@pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS"])
+def test_pages_of_other_sites_are_allowed_nothing(server, method):
+    asking = {
+        "origin": "https://example.com",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization",
+    }
+    token = bearer(server.tokens.get("inference"))
+    for path in ("/predictions/echo", "/ping", "/"):
+        answer = httpx.request(
+            method, f"{server.record.addresses.inference}{path}", headers=asking | token
+        )
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
 def test_a_server_that_does_not_answer_is_an_error_with_the_address(server, monkeypatch):
     import grpc
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.servers import free_ports
 from server import launch
 from server.config import read_config
 from server.errors import LaunchError, ModelNotFound, NoServer
@@ -66,13 +67,14 @@ def assert_nothing_is_left(state: StateDirectory, record, processes) -> None:
     assert sorted(path.name for path in state.path.iterdir()) == ["logs"]
 
 
-def start(folder: Path, **settings: object):
+def start(folder: Path, *, expose_management: bool = False, **settings: object):
     return launch.start(
         read_config(write_config(folder, **settings)),
         java=find_java(),
         model_store=folder / "model_store",
         state=StateDirectory(folder / ".shipway"),
         dies_with_us=True,
+        expose_management=expose_management,
     )
 
 
@@ -146,6 +148,43 @@ def test_a_port_that_is_taken_is_named_with_its_purpose_before_java_starts(tmp_p
         ):
             start(tmp_path, metrics_address=f"http://127.0.0.1:{port}")
     assert not (tmp_path / ".shipway").exists()
+
+
+def test_management_and_metrics_are_kept_to_this_machine_unless_told_twice(tmp_path):
+    everywhere = {
+        "management_address": "http://0.0.0.0:18081",
+        "grpc_management_address": "0.0.0.0",
+        "metrics_address": "http://0.0.0.0:18082",
+        "exporter_address": "http://0.0.0.0:18404",
+    }
+    allowed = {"allow_management_beyond_loopback": "true"}
+    in_words = r"reach management \(0\.0\.0\.0:18081\), metrics .*, gRPC management .*, exporter .*"
+    with pytest.raises(LaunchError, match=in_words + "beyond_loopback=true in .* and `shipway"):
+        start(tmp_path, **everywhere)
+    with pytest.raises(LaunchError, match=r"Missing is `shipway serve --expose-management`\."):
+        start(tmp_path, **everywhere, **allowed)
+    with pytest.raises(
+        LaunchError, match=r"Missing is allow_management_beyond_loopback=true in \S+$"
+    ):
+        start(tmp_path, **everywhere, expose_management=True)
+    assert not (tmp_path / ".shipway").exists()
+
+
+def test_told_twice_management_listens_for_others(tmp_path):
+    (port,) = free_ports(1)
+    launched = start(
+        tmp_path,
+        management_address=f"http://0.0.0.0:{port}",
+        allow_management_beyond_loopback="true",
+        expose_management=True,
+    )
+    try:
+        listening = psutil.Process(launched.record.pid).net_connections("tcp")
+        assert {each.laddr.port for each in listening if each.laddr.ip in ("0.0.0.0", "::")} == {
+            port
+        }
+    finally:
+        launch.end(launched, StateDirectory(tmp_path / ".shipway"))
 
 
 def test_a_second_server_in_the_same_state_directory_is_refused(server):

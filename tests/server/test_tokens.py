@@ -6,7 +6,10 @@ import httpx
 import pytest
 
 from server.errors import Refused
+from server.tls import trust
 from server.tokens import Tokens, bearer, is_token_refused
+
+NOBODY = trust(None)
 
 
 def test_of_many_threads_that_are_refused_only_one_renews(server):
@@ -35,7 +38,7 @@ def test_of_many_threads_that_are_refused_only_one_renews(server):
 def test_a_file_that_torchserve_is_writing_is_read_again(tmp_path):
     key_file = tmp_path / "key_file.json"
     key_file.write_text('{"inference": ')
-    tokens = Tokens(key_file, "http://127.0.0.1:9")
+    tokens = Tokens(key_file, "http://127.0.0.1:9", NOBODY)
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(tokens.get, "inference")
         time.sleep(0.1)
@@ -44,13 +47,13 @@ def test_a_file_that_torchserve_is_writing_is_read_again(tmp_path):
 
 
 def test_a_server_that_asks_for_no_token_gets_none(tmp_path):
-    tokens = Tokens(tmp_path / "key_file.json", "http://127.0.0.1:9")
+    tokens = Tokens(tmp_path / "key_file.json", "http://127.0.0.1:9", NOBODY)
     assert tokens.send("inference", lambda headers: headers, lambda _: False) == {}
 
 
 def test_a_key_file_of_another_server_is_said_to_be_one(server, tmp_path):
     key_file = tmp_path / "key_file.json"
     key_file.write_text('{"management": {"key": "x"}, "API": {"key": "y"}}')
-    tokens = Tokens(key_file, server.record.addresses.management)
+    tokens = Tokens(key_file, server.record.addresses.management, NOBODY)
     with pytest.raises(Refused, match="the file is another server's"):
         tokens.send("management", lambda headers: headers, lambda _: True)

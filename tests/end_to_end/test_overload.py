@@ -1,0 +1,147 @@
+"""Twice what a worker can do: what is answered in time, with deadlines and without."""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from hdrh.histogram import HdrHistogram
+
+from benchmarks.engine import measure
+from benchmarks.plan import Closed, Input, Open, Plan, Target
+from benchmarks.result import Result
+from handlers.archive import pack
+from handlers.deadlines import SENT, WITHIN
+from server import protos
+from server.errors import PredictionFailed
+from server.tokens import bearer
+from tests.fuzz import minimal
+from tests.serving import REPOSITORY, RunningServer, running_server
+
+QUEUE = 50
+SECONDS = 4.0
+# Many rows through a model that takes four at once: some 10 ms, nearly all of it inference.
+BODY = json.dumps({"x": np.ones((512, 3)).tolist()}).encode()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("overload")
+    mar = pack(minimal.tensors(folder / "artifact"), folder / "model_store")
+    with running_server(folder, job_queue_size=QUEUE) as running:
+        running.management.register(
+            mar.name, name="tensors", version="1.0", batch_size=2, max_batch_delay_ms=0, workers=1
+        )
+        yield running
+
+
+def load(server: RunningServer, load: Closed | Open, **headers: str) -> Result:
+    return measure(
+        Plan(
+            target=Target(url=f"{server.record.addresses.inference}/predictions/tensors"),
+            headers=bearer(server.tokens.get("inference")) | headers,
+            inputs=(Input(name="", content_type="application/json", body=BODY),),
+            load=load,
+            warm_up_s=1.5,
+            seconds=SECONDS,
+        )
+    )
+
+
+def in_time(result: Result, within_ms: float) -> float:
+    """Answers a second that came within so long of when they were to be asked for."""
+    if result.latency is None:
+        return 0.0
+    counts = HdrHistogram.decode(result.latency.histogram).get_recorded_iterator()
+    good = (
+        each.count_at_value_iterated_to
+        for each in counts
+        if each.value_iterated_to <= 1000 * within_ms
+    )
+    return sum(good) / SECONDS
+
+
+def test_under_twice_the_load_deadlines_keep_what_is_answered_in_time_near_the_capacity(server):
+    capacity = load(server, Closed(clients=4)).rate
+    twice = Open(rate=2 * capacity)
+    within_ms = 0.4 * 1000 * QUEUE / capacity  # a full queue takes longer than twice that
+    without = load(server, twice)
+    with_deadlines = load(server, twice, **{WITHIN: f"{within_ms:.0f}"})
+    print(f"capacity {capacity:.0f} a second, {within_ms:.0f} ms allowed, asked twice as much:")
+    for name, result in (("without", without), ("with", with_deadlines)):
+        errors = ", ".join(f"{each.count} × {each}" for each in result.errors)
+        print(f"{name} deadlines {in_time(result, within_ms):.0f} a second in time; {errors}")
+    assert {str(each) for each in without.errors} == {"http 503 ServiceUnavailableException"}
+    assert str(with_deadlines.errors[0]) == "http 504 DeadlinePassed"  # what most were refused with
+    assert in_time(without, within_ms) < 0.2 * capacity
+    assert in_time(with_deadlines, within_ms) > 0.6 * capacity
+
+
+def test_over_grpc_a_deadline_is_kept_too_and_its_refusals_are_counted_by_kind(server):
+    stubs = protos.load()
+    fields = {"body": BODY, WITHIN: b"500", SENT: f"t={time.time() - 1:.3f}".encode()}
+    request = stubs.inference_pb2.PredictionsRequest(model_name="tensors", input=fields)
+    with grpc.insecure_channel(server.record.addresses.grpc_inference) as channel:
+        service = stubs.inference_pb2_grpc.InferenceAPIsServiceStub(channel)
+        token = tuple(bearer(server.tokens.get("inference")).items())
+        reply = service.Predictions(request, metadata=token)
+    error = json.loads(reply.prediction)
+    assert (error["code"], error["type"]) == (504, "DeadlinePassed")
+    page = httpx.get(f"{server.record.addresses.exporter}/metrics/shipway", trust_env=False).text
+    assert 'kind="DeadlinePassed"' in page
+
+
+@pytest.mark.parametrize("over", ["inference", "grpc"])
+def test_who_finds_the_queue_full_is_told_so_at_once(server, over):
+    predictor = getattr(server, over)
+
+    def ask(_: int) -> PredictionFailed | None:
+        try:
+            predictor.predict("tensors", BODY)
+        except PredictionFailed as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(QUEUE + 40) as pool:
+        refused = [each for each in pool.map(ask, range(QUEUE + 40)) if each]
+    assert refused and {(each.code, each.type) for each in refused} == {(503, "QueueFull")}
+    assert f"queue of tensors 1.0 was full: {QUEUE} requests may wait" in str(refused[0])
+
+
+def test_torchserves_own_words_are_those_of_the_documentation(server):
+    """Which proxies and clients of others have to deal with."""
+    page = " ".join((REPOSITORY / "docs" / "overload.md").read_text().split())
+    token = bearer(server.tokens.get("inference"))
+    url = f"{server.record.addresses.inference}/predictions/tensors"
+    with scaled_to_none(server):
+        answer = httpx.post(url, content=BODY, headers=token, trust_env=False)
+        for over in (server.inference, server.grpc):
+            with pytest.raises(PredictionFailed, match="has no worker: it was scaled to none"):
+                over.predict("tensors", BODY)
+    assert answer.status_code == 503
+    assert answer.headers["connection"] == "close" and "retry-after" not in answer.headers
+    assert answer.json()["type"] == "ServiceUnavailableException"
+    assert json.dumps(answer.json()["message"]).replace("tensors", "NAME") in page
+
+
+@contextmanager
+def scaled_to_none(server: RunningServer) -> Iterator[None]:
+    def scale(workers: int) -> None:
+        httpx.put(
+            f"{server.record.addresses.management}/models/tensors",
+            params={"min_worker": workers, "max_worker": workers, "synchronous": "true"},
+            headers=bearer(server.tokens.get("management")),
+            timeout=60,
+            trust_env=False,
+        ).raise_for_status()
+
+    scale(0)
+    try:
+        yield
+    finally:
+        scale(1)
