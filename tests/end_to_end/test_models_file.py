@@ -1,11 +1,14 @@
 """A server that is brought from one models file to the next while it answers."""
 
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,8 +17,10 @@ from server.management import ManagementClient
 from server.releases import read_releases
 from server.rollout import ask_why_not_ready
 from server.state import StateDirectory
+from shipway.artifact.bundle import Artifact
+from shipway.artifact.samples import file_of
 from tests.conftest import retold
-from tests.end_to_end.test_releases import MODEL, load_on, shipway, wrong
+from tests.end_to_end.test_releases import MODEL, load_on, shipway
 from tests.serving import SHIPWAY, until, write_config
 
 Described = set[tuple[str, str, bool, int, int]]
@@ -26,9 +31,17 @@ def mars(tiny_table, tiny_array, tmp_path_factory) -> dict[str, Path]:
     """1.0 and 2.0 of a model; 3.0, which does not answer as certified; another model."""
     folder = tmp_path_factory.mktemp("archives")
     second = retold(tiny_table, folder / "second", version="2.0")
-    third = wrong(retold(tiny_table, folder / "base", version="3.0"), tiny_array, folder)
+    third = retold(doubled(tiny_table, folder / "doubled"), folder / "third", version="3.0")
     artifacts = {"1.0": tiny_table, "2.0": second, "3.0": third, "array": tiny_array}
     return {key: pack(each, folder / "archives") for key, each in artifacts.items()}
+
+
+def doubled(artifact: Artifact, folder: Path) -> Artifact:
+    """The artifact, certified with twice the outputs that it gives."""
+    shutil.copytree(artifact.path, folder)
+    outputs = folder / file_of(artifact.manifest.outputs[0].name)
+    np.save(outputs, 2 * np.load(outputs))
+    return replace(artifact, path=folder)
 
 
 @contextmanager
@@ -121,7 +134,7 @@ def test_a_file_edited_three_times_is_reached_each_time_and_no_request_is_lost(r
         ({"archive": "gone.mar"}, "gone.mar does not exist"),
         ({"name": "other"}, "is tiny-table 1.0; the models file says other 1.0"),
         ({"sha256": "0" * 64}, "there it is 000000000000…"),
-        ({"batch_size": 10_000}, "takes at most 8 rows at once"),
+        ({"batch_size": 10_000}, "takes at most 4 rows at once"),
     ],
 )
 def test_a_file_that_cannot_be_served_changes_nothing(running, mars, change, told):
@@ -164,12 +177,12 @@ def test_a_default_that_does_not_answer_as_certified_leaves_the_old_one(running,
 def test_settings_that_a_default_takes_only_at_its_start_need_a_word(running, mars):
     write(running.path.parent, one(mars, "2.0", batch_size=4))
     assert shipway(running, "apply", "models.yaml", "--interrupt").returncode == 0
-    write(running.path.parent, one(mars, "2.0", batch_size=5))
+    write(running.path.parent, one(mars, "2.0", batch_size=3))
     refused = shipway(running, "apply", "models.yaml")
     assert refused.returncode == 1 and "--interrupt" in refused.stderr
     assert described(running) == {(MODEL, "2.0", True, 1, 4)}
     assert shipway(running, "apply", "models.yaml", "--interrupt").returncode == 0
-    assert described(running) == {(MODEL, "2.0", True, 1, 5)}
+    assert described(running) == {(MODEL, "2.0", True, 1, 3)}
 
 
 def test_a_server_that_cannot_serve_all_of_its_file_is_not_ready_until_another_is_applied(

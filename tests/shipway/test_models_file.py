@@ -43,7 +43,7 @@ def test_what_was_written_reads_back(file):
     [
         (
             "[{name: a, version: '1', wokers: 2}]",
-            r"models\.0\.wokers.*The keys of a model are name",
+            r"models\.0\.wokers.*The keys of a model are",
         ),
         ("[{name: a, version: '1', workers: 1, workers: 2}]", "'workers' is there twice"),
         ("[{name: a, version: 1.10}]", r"models\.0\.version.*in quotes"),
