@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 What = Literal["register", "promote", "scale", "unregister"]
 """`promote` registers the version first if need be."""
 
+STARTS_ANEW = "it takes its new settings at its next start"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -190,7 +192,7 @@ def _plan_model(model: WantedModel, release: Release, there: list[ModelVersion])
     changes = []
     for version, each in wanted.items():
         if version in again:
-            changes.append(_unregister(model.name, version, "has other settings; first"))
+            changes.append(_unregister(model.name, version, STARTS_ANEW))
         is_new = version in again or version not in on_server
         # What was the default when the server stopped has proved itself.
         proven = current is None and version == release.default
@@ -206,7 +208,7 @@ def _plan_model(model: WantedModel, release: Release, there: list[ModelVersion])
 def _start_over(model: WantedModel, there: list[ModelVersion]) -> list[Change]:
     """TorchServe keeps its default to the last, so all go where the default has to."""
     changes = [
-        _unregister(model.name, one.version, "has other settings; first")
+        _unregister(model.name, one.version, STARTS_ANEW)
         for one in sorted(there, key=lambda one: one.default)
     ]
     changes[-1] = replace(changes[-1], interrupts=True)
@@ -221,8 +223,8 @@ def _removals(
         key=lambda one: (one.default, natural_order(one.version)),
     )
     forgotten = release.versions.keys() - wanted.keys() - {one.version for one in there}
-    return [_unregister(name, one.version, "is not in the file:") for one in gone] + [
-        _unregister(name, version, "is neither in the file nor on the server:")
+    return [_unregister(name, one.version, "the file does not name it") for one in gone] + [
+        _unregister(name, version, "neither the file nor the server has it")
         for version in sorted(forgotten, key=natural_order)
     ]
 
@@ -287,7 +289,7 @@ def _unregister(name: str, version: str, why: str) -> Change:
         what="unregister",
         name=name,
         version=version,
-        told=f"{why} unregister, when it has answered",
+        told=f"unregister when it has answered: {why}",
     )
 
 
