@@ -161,12 +161,6 @@ def test_only_predictions_and_metrics_listen_beyond_the_pod(pod):
     assert pod.config.management.port in listening.keys() - anywhere
 
 
-def test_the_memory_that_is_asked_for_is_about_what_it_takes(pod):
-    family = psutil.Process(pod.process.pid).children(recursive=True)
-    taken_mib = sum(each.memory_full_info().uss for each in family) / 2**20
-    print(f"{taken_mib:.0f} MiB")
-
-
 def test_from_the_end_of_prestop_on_it_drains_and_ends_within_its_grace(pod):
     """As the kubelet does it: preStop while others still send, then SIGTERM."""
     started = time.monotonic()
