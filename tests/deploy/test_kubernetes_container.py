@@ -156,7 +156,8 @@ def test_only_predictions_and_metrics_listen_beyond_the_pod(pod):
         for each in psutil.Process(process.pid).net_connections("tcp")
         if each.status == psutil.CONN_LISTEN
     }
-    anywhere = {port for port, address in listening.items() if address not in ("127.0.0.1", "::1")}
+    loopback = ("127.0.0.1", "::ffff:127.0.0.1", "::1")
+    anywhere = {port for port, address in listening.items() if address not in loopback}
     assert anywhere == {pod.port(each["name"]) for each in CONTAINER["ports"]}
     assert pod.config.management.port in listening.keys() - anywhere
 
