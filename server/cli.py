@@ -1,4 +1,4 @@
-"""The verbs of a running server: serve, stop, register, promote, rollback, releases, models, …"""
+"""The verbs of a running server: serve, stop, apply, register, promote, rollback, models, …"""
 
 import json
 import mimetypes
@@ -23,14 +23,23 @@ from shipway.errors import ShipwayError
 
 if TYPE_CHECKING:
     from handlers.archive import MarInfo
+    from server.apply import Change, WantedModel
     from server.inference import Predictor
     from server.management import ManagementClient, ModelVersion
     from server.releases import Event, Release, Version
+    from server.rollout import Rollout
 
 # Enough to fill several batches while others are being answered; far below job_queue_size.
 REQUESTS_AT_ONCE = 16
 MANY_FILES = 10
 BAR_WIDTH = 20
+
+CHANGED = {
+    **{"register": "registered", "promote": "promoted"},
+    **{"scale": "scaled", "unregister": "unregistered"},
+}
+SIGNS = {"register": "+", "promote": "●", "scale": "~", "unregister": "-"}
+"""As in `shipway models`, a dot is for the default."""
 
 # Without markup: a file or a model may have [brackets] in its name.
 out = Console(highlight=False, soft_wrap=True, markup=False)
@@ -86,6 +95,14 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                 show_default=False,
             ),
         ] = None,
+        models: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE",
+                help="Serve what this models.yaml says, and nothing else.",
+                show_default=False,
+            ),
+        ] = None,
         fresh: Annotated[
             bool, typer.Option("--fresh", help="Restore nothing; set the history aside.")
         ] = False,
@@ -100,17 +117,26 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
     ) -> None:
         """Start TorchServe and bring back what was served. Ctrl-C stops it."""
         from server import launch
+        from server.apply import plan
         from server.java import find_java
         from server.releases import read_releases, set_aside
+
+        if models and register:
+            raise typer.BadParameter("--models says all that is served; --register adds to that.")
 
         end_as_by_ctrl_c()
         where = state_directory(state)
         settings = read_config(config or find_config(Path.cwd()))
+        store = model_store or settings.path.parent / "model_store"
         java = find_java()
         inspected = [check(each) for each in register or ()]
+        wanted = _read_wanted(models, store, check) if models else []
         if fresh and not where.running() and (aside := set_aside(where)):
             err.print(f"What was served, and its history, are in {aside} now.", style="yellow")
-        read_releases(where)  # before the server starts: is the file whole?
+        # Before the server starts: is that file whole, and can the one fit the other?
+        noted = read_releases(where)
+        if models:
+            plan(wanted, noted, [])
         if java.remark:
             err.print(java.remark, style="yellow")
         launched = None
@@ -119,14 +145,17 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
                 launched = launch.start(
                     settings,
                     java=java,
-                    model_store=model_store or settings.path.parent / "model_store",
+                    model_store=store,
                     state=where,
                     dies_with_us=not background,
                     expose_management=expose_management,
                 )
             _print_addresses(launched.record, where)
             try:
-                whole = _restore(where, inspected)
+                if models:
+                    whole = _serve_models(where, wanted, models, check)
+                else:
+                    whole = _restore(where, inspected)
             except ShipwayError:
                 if not background:
                     launch.end(launched, where)
@@ -154,6 +183,48 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         with err.status("Stopping TorchServe and its workers …"):
             record = launch.stop(state_directory(state))
         out.print(f"stopped the server at {record.addresses.inference}")
+
+    @app.command()
+    def apply(
+        file: Annotated[Path, typer.Argument(help="A models.yaml, changed or new.")],
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Show what would be changed, change nothing.")
+        ] = False,
+        interrupt: Annotated[
+            bool,
+            typer.Option(
+                "--interrupt",
+                help="Make changes for which a default version must be out of service for seconds.",
+            ),
+        ] = False,
+        because: BecauseOption = None,
+        state: StateOption = None,
+    ) -> None:
+        """Bring the server to what FILE says, and show before what that changes."""
+        from server.apply import plan
+        from server.errors import NotApplicable
+        from server.releases import read_releases
+        from server.rollout import changing
+
+        where = state_directory(state)
+        wanted = _read_wanted(file, Path(where.require_running().model_store), check)
+        if dry_run:
+            with _management(where) as management:
+                _print_plan(plan(wanted, read_releases(where), management.models()), file)
+            return
+        with changing(where, f"applying {file.name}", warn=_warn) as rollout:
+            changes = plan(wanted, rollout.releases, rollout.models())
+            _print_plan(changes, file)
+            if (stuck := [each for each in changes if each.interrupts]) and not interrupt:
+                raise NotApplicable(
+                    f"Nothing was changed: {stuck[0].name} {stuck[0].version} is the default, and "
+                    "TorchServe takes these settings only when a version starts. Give them to a "
+                    "new version, or let it be out of service for its start with --interrupt."
+                )
+            failures = _carry_out(rollout, changes, check, because or file.name)
+        if failures:
+            raise typer.Exit(1)
+        where.unapplied_file.unlink(missing_ok=True)
 
     @app.command("register")
     def register_(
@@ -238,7 +309,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         name: str, version: str, because: BecauseOption = None, state: StateOption = None
     ) -> None:
         """Take VERSION out of service when it has answered. Its archive stays in the store."""
-        from server.rollout import DRAINED_WITHIN_S, changing
+        from server.rollout import changing
 
         with (
             changing(
@@ -246,18 +317,12 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
             ) as rollout,
             err.status(f"Waiting for the requests of {name} {version} …"),
         ):
-            drained = rollout.unregister(name, version, because)
+            rollout.unregister(name, version, because)
         with _management(state_directory(state)) as management:
             gone = name not in management.names()
         out.print(
             f"unregistered {name} {version}" + (f"; no version of {name} is left" if gone else "")
         )
-        if not drained:
-            err.print(
-                f"Some of its requests were not answered within {DRAINED_WITHIN_S:.0f} s, and will "
-                "never be.",
-                style="yellow",
-            )
 
     @app.command()
     def releases(name: str, as_json: JsonOption = False, state: StateOption = None) -> None:
@@ -370,7 +435,7 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
 def _register(
     where: StateDirectory, info: "MarInfo", settings: "Version", because: str | None = None
 ) -> None:
-    from server.rollout import changing
+    from server.rollout import changing, in_words
     from server.store import stored
 
     store = Path(where.require_running().model_store)
@@ -388,7 +453,7 @@ def _register(
         else f"the default is still {default.version}; "
         f"`shipway promote {info.name} {info.version}` changes that"
     )
-    out.print(f"registered {info.name} {info.version} ({_settings(new)}): {role}")
+    out.print(f"registered {info.name} {info.version} ({in_words(new)}): {role}")
 
 
 def _restore(where: StateDirectory, archives: "list[MarInfo]") -> bool:
@@ -418,6 +483,73 @@ def _restore(where: StateDirectory, archives: "list[MarInfo]") -> bool:
         if (info.name, info.version) not in there:
             _register(where, info, version_of(info, store))
     return whole
+
+
+def _read_wanted(
+    file: Path, store: Path, inspect: "Callable[[Path], MarInfo]"
+) -> "list[WantedModel]":
+    from server.apply import check_models
+    from shipway.models_file import read_models
+
+    with err.status(f"Checking the archives that {file} names …"):
+        return check_models(read_models(file), store, inspect)
+
+
+def _serve_models(
+    where: StateDirectory,
+    wanted: "list[WantedModel]",
+    file: Path,
+    inspect: "Callable[[Path], MarInfo]",
+) -> bool:
+    """Brings a server that has just started to what the file says; it is not ready before.
+
+    False if something of it could not be served, which is then said.
+    """
+    from server.apply import plan
+    from server.rollout import changing
+
+    where.unapplied_file.write_text(f"{file} is being applied\n")
+    with changing(where, f"applying {file.name}", warn=_warn) as rollout:
+        changes = plan(wanted, rollout.releases, rollout.models())
+        failures = _carry_out(rollout, changes, inspect, file.name)
+    if failures:
+        where.unapplied_file.write_text("".join(f"{each}\n" for each in failures))
+    else:
+        where.unapplied_file.unlink()
+    return not failures
+
+
+def _carry_out(
+    rollout: "Rollout",
+    changes: "list[Change]",
+    inspect: "Callable[[Path], MarInfo]",
+    because: str,
+) -> list[str]:
+    """Makes the changes, says of each that it is made, and returns what failed."""
+    from server.apply import carry_out
+
+    failures = []
+    with err.status("") as status:
+        for change, error in carry_out(
+            rollout, changes, inspect=inspect, because=because, say=status.update
+        ):
+            which = f"{CHANGED[change.what]} {change.name} {change.version}"
+            if error is None:
+                out.print(which)
+            else:
+                err.print(f"not {which}: {error}", style="red")
+                failures.append(f"not {which}")
+    return failures
+
+
+def _print_plan(changes: "list[Change]", file: Path) -> None:
+    if not changes:
+        out.print(f"{file}: the server is as it says")
+        return
+    table = Table("", "model", "version", "what will be done", box=None)
+    for each in changes:
+        table.add_row(SIGNS[each.what], each.name, each.version, each.told)
+    lines.print(table)
 
 
 def _warn(remark: str) -> None:
@@ -629,11 +761,6 @@ def _print_addresses(record: ServerRecord, state: StateDirectory) -> None:
 
 def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _settings(version: "ModelVersion") -> str:
-    workers = "1 worker" if version.workers == 1 else f"{version.workers} workers"
-    return f"{workers}, batches of {version.batch_size}, {version.max_batch_delay_ms} ms delay"
 
 
 @contextmanager

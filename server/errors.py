@@ -84,5 +84,9 @@ class StoreError(ServerError):
     """A file that the model store cannot take."""
 
 
+class NotApplicable(ServerError):
+    """A models file that the server cannot be brought to; nothing was changed."""
+
+
 class StubsError(ServerError):
     """The gRPC stubs could not be made."""

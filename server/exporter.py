@@ -18,6 +18,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from server.config import read_config
 from server.errors import ServerError
 from server.management import ManagementClient, ModelVersion
 from server.rollout import why_not_ready
@@ -176,11 +177,12 @@ def main() -> None:
     ]
     if nvml := _nvml():
         own.append(GpuCollector(nvml))
-    assert record.addresses.exporter is not None, "whoever starts this has looked"
-    host, _, port = record.addresses.exporter.removeprefix("http://").rpartition(":")
+    # Not the record's address: that is where clients of this machine reach it.
+    listener = read_config(Path(record.config)).exporter
+    assert listener is not None, "whoever starts this has looked"
     serve(
-        host,
-        int(port),
+        listener.host,
+        listener.port,
         own=own,
         passed_on=[PassedOn(metrics)],
         missing=lambda: _missing(state, versions()),

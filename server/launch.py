@@ -428,7 +428,10 @@ def _clear(record: ServerRecord, state: StateDirectory) -> None:
     shutil.rmtree(record.metrics_directory, ignore_errors=True)
     current = state.read()
     if current is None or current.launch == record.launch:
-        for file in (state.stopping_file, state.key_file, state.python, state.record_file):
+        for file in (
+            *(state.stopping_file, state.unapplied_file),
+            *(state.key_file, state.python, state.record_file),
+        ):
             file.unlink(missing_ok=True)
 
 

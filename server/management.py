@@ -98,7 +98,7 @@ class ManagementClient:
         If they do not start, the version is gone again and every other one goes on serving.
         `name` and `version` are what the archive says of itself, for the errors.
         """
-        log_start = self._worker_log.stat().st_size if self._worker_log.exists() else 0
+        log_start = self._log_size()
         answer = self._send(
             "POST",
             "/models",
@@ -116,7 +116,7 @@ class ManagementClient:
         )
         if answer.is_success:
             try:
-                self._await_workers(name, version, log_start)
+                self._await_workers(name, version, log_start, "The version is not registered")
             except BaseException:
                 self.unregister(name, version)
                 raise
@@ -131,10 +131,32 @@ class ManagementClient:
             )
         raise refusal.retold(Refused, f"TorchServe refused {mar}: {refusal}{_hint(refusal)}")
 
-    def _await_workers(self, name: str, version: str, log_start: int) -> None:
-        """Returns when all workers of a new version are ready; raises WorkersFailed if one ended.
+    def scale(self, name: str, version: str, workers: int) -> None:
+        """Adds workers to a version until it has so many; returns when they are ready.
 
-        TorchServe would start it again and again.
+        If they do not start, it has those that it had.
+        """
+        [before] = [one for one in self.describe(name) if one.version == version]
+        log_start = self._log_size()
+        self._scale(name, version, workers)
+        try:
+            self._await_workers(name, version, log_start, f"It has {before.workers}, as before")
+        except BaseException:
+            self._scale(name, version, before.workers)
+            raise
+
+    def _scale(self, name: str, version: str, workers: int) -> None:
+        path = f"/models/{quote(name)}/{quote(version)}"
+        wanted = {"min_worker": workers, "max_worker": workers, "synchronous": "false"}
+        self._change("PUT", path, name, version, params=wanted)
+
+    def _log_size(self) -> int:
+        return self._worker_log.stat().st_size if self._worker_log.exists() else 0
+
+    def _await_workers(self, name: str, version: str, log_start: int, otherwise: str) -> None:
+        """Returns when all workers of a version are ready; raises WorkersFailed if one ended.
+
+        TorchServe would start it again and again. `otherwise` is what is then done.
         """
         deadline = time.monotonic() + WORKERS_READY_WITHIN_S
         started: dict[str, int] = {}
@@ -151,7 +173,7 @@ class ManagementClient:
                 reason = self._last_words(name, version, log_start)
                 raise WorkersFailed(
                     f"The workers of {name} {version} did not start: "
-                    f"{reason or 'they left no traceback'}. The version is not registered; "
+                    f"{reason or 'they left no traceback'}. {otherwise}; "
                     f"{self._worker_log} has all they said.",
                     code=500,
                     type="InternalServerException",
@@ -241,8 +263,16 @@ class ManagementClient:
             return {}
         return dict(described.get("customizedMetadata") or {})
 
-    def _change(self, method: str, path: str, name: str, version: str) -> None:
-        answer = self._send(method, path, timeout=UNREGISTERED_WITHIN_S)
+    def _change(
+        self,
+        method: str,
+        path: str,
+        name: str,
+        version: str,
+        *,
+        params: dict[str, Any] | None = None,
+    ) -> None:
+        answer = self._send(method, path, params=params, timeout=UNREGISTERED_WITHIN_S)
         if answer.is_error:
             raise self._explained(_refusal(answer), name, version)
 

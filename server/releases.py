@@ -29,7 +29,7 @@ FORMAT: Literal[1] = 1
 LOCK_ATTEMPTS = 20
 LOCK_PAUSE_S = 0.05
 
-What = Literal["registered", "promoted", "rolled back", "unregistered", "found"]
+What = Literal["registered", "promoted", "rolled back", "scaled", "unregistered", "found"]
 """`found`: by this tool on the server, where somebody had done it by other means."""
 
 

@@ -95,9 +95,19 @@ class Rollout:
         self._management = management
         self._releases = releases
         self._warn = warn
-        self._store = Path(record.model_store)
+        self.store = Path(record.model_store)
+        """The server's model store."""
         self._temporary = Path(record.launch)
         self._config = read_config(Path(record.config))
+
+    @property
+    def releases(self) -> Releases:
+        """What should be served, as it is noted."""
+        return self._releases
+
+    def models(self) -> list[ModelVersion]:
+        """What the server has."""
+        return self._management.models()
 
     def register(
         self, name: str, version: str, wanted: Version, because: str | None = None
@@ -107,7 +117,7 @@ class Rollout:
         release = self._found(name)
         self._start(name, version, wanted)
         there = self._there(name)
-        default = _default_of(there)
+        default = default_of(there)
         versions = dict(release.versions) | {version: wanted}
         release = _evolved(release, versions, default, (*release.before, release.default))
         self._publish(name, _noted(release, "registered", version, wanted.digest, because))
@@ -119,20 +129,22 @@ class Rollout:
         version: str,
         *,
         inspect: Callable[[Path], "MarInfo"],
+        wanted: Version | None = None,
         because: str | None = None,
         say: Say = lambda doing: None,
     ) -> Promotion:
         """Makes `version` the default once it has shown that it gives the certified outputs.
 
-        If it is not registered, it is taken from the model store, and out again if it is refused.
-        Raises NotPromoted, and what registering raises; the default is then what it was.
+        If it is not registered, it is registered as `wanted`, or as it is in the model store, and
+        taken out again if it is refused. Raises NotPromoted, and what registering raises; the
+        default is then what it was.
         """
         release = self._found(name)
         if version == release.default:
             return Promotion(previous=version, compared="")
         new = version not in {one.version for one in self._there(name)}
         if new:
-            wanted = self._from_store(name, version, inspect)
+            wanted = wanted or self._from_store(name, version, inspect)
             self._check_signature(wanted)
             say(f"Starting the workers of {name} {version} …")
             self._start(name, version, wanted)
@@ -180,6 +192,15 @@ class Rollout:
         self._publish(name, _noted(release, "rolled back", target, digest, because))
         return target, default
 
+    def scale(self, name: str, version: str, workers: int, because: str | None = None) -> None:
+        """Gives a version more workers; returns when they are ready, or raises WorkersFailed."""
+        release = self._found(name)
+        self._management.scale(name, version, workers)
+        wanted = release.versions[version].model_copy(update={"workers": workers})
+        versions = dict(release.versions) | {version: wanted}
+        release = _evolved(release, versions, release.default, release.before)
+        self._publish(name, _noted(release, "scaled", version, wanted.digest, because))
+
     def unregister(self, name: str, version: str, because: str | None = None) -> bool:
         """Takes a version out of service when it has answered what it was asked.
 
@@ -191,17 +212,22 @@ class Rollout:
         one = next((each for each in there if each.version == version), None)
         drained = True
         if one is None and version in release.versions:
-            default = _default_of(there)
+            default = default_of(there)
         else:
             # A default among others is not drained, since the server will refuse to remove it.
             if one is not None and not (one.default and len(there) > 1):
                 drained = self._management.await_answers(one, within_s=DRAINED_WITHIN_S)
             self._management.unregister(name, version)
-            default = _default_of([each for each in there if each is not one])
+            default = default_of([each for each in there if each is not one])
         versions = dict(release.versions)
         digest = versions.pop(version).digest
         release = _evolved(release, versions, default, release.before)
         self._publish(name, _noted(release, "unregistered", version, digest, because))
+        if not drained:
+            self._warn(
+                f"Some requests of {name} {version} were not answered within "
+                f"{DRAINED_WITHIN_S:.0f} s, and will never be."
+            )
         return drained
 
     def restore(self, say: Say) -> Iterator[tuple[str, str, ShipwayError | None]]:
@@ -239,7 +265,7 @@ class Rollout:
         """The release as the server has it now, with events for what was done by other means."""
         release = self._releases.models.get(name, Release())
         there = self._there(name)
-        default = _default_of(there) or release.default
+        default = default_of(there) or release.default
         news = {one.version for one in there} - release.versions.keys()
         if default and default != release.default:
             news.add(default)
@@ -262,7 +288,7 @@ class Rollout:
         if known:
             return known.digest
         try:
-            return sha256_of(self._store / one.mar)
+            return sha256_of(self.store / one.mar)
         except ArtifactError as error:
             raise StoreError(
                 f"{one.name} {one.version} was registered by other means from {one.mar}, which is "
@@ -278,7 +304,7 @@ class Rollout:
     def _check_signature(self, wanted: Version) -> None:
         # In the store, where it stays as it was found.
         remark = check_signature(
-            self._store / wanted.mar,
+            self.store / wanted.mar,
             self._config.trusted_keys,
             required=self._config.require_signature,
         )
@@ -303,7 +329,7 @@ class Rollout:
             raise
 
     def _from_store(self, name: str, version: str, inspect: Callable[[Path], "MarInfo"]) -> Version:
-        path = self._store / f"{name}-{version}.mar"
+        path = self.store / f"{name}-{version}.mar"
         if not path.exists():
             there = ", ".join(one.version for one in self._there(name)) or "none"
             raise VersionNotFound(
@@ -312,10 +338,10 @@ class Rollout:
                 code=404,
                 type="ModelVersionNotFoundException",
             )
-        return version_of(inspect(path), self._store)
+        return version_of(inspect(path), self.store)
 
     def _check_archive(self, name: str, version: str, wanted: Version) -> None:
-        path = self._store / wanted.mar
+        path = self.store / wanted.mar
         advice = (
             f"Put the file back, or `shipway unregister {name} {version}` and register another."
         )
@@ -333,7 +359,7 @@ class Rollout:
 
         self._await_warm(name, version)
         self._check_archive(name, version, wanted)
-        samples = read_samples(self._store / wanted.mar)
+        samples = read_samples(self.store / wanted.mar)
         if samples is None:
             return "its archive has no samples to compare with"
         say(f"Comparing the answers of {name} {version} with its certificate …")
@@ -403,6 +429,8 @@ def why_not_ready(
     """
     if state.stopping_file.exists():
         return ["the server is stopping"]
+    if state.unapplied_file.exists():
+        return state.unapplied_file.read_text().splitlines()
     wanted = {
         each: release.default
         for each, release in read_releases(state).models.items()
@@ -447,7 +475,7 @@ def differences(name: str, release: Release | None, there: list[ModelVersion]) -
             wanted.max_batch_delay_ms,
         ):
             found.append(f"{name} {version} has other settings than those noted here")
-    default = _default_of(there)
+    default = default_of(there)
     if there and release.default and default != release.default:
         found.append(f"the default of {name} is {default}; {release.default} is noted here")
     return found
@@ -488,7 +516,14 @@ def version_of(
     )
 
 
-def _default_of(there: list[ModelVersion]) -> str | None:
+def in_words(settings: Version | ModelVersion) -> str:
+    """How a version is served."""
+    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    return f"{workers}, batches of {settings.batch_size}, {settings.max_batch_delay_ms} ms delay"
+
+
+def default_of(there: list[ModelVersion]) -> str | None:
+    """The version that answers requests that name none."""
     return next((one.version for one in there if one.default), None)
 
 

@@ -81,6 +81,11 @@ class StateDirectory:
         return self.path / "stopping"
 
     @property
+    def unapplied_file(self) -> Path:
+        """There while a server has not all that it was started to serve; it says what lacks."""
+        return self.path / "unapplied"
+
+    @property
     def key_file(self) -> Path:
         return self.path / "key_file.json"
 

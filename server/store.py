@@ -18,8 +18,7 @@ def stored(mar: Path, model_store: Path, *, digest: str) -> Iterator[str]:
     A signature beside it comes along. What is in the store then has that SHA-256, whatever became
     of `mar` since it was taken. If the block raises, what was copied for it is removed again.
     """
-    if mar.suffix != ".mar":
-        raise StoreError(f"{mar} must be named *.mar: TorchServe opens an archive by its name.")
+    check_place(mar, model_store, digest=digest)
     target = model_store / mar.name
     copied = []
     try:
@@ -27,16 +26,24 @@ def stored(mar: Path, model_store: Path, *, digest: str) -> Iterator[str]:
             if source.is_file() and not wanted.exists():
                 copied.append(wanted)
                 _copy(source, wanted)
-        if sha256_of(target) != digest:
-            raise StoreError(
-                f"{target} is another file than {mar} was when it was checked, and a stored "
-                "archive never changes. Package under a new version, or give it another name."
-            )
+        check_place(mar, model_store, digest=digest)
         yield target.name
     except BaseException:
         for each in copied:
             each.unlink(missing_ok=True)
         raise
+
+
+def check_place(mar: Path, model_store: Path, *, digest: str) -> None:
+    """Raises StoreError unless `mar` can be in the store, or what is there has that SHA-256."""
+    if mar.suffix != ".mar":
+        raise StoreError(f"{mar} must be named *.mar: TorchServe opens an archive by its name.")
+    target = model_store / mar.name
+    if target.exists() and sha256_of(target) != digest:
+        raise StoreError(
+            f"{target} is another file than {mar} was when it was checked, and a stored "
+            "archive never changes. Package under a new version, or give it another name."
+        )
 
 
 def _copy(source: Path, target: Path) -> None:

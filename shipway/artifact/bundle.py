@@ -61,11 +61,15 @@ def read_record(path: Path, kind: type[R]) -> R:
     try:
         return kind.model_validate_json(read_small(path))
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}"
-            for each in error.errors()[:5]
-        )
-        raise InvalidManifest(path, problems) from error
+        raise InvalidManifest(path, problems_in(error)) from error
+
+
+def problems_in(error: ValidationError) -> str:
+    """The first fields that are wrong, and what is wrong with each."""
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}"
+        for each in error.errors()[:5]
+    )
 
 
 def seal(staging: Path, destination: Path) -> None:

@@ -1,0 +1,345 @@
+"""deploy/kubernetes, rendered by the real Kustomize and held against the schemas of Kubernetes."""
+
+import copy
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from deploy.cli import register
+from handlers.archive import pack
+from server.config import parse_properties
+from shipway.models_file import read_models
+from tests.conftest import REPOSITORY, retold
+from tests.deploy import crds
+from tests.deploy.test_rules import assert_known, promtool
+
+KUBERNETES = REPOSITORY / "deploy/kubernetes"
+OVERLAYS = ("base", "overlays/cpu", "overlays/gpu", "kserve")
+VERSIONS = ("1.30", "1.34", "1.37")
+KINDS = {
+    "base": {"ConfigMap": 2, "Service": 2, "Deployment": 1, "PodDisruptionBudget": 1,
+             "NetworkPolicy": 1},
+    "kserve": {"ConfigMap": 1, "ServingRuntime": 1, "InferenceService": 1},
+}  # fmt: skip
+KINDS["overlays/cpu"] = KINDS["overlays/gpu"] = KINDS["base"] | {
+    **{"ServiceMonitor": 1, "HorizontalPodAutoscaler": 1}
+}
+
+Manifest = dict[str, Any]
+
+
+def rendered(folder: Path) -> list[Manifest]:
+    """What `kubectl apply -k` would send."""
+    beside_us = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kubectl = shutil.which("kubectl", path=beside_us)
+    assert kubectl, "the extra `dev` brings it"
+    done = subprocess.run(
+        [kubectl, "kustomize", folder], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def validate(manifest: Manifest, version: str = VERSIONS[-1]) -> None:
+    """Raises if a field is missing, unknown, or of another type."""
+    if (crds.FOLDER / f"{manifest['kind']}.json").exists():
+        jsonschema.validate(manifest, crds.schema_of(manifest["kind"]))
+    else:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def one(manifests: list[Manifest], kind: str, name: str = "shipway") -> Manifest:
+    [found] = [
+        each
+        for each in manifests
+        if each["kind"] == kind
+        and re.fullmatch(rf"{name}(-[0-9a-z]{{10}})?", each["metadata"]["name"])
+    ]
+    return found
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_manifest_fits_its_schema(overlay):
+    manifests = rendered(KUBERNETES / overlay)
+    kinds = [each["kind"] for each in manifests]
+    assert {kind: kinds.count(kind) for kind in kinds} == KINDS[overlay]
+    for each in manifests:
+        for version in VERSIONS:
+            validate(each, version)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_misspelt_field_of_any_manifest_is_found(overlay):
+    """Each name that Kubernetes or its extensions gave, misspelt one at a time."""
+    for manifest in rendered(KUBERNETES / overlay):
+        tried = 0
+        for misspelt in misspellings(manifest):
+            with pytest.raises(
+                (kubernetes_validate.ValidationError, jsonschema.ValidationError),
+            ):
+                validate(misspelt)
+            tried += 1
+        assert tried or manifest["kind"] == "ConfigMap"
+
+
+def misspellings(manifest: Manifest) -> list[Manifest]:
+    found = []
+    for path in fields(manifest.get("spec", {})):
+        changed = copy.deepcopy(manifest)
+        inner = changed["spec"]
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[f"{path[-1]}x"] = inner.pop(path[-1])
+        found.append(changed)
+    return found
+
+
+def fields(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every field whose name is not the user's own."""
+    free = ("matchLabels", "selector", "labels", "requests", "limits")
+    found: list[tuple[Any, ...]] = []
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in pairs:
+        if isinstance(value, dict) and not (path and path[-1] in free):
+            found.append((*path, key))
+        if isinstance(inner, dict | list):
+            found += fields(inner, (*path, key))
+    return found
+
+
+def test_selectors_find_the_pods_and_nobody_elses():
+    manifests = rendered(KUBERNETES / "overlays/cpu")
+    labels = one(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    ours = {"app.kubernetes.io/name": "shipway"}
+    assert labels == ours
+    network = one(manifests, "NetworkPolicy")["spec"]
+    assert network["podSelector"] == {"matchLabels": ours}
+    assert one(manifests, "PodDisruptionBudget")["spec"]["selector"] == {"matchLabels": ours}
+    for service in ("shipway", "shipway-metrics"):
+        assert one(manifests, "Service", service)["spec"]["selector"] == ours
+    monitor = one(manifests, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    assert (
+        monitor.items()
+        <= one(manifests, "Service", "shipway-metrics")["metadata"]["labels"].items()
+    )
+
+
+def test_predictions_are_for_all_metrics_for_prometheus_and_management_for_nobody():
+    manifests = rendered(KUBERNETES / "overlays/cpu")
+    container = one(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert ports == {"http": 8080, "grpc": 7070, "metrics": 9404}
+    everybody, prometheus = one(manifests, "NetworkPolicy")["spec"]["ingress"]
+    assert [each["port"] for each in everybody["ports"]] == ["http", "grpc"]
+    assert [each["port"] for each in prometheus["ports"]] == ["metrics"]
+    [who] = prometheus["from"]
+    assert who["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
+    service = one(manifests, "Service")["spec"]
+    assert [each["targetPort"] for each in service["ports"]] == ["http", "grpc"]
+
+
+def test_settings_in_a_pod_are_the_projects_but_for_addresses_and_tokens():
+    ours = parse_properties((REPOSITORY / "config.properties").read_text())
+    pods = parse_properties((KUBERNETES / "config/config.properties").read_text())
+    other = {key for key in ours.keys() | pods.keys() if ours.get(key) != pods.get(key)}
+    assert other == {
+        *("inference_address", "grpc_inference_address", "exporter_address"),
+        "disable_token_authorization",
+    }
+
+
+def test_the_autoscaler_asks_for_what_the_adapter_makes(tools, tmp_path):
+    adapter = yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text())
+    [rule] = adapter["rules"]["custom"]
+    [metric] = one(rendered(KUBERNETES / "overlays/cpu"), "HorizontalPodAutoscaler")["spec"][
+        "metrics"
+    ]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+    expr = rule["metricsQuery"].replace("<<.GroupBy>>", "pod")
+    expr = expr.replace("<<.LabelMatchers>>", 'pod="shipway-0"')
+    assert_known(expr.replace('pod="shipway-0"', "").replace("(pod)", "(instance)"))
+    rules = tmp_path / "rules.yml"
+    rules.write_text(
+        yaml.safe_dump({"groups": [{"name": "a", "rules": [{"record": "a:b", "expr": expr}]}]})
+    )
+    (tmp_path / "tests.yml").write_text(
+        yaml.safe_dump(ONE_BUSY_POD | {"rule_files": ["rules.yml"]})
+    )
+    promtool(tools, "test", "rules", str(tmp_path / "tests.yml"))
+
+
+ONE_BUSY_POD = {
+    "evaluation_interval": "15s",
+    "tests": [
+        {
+            "interval": "15s",
+            "input_series": [
+                # 150 requests and 4.5 s of waiting in 15 s: 30 ms each.
+                {
+                    "series": 'shipway_queue_mean_seconds_count{pod="shipway-0", model="a"}',
+                    "values": "0+150x20",
+                },
+                {
+                    "series": 'shipway_queue_mean_seconds_sum{pod="shipway-0", model="a"}',
+                    "values": "0+4.5x8 36+0x12",
+                },
+            ],
+            "promql_expr_test": [
+                {"expr": "a:b", "eval_time": "2m",
+                 "exp_samples": [{"labels": 'a:b{pod="shipway-0"}', "value": 0.03}]},
+                # Less, though it is a counter that only grows.
+                {"expr": "a:b", "eval_time": "5m",
+                 "exp_samples": [{"labels": 'a:b{pod="shipway-0"}', "value": 0.0}]},
+            ],
+        }
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two(tiny_table, tmp_path_factory) -> Path:
+    """Artifacts of two versions, and their archives in model_store."""
+    folder = tmp_path_factory.mktemp("two")
+    # As measured there, which may be different each time.
+    serving = tiny_table.manifest.serving.model_copy(update={"workers": 1, "threads": 1})
+    for version in ("1.0", "2.0"):
+        artifact = retold(tiny_table, folder / f"table-{version}", version=version, serving=serving)
+        pack(artifact, folder / "model_store")
+    return folder
+
+
+@pytest.fixture
+def deploy(two, tmp_path, monkeypatch) -> Callable[..., Any]:
+    monkeypatch.chdir(two)
+    app = typer.Typer()
+    register(app)
+
+    def run(*words: object) -> Any:
+        words = ("deploy", "kubernetes", *words, "--output", tmp_path / "out")
+        return CliRunner().invoke(app, [*map(str, words)])
+
+    return run
+
+
+def digest_in(two: Path, version: str) -> str:
+    path = two / f"model_store/tiny-table-{version}.mar"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_artifacts_are_deployed_with_their_digests_and_their_needs(deploy, two, tmp_path):
+    done = deploy("table-1.0", "table-2.0", "--overlay", "gpu", "--image", "here:5000/ship:3")
+    assert done.exit_code == 0, done.output
+    found = read_models(tmp_path / "out/models.yaml")
+    assert [(each.version, each.default, each.sha256) for each in found.models] == [
+        ("1.0", False, digest_in(two, "1.0")),
+        ("2.0", True, digest_in(two, "2.0")),
+    ]
+    manifests = rendered(tmp_path / "out")
+    for each in manifests:
+        validate(each)
+    pod = one(manifests, "Deployment")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert container["image"] == "here:5000/ship:3"
+    # 1 worker with 1 thread answers, and two hold a small program each.
+    assert container["resources"]["requests"] == {"cpu": "1500m", "memory": "2816Mi"}
+    assert container["resources"]["limits"] == {"memory": "4224Mi", "nvidia.com/gpu": 1}
+    assert "in the volume claim" in done.output or "shipway-model-store" in done.output
+    models = one(manifests, "ConfigMap", "shipway-models")
+    assert {"configMap": {"name": models["metadata"]["name"]}, "name": "models"} in pod["volumes"]
+
+
+def test_another_models_file_is_another_rollout(deploy, tmp_path):
+    def name_of_map() -> str:
+        return one(rendered(tmp_path / "out"), "ConfigMap", "shipway-models")["metadata"]["name"]
+
+    deploy("table-1.0")
+    before = name_of_map()
+    deploy("table-1.0", "table-2.0")
+    assert name_of_map() != before
+
+
+def test_archives_from_an_image_are_copied_and_checked_before_the_server_starts(
+    deploy, two, tmp_path
+):
+    assert deploy("table-1.0", "--archives-image", "archives:7").exit_code == 0
+    manifests = rendered(tmp_path / "out")
+    for each in manifests:
+        validate(each)
+    pod = one(manifests, "Deployment")["spec"]["template"]["spec"]
+    [container] = pod["initContainers"]
+    assert container["image"] == "archives:7"
+    assert {"name": "model-store", "emptyDir": {}} in pod["volumes"]
+    [script] = container["args"]
+    here = {"/archives": two / "model_store", "/model-store": tmp_path / "store"}
+    here["/etc/shipway/models"] = tmp_path / "out"
+    for path, place in here.items():
+        script = script.replace(f"{path}/", f"{place}/").replace(f"cd {path} ", f"cd {place} ")
+    (tmp_path / "store").mkdir()
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*container["command"], script], capture_output=True, text=True, timeout=30
+        )
+
+    assert run().returncode == 0
+    assert (tmp_path / "store/tiny-table-1.0.mar").exists()
+    sums = tmp_path / "out/SHA256SUMS"
+    sums.write_text(sums.read_text().replace(digest_in(two, "1.0"), "0" * 64))
+    refused = run()
+    assert refused.returncode != 0 and "tiny-table-1.0.mar: FAILED" in refused.stdout
+
+
+MODELS = """
+models:
+  - {name: tiny-table, version: "1.0", artifact: table-1.0, default: true, workers: 3}
+  - {name: tiny-table, version: "2.0", artifact: table-2.0}
+"""
+
+
+def test_a_models_file_says_what_is_deployed(deploy, two, tmp_path):
+    (two / "models.yaml").write_text(MODELS)
+    done = deploy("--models", "models.yaml")
+    assert done.exit_code == 0, done.output
+    first, second = read_models(tmp_path / "out/models.yaml").models
+    assert (first.workers, first.default, second.default) == (3, True, False)
+    assert first.artifact is None, "of this machine"
+    [container] = one(rendered(tmp_path / "out"), "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert container["resources"]["requests"]["cpu"] == "3500m"
+
+
+@pytest.mark.parametrize(
+    ("words", "models", "told"),
+    [
+        ((), None, "There is nothing to deploy"),
+        (("gone",), None, "gone is not an artifact"),
+        (("table-1.0", "--model-store", "gone"), None, "`shipway package table-1.0` makes it"),
+        (("table-1.0", "--models", "models.yaml"), "models: []", "does not name tiny-table 1.0"),
+        (("--models", "models.yaml"), MODELS.replace("artifact: table-2.0", "workers: 1"),
+         "names no artifact of tiny-table 2.0"),
+        (("--models", "models.yaml"), MODELS.replace("table-2.0", "table-1.0"),
+         "is tiny-table 1.0; models.yaml says tiny-table 2.0"),
+        (("--models", "models.yaml"), MODELS.replace("workers", "wokers"), "wokers"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_deployed_is_said_and_nothing_is_written(
+    deploy, two, tmp_path, words, models, told
+):
+    (two / "models.yaml").write_text(models or "")
+    done = deploy(*words)
+    assert told in str(done.exception)
+    assert not (tmp_path / "out").exists()
