@@ -59,6 +59,7 @@ MANY_ROWS = [ROW] * 500
 """Their answers, and they, are more than what the kernel keeps for a reader."""
 CUT_AFTER_BYTES = 10_000
 NOTICED_WITHIN_S = 60.0
+SERVER_BACK_WITHIN_S = 45.0
 
 
 def kill_a_worker(site: Site) -> Seen:
@@ -436,7 +437,8 @@ FAULTS = (
         lost_at_most=CLIENTS + CLIENTS_BESIDE,
         lost_as=frozenset({CUT}),
         ends_the_server=True,
-        back_within_s=45.0,
+        back_within_s=SERVER_BACK_WITHIN_S,
+        waits_at_most_s=SERVER_BACK_WITHIN_S,  # for whoever asks before its workers are there
     ),
     Fault(
         name="TorchServe is killed during a promotion",
@@ -446,7 +448,8 @@ FAULTS = (
         lost_at_most=CLIENTS + CLIENTS_BESIDE,
         lost_as=frozenset({CUT}),
         ends_the_server=True,
-        back_within_s=45.0,
+        back_within_s=SERVER_BACK_WITHIN_S,
+        waits_at_most_s=SERVER_BACK_WITHIN_S,  # for whoever asks before its workers are there
     ),
     Fault(
         name="a promotion is killed",
