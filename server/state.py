@@ -35,8 +35,8 @@ class ServerRecord:
     """The value of LAUNCH_MARK, which is also the server's own temporary folder."""
     addresses: Addresses
     max_request_bytes: int
-    certificate: str | None
-    """What it shows over TLS, a PEM file; None for a server without."""
+    certificate: str | None = None
+    """What it shows over TLS, a PEM file; None for a server without, or of an older release."""
     metrics_directory: str
     """Where its workers write what the exporter reads."""
     config: str

@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ def _name_at(address: str, certificate: str) -> str | None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5.0) as plain,
             trust(certificate).wrap_socket(plain) as shown,
         ):
-            found: Mapping[str, Any] = shown.getpeercert() or {}
+            found: Any = shown.getpeercert() or {}
     except OSError:
         return None
     names = [str(value) for _, value in found.get("subjectAltName", ())]

@@ -111,7 +111,6 @@ def state(tmp_path_factory):
                     grpc_management=nobody,
                     exporter=None,
                 ),
-                certificate=None,
                 max_request_bytes=1,
                 metrics_directory=str(folder / "metrics"),
                 config=str(config),

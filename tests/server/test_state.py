@@ -23,7 +23,6 @@ def record(pid: int, launch: str) -> ServerRecord:
         pid=pid,
         launch=launch,
         addresses=ADDRESSES,
-        certificate=None,
         max_request_bytes=1,
         metrics_directory="/metrics",
         config="c",
