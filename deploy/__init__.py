@@ -1,0 +1,1 @@
+"""An artifact taken to engines that serve it on many machines."""
