@@ -51,10 +51,8 @@ def paths(served):
 
 
 def deploy(cluster: RayCluster, *arguments: object):
-    return cluster.run(
-        *("shipway", "deploy", "ray", *arguments),
-        *("--cores", 1, "--max-replicas", 1, "--address", cluster.address),
-    )
+    given = ("--cores", 1, "--max-replicas", 1, "--address", cluster.address)
+    return cluster.run("shipway", "deploy", "ray", *given, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +227,7 @@ def test_a_program_that_is_not_as_certified_takes_nobodys_place(
     (folder / "SHA256SUMS").unlink()
     write_sums(folder)
     open_artifact(folder)
-    is_refused(*(cluster, http, served, "its certificate allows", *paths[:2], folder))
+    is_refused(cluster, http, served, "its certificate allows", *paths[:2], folder)
 
 
 def test_a_new_version_takes_over_without_an_error(cluster, http, served, paths, tmp_path):
