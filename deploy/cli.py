@@ -3,6 +3,7 @@
 import typer
 
 from deploy.kubernetes import cli as kubernetes
+from deploy.ray import cli as ray
 
 
 def register(app: typer.Typer) -> None:
@@ -14,3 +15,4 @@ def register(app: typer.Typer) -> None:
         """Serve artifacts on many machines."""
 
     kubernetes.add_to(deploy)
+    ray.add_to(deploy)

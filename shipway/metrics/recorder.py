@@ -1,4 +1,5 @@
-"""A worker's own metrics, in files that the exporter reads while and after the worker lives.
+"""A worker's own metrics, in files that the exporter reads while and after the worker lives, or
+wherever else the server keeps metrics.
 
 prometheus-client's multiprocess mode keeps each process's numbers in files of their own, which are
 added up when they are read, so counters go on where a worker that died left them. It keeps no
@@ -11,7 +12,7 @@ import os
 import struct
 import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,13 +44,43 @@ RESERVED_BYTES = {"histogram": 2**18, "counter": 2**16, "gauge_livemax": 2**16}
 than a worker's numbers come to, since no client can make new labels."""
 
 
+@cache
+def family(metric: Metric) -> Any:
+    """The metric as prometheus-client has it, made once in a process."""
+    # Imported here: it looks up DIRECTORY_VARIABLE when it is imported, and workers of servers
+    # that have no exporter do without it.
+    import prometheus_client as prometheus
+
+    match metric.kind:
+        case "counter":
+            return prometheus.Counter(metric.name, metric.help, metric.labels)
+        case "gauge":  # of processes that are gone, nothing is shown
+            return prometheus.Gauge(
+                metric.name, metric.help, metric.labels, multiprocess_mode="livemax"
+            )
+        case "histogram":
+            return prometheus.Histogram(
+                metric.name, metric.help, metric.labels, buckets=metric.buckets
+            )
+    raise AssertionError(f"no worker records a {metric.kind}")
+
+
 class Recorder:
     """A Watcher that counts and times one model's requests."""
 
-    def __init__(self, model: "Model", directory: Path) -> None:
-        """`directory` is that of DIRECTORY_VARIABLE. Raises OSError where it has no room."""
-        for kind, size in RESERVED_BYTES.items():
-            _reserve(directory / f"{kind}_{os.getpid()}.db", size)
+    def __init__(
+        self,
+        model: "Model",
+        directory: Path | None = None,
+        family: Callable[[Metric], Any] = family,
+    ) -> None:
+        """`directory`, that of DIRECTORY_VARIABLE, gets exemplars and has room for what
+        prometheus-client keeps; `family` makes the metrics, as
+        prometheus-client has them, with `labels`. Raises OSError where there is no room."""
+        if directory:
+            for kind, size in RESERVED_BYTES.items():
+                _reserve(directory / f"{kind}_{os.getpid()}.db", size)
+        self._family = family
         manifest, program = model.manifest, model.described
         self._labels = {
             "model": manifest.name,
@@ -64,14 +95,19 @@ class Recorder:
         self._bytes_in, self._bytes_out = self._of(BYTES_IN), self._of(BYTES_OUT)
         self._by_status: dict[int, Any] = {}
         self._by_error: dict[tuple[str, int], Any] = {}
-        self._exemplars = Exemplars.create(directory, self._labels)
-        self._of(
+        self._exemplars = Exemplars.create(directory, self._labels) if directory else None
+        self._info = self._of(
             INFO,
             precision=program.precision,
             artifact=model.artifact.digest,
             fallback=str(model.fell_back_because is not None).lower(),
-        ).set(1)
+        )
+        self.tell()
         self._of(STARTS).inc()
+
+    def tell(self) -> None:
+        """Says again what runs here, for a server that forgets a gauge that is not set again."""
+        self._info.set(1)
 
     def batch(self, answered: Sequence[Answered]) -> None:
         for each in answered:
@@ -83,7 +119,8 @@ class Recorder:
     def _record(self, answered: Answered) -> None:
         took_s = answered.stages_ms["total"] / 1000
         self._request.observe(took_s)
-        self._exemplars.keep(took_s, answered)
+        if self._exemplars:
+            self._exemplars.keep(took_s, answered)
         for name, took_ms in answered.stages_ms.items():
             if name not in self._stages and name in STAGES:
                 self._stages[name] = self._of(STAGE, stage=name)
@@ -105,7 +142,7 @@ class Recorder:
 
     def _of(self, metric: Metric, **labels: str) -> Any:
         known = self._labels | labels
-        return family(metric).labels(**{name: known[name] for name in metric.labels})
+        return self._family(metric).labels(**{name: known[name] for name in metric.labels})
 
 
 def _reserve(path: Path, size: int) -> None:
@@ -120,27 +157,6 @@ def _reserve(path: Path, size: int) -> None:
         except OSError:
             path.unlink()
             raise
-
-
-@cache
-def family(metric: Metric) -> Any:
-    """The metric as prometheus-client has it, made once in a process."""
-    # Imported here: it looks up DIRECTORY_VARIABLE when it is imported, and workers of servers
-    # that have no exporter do without it.
-    import prometheus_client as prometheus
-
-    match metric.kind:
-        case "counter":
-            return prometheus.Counter(metric.name, metric.help, metric.labels)
-        case "gauge":  # of processes that are gone, nothing is shown
-            return prometheus.Gauge(
-                metric.name, metric.help, metric.labels, multiprocess_mode="livemax"
-            )
-        case "histogram":
-            return prometheus.Histogram(
-                metric.name, metric.help, metric.labels, buckets=metric.buckets
-            )
-    raise AssertionError(f"no worker records a {metric.kind}")
 
 
 class Exemplar(NamedTuple):

@@ -1,0 +1,131 @@
+"""`shipway deploy ray`."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from deploy.ray.config import Version
+
+console = Console(highlight=False, soft_wrap=True, markup=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+def add_to(deploy: typer.Typer) -> None:
+    @deploy.command()
+    def ray(
+        artifacts: Annotated[
+            list[Path],
+            typer.Argument(
+                help="All that is to be served: folders that `shipway export` wrote, at the same "
+                "path on every node."
+            ),
+        ],
+        address: Annotated[
+            str | None,
+            typer.Option(
+                metavar="HOST:PORT",
+                help="A running cluster. Without it, one on this machine, until Ctrl-C.",
+                show_default=False,
+            ),
+        ] = None,
+        output: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE.yaml",
+                help="Write the config for `serve deploy` and deploy nothing.",
+                show_default=False,
+            ),
+        ] = None,
+        default: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="NAME=VERSION",
+                help="Which of several versions answers requests that name none.",
+                show_default=False,
+            ),
+        ] = None,
+        cores: Annotated[
+            int | None,
+            typer.Option(min=1, help="Of each replica. [the artifact's]", show_default=False),
+        ] = None,
+        min_replicas: Annotated[int, typer.Option(min=1, help="Of each version.")] = 1,
+        max_replicas: Annotated[int, typer.Option(min=1, help="Of each version.")] = 4,
+        host: Annotated[
+            str, typer.Option(help="Where each node listens, where Serve is started.")
+        ] = "127.0.0.1",
+        port: Annotated[int, typer.Option(help="Likewise.")] = 8000,
+    ) -> None:
+        """Serve artifacts with Ray Serve, on a cluster or on this machine."""
+        from deploy.ray.config import serve_config
+
+        if max_replicas < min_replicas:
+            raise typer.BadParameter(f"is below {min_replicas}.", param_hint="--max-replicas")
+        versions = _versions(artifacts, default or [], cores, (min_replicas, max_replicas))
+        config = partial(serve_config, versions, host=host, port=port)
+        if output:
+            _write(config(), output)
+        else:
+            config()  # what contradicts itself is refused before anything is asked
+            _deploy(config, versions, address)
+
+
+def _versions(
+    artifacts: list[Path], defaults: list[str], cores: int | None, replicas: tuple[int, int]
+) -> "list[Version]":
+    from deploy.ray.config import Version
+    from deploy.ray.errors import NotDeployable
+    from shipway.artifact.bundle import open_artifact
+
+    opened = [open_artifact(each) for each in artifacts]
+    named = [f"{each.manifest.name}={each.manifest.version}" for each in opened]
+    if unknown := [each for each in defaults if each not in named]:
+        raise NotDeployable(
+            f"--default {unknown[0]} is none of what is to be served: {', '.join(named)}."
+        )
+    return [
+        Version(artifact=each, default=name in defaults, cores=cores, replicas=replicas)
+        for each, name in zip(opened, named, strict=True)
+    ]
+
+
+def _write(config: dict[str, Any], output: Path) -> None:
+    import yaml
+
+    whole = output.with_name(f"{output.name}.partial")
+    whole.write_text(yaml.safe_dump(config, sort_keys=False))
+    whole.replace(output)
+    console.print(f"wrote {output}; `serve deploy {output} --address http://HEAD:8265` applies it")
+
+
+def _deploy(
+    config: Callable[..., dict[str, Any]], versions: "list[Version]", address: str | None
+) -> None:
+    import signal
+
+    from deploy.ray.errors import RayMissing
+    from server.cli import end_as_by_ctrl_c
+
+    try:
+        from deploy.ray.cluster import cluster
+    except ImportError as error:
+        raise RayMissing(error) from error
+    end_as_by_ctrl_c()
+    with err.status("Connecting to Ray …") as status, cluster(address) as ray:
+        status.update("Asking every node whether the artifacts fit …")
+        for remark in ray.check(versions):
+            err.print(remark, style="yellow")
+        ray.apply(config(nodes=ray.size()), say=status.update)
+        status.stop()
+        for each in versions:
+            console.print(f"{each.name} {each.version}: {ray.address()}/predictions/{each.name}")
+        if not address:
+            console.print("Ctrl-C ends it.")
+            try:
+                signal.pause()
+            except KeyboardInterrupt:
+                console.print("stopped")
