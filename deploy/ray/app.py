@@ -26,10 +26,11 @@ from starlette.responses import Response
 
 from deploy.ray.errors import NotAsCertified, NotDeployable
 from deploy.ray.metrics import Family
+from handlers.deadlines import SENT
 from handlers.errors import BadRequest
 from handlers.replies import Reply, encode, refusal
 from handlers.requests import FORMS, Request
-from handlers.service import QUEUED_SINCE, Service
+from handlers.service import Service
 from shipway.artifact.bundle import open_artifact
 from shipway.artifact.manifest import Sha256
 from shipway.artifact.samples import file_of, relative_error
@@ -180,7 +181,7 @@ class Router:
         handle = self._handle(name, version)
         headers = dict(http.headers)
         # From here on it waits, for a replica and in it: the stage `queue` is measured from this.
-        headers.setdefault(QUEUED_SINCE, f"t={time.time():.6f}")
+        headers.setdefault(SENT, f"t={time.time():.6f}")
         request = Request(await _fields(http), headers, headers.get("x-request-id", ""))
         return await _asked(name, handle.answer.remote(request))
 
