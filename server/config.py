@@ -90,12 +90,12 @@ class ServerConfig:
 
     @property
     def exposed(self) -> tuple[Listener, ...]:
-        """Those that are for whoever runs the server, and that others could reach."""
-        return tuple(
-            each
-            for each in self.listeners
-            if each not in (self.inference, self.grpc_inference) and not each.is_on_loopback
-        )
+        """Those of TorchServe that are for whoever runs the server, and that others could reach.
+
+        The exporter is not among them: it is read by a Prometheus elsewhere, and changes nothing.
+        """
+        private = (self.management, self.metrics, self.grpc_management)
+        return tuple(each for each in private if not each.is_on_loopback)
 
     @property
     def addresses(self) -> Addresses:

@@ -137,5 +137,5 @@ def test_of_a_server_for_others_only_the_inference_addresses_count_as_harmless(t
     grpc = {"grpc_inference_address": "0.0.0.0", "grpc_management_address": "0.0.0.0"}
     config = read_config(write_config(tmp_path, **everywhere, **grpc))
     assert {each.purpose for each in config.exposed} == {
-        "management", "metrics", "gRPC management", "exporter",
+        "management", "metrics", "gRPC management",
     }  # fmt: skip

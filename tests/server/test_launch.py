@@ -155,10 +155,9 @@ def test_management_and_metrics_are_kept_to_this_machine_unless_told_twice(tmp_p
         "management_address": "http://0.0.0.0:18081",
         "grpc_management_address": "0.0.0.0",
         "metrics_address": "http://0.0.0.0:18082",
-        "exporter_address": "http://0.0.0.0:18404",
     }
     allowed = {"allow_management_beyond_loopback": "true"}
-    in_words = r"reach management \(0\.0\.0\.0:18081\), metrics .*, gRPC management .*, exporter .*"
+    in_words = r"reach management \(0\.0\.0\.0:18081\), metrics .*, gRPC management .*"
     with pytest.raises(LaunchError, match=in_words + "beyond_loopback=true in .* and `shipway"):
         start(tmp_path, **everywhere)
     with pytest.raises(LaunchError, match=r"Missing is `shipway serve --expose-management`\."):
