@@ -7,7 +7,7 @@ UV     := .uv/bin/uv
 BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
-.PHONY: help env demo test check serve up model format bench bench-stock bench-peers bench-observability \
+.PHONY: help env demo demo-ray test check serve up model format bench bench-stock bench-peers bench-observability \
 	test-faults soak fuzz watch check-monitoring lock clean
 .DEFAULT_GOAL := help
 
@@ -90,10 +90,15 @@ soak: env model  ## half of what the server can do for MINUTES=10: does anything
 	@$(BIN)/python -m benchmarks.soak --mar $(MODEL) --minutes $(MINUTES)
 
 SECONDS ?= 60
-fuzz: env  ## each reader for SECONDS=60, by coverage
+fuzz: env  ## each reader for SECONDS=60, by coverage; 50,000 requests to a real server
 	@$(UV) pip install --quiet atheris==3.0.0
 	@$(BIN)/python -m tests.fuzz.corpus build/fuzz
 	@for each in manifest archive oip; do PYTHONPATH=. $(BIN)/python tests/fuzz/fuzz_$$each.py -max_total_time=$(SECONDS) -artifact_prefix=build/fuzz/ build/fuzz/$$each || exit 1; done
+	@$(BIN)/python -m tests.fuzz.fuzz_server 50000
+
+demo-ray: env artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## two Ray nodes on this machine: answers, a rollout, a lost node
+	@$(UV) pip install --quiet --no-build-isolation --editable '.[ray]'
+	@$(BIN)/python -m benchmarks.demo_ray
 
 watch: env  ## Prometheus beside the server, with the rules and alerts of deploy/, until Ctrl-C
 	@tools=$$(scripts/fetch-prometheus) && exec $$tools/prometheus --config.file=deploy/prometheus/prometheus.yml \
