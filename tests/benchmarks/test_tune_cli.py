@@ -52,7 +52,7 @@ def test_what_cannot_be_tuned_is_told_before_anything_starts(store, arguments, c
 
 
 def test_settings_are_found_written_and_taken_by_register(store, tmp_path):
-    done = tune(store, NAME, "--slo-p99", "200ms", "--seconds", "1", "--trials", "2")
+    done = tune(store, NAME, "--slo-p99", "200ms", "--seconds", "1", "--trials", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "where the search begins" in done.stdout
     tuned = read_tuned(store, NAME, "1.0")
@@ -72,7 +72,7 @@ def test_settings_are_found_written_and_taken_by_register(store, tmp_path):
 
 def test_a_latency_that_nothing_keeps_is_told_with_the_nearest(store):
     tuned_path(store, NAME, "1.0").unlink(missing_ok=True)
-    done = tune(store, NAME, "--slo-p99", "0.1ms", "--seconds", "1", "--trials", "2")
+    done = tune(store, NAME, "--slo-p99", "0.1ms", "--seconds", "1", "--trials", "1")
     assert done.returncode == 1
     assert "keeps 99% of requests below 0.1 ms" in done.stderr
     assert "The nearest was" in done.stderr

@@ -20,7 +20,8 @@ from server.state import StateDirectory
 from shipway.artifact.bundle import Artifact
 from shipway.artifact.samples import file_of
 from tests.conftest import retold
-from tests.end_to_end.test_releases import MODEL, load_on, shipway
+from tests.end_to_end.test_releases import CLIENTS, MODEL, ROW, shipway
+from tests.load import load_on
 from tests.serving import SHIPWAY, until, write_config
 
 Described = set[tuple[str, str, bool, int, int]]
@@ -87,7 +88,7 @@ def test_a_file_edited_three_times_is_reached_each_time_and_no_request_is_lost(r
     assert described(running) == {(MODEL, "1.0", True, 1, 4)}
     first = one(mars, "1.0", workers=1, batch_size=4)
     second = one(mars, "2.0", workers=1, batch_size=4, default=True)
-    with load_on(running) as load:
+    with load_on(running, MODEL, ROW, clients=CLIENTS) as load:
         write(folder, first, second)
         shown = shipway(running, "apply", "models.yaml", "--dry-run")
         assert "+" not in shown.stdout and "make it the default instead of 1.0" in shown.stdout
