@@ -11,7 +11,14 @@ from urllib.parse import quote
 
 import httpx
 
-from server.errors import ModelNotFound, PredictionFailed, Refused, Unreachable, VersionNotFound
+from server.errors import (
+    ModelNotFound,
+    PredictionFailed,
+    Refused,
+    ServerError,
+    Unreachable,
+    VersionNotFound,
+)
 from server.management import ManagementClient
 from server.state import StateDirectory
 from server.tokens import Tokens, is_token_refused
@@ -273,9 +280,20 @@ def _explained(refusal: Refused, state: StateDirectory, name: str, version: str 
 def _not_taken(state: StateDirectory, name: str, version: str | None) -> PredictionFailed:
     """What TorchServe calls "no worker" though most often the queue is full, and INTERNAL over
     gRPC: the server's description tells which."""
-    with closing(ManagementClient(state)) as management:
-        described = management.describe(name)
-    [asked] = [one for one in described if one.version == version or (one.default and not version)]
+    try:
+        with closing(ManagementClient(state)) as management:
+            described = management.describe(name)
+    except ServerError:  # it is going away, or the model is
+        described = []
+    asked = next(
+        (one for one in described if one.version == version or (one.default and not version)), None
+    )
+    if asked is None:
+        return PredictionFailed(
+            f"{name} did not take the request, and no longer tells why. Ask again in a while.",
+            code=503,
+            type="NoWorker",
+        )
     if not asked.worker_ids:
         return PredictionFailed(
             f"{name} {asked.version} has no worker: it was scaled to none. Register it anew, or "

@@ -286,7 +286,11 @@ def _replace_a_worker(site: Site) -> frozenset[int]:
 
 
 def _token(site: Site) -> dict[str, str]:
-    return bearer(Tokens(site.state.key_file, site.record.addresses.management).get("inference"))
+    return bearer(
+        Tokens(site.state.key_file, site.record.addresses.management, site.record.trust).get(
+            "inference"
+        )
+    )
 
 
 def _post(site: Site, address: str, body: bytes) -> None:

@@ -150,10 +150,10 @@ def do(fault: Fault, site: Site) -> Measured:
 def _kind_of(error: ServerError) -> str:
     """How a request was lost: the status of its answer, CUT, or TURNED_AWAY."""
     # A server that is back has no such model for a while, then one without a worker.
-    if isinstance(error, ModelNotFound) or "did not take the request" in str(error):
+    if isinstance(error, ModelNotFound):
         return TURNED_AWAY
     if isinstance(error, Refused):
-        return str(error.code)
+        return TURNED_AWAY if error.type in ("NoWorker", "QueueFull") else str(error.code)
     return TURNED_AWAY if isinstance(error.__cause__, httpx.ConnectError) else CUT
 
 
