@@ -163,19 +163,27 @@ def test_only_predictions_and_metrics_listen_beyond_the_pod(pod):
 
 
 def test_from_the_end_of_prestop_on_it_drains_and_ends_within_its_grace(pod):
-    """As the kubelet does it: preStop while others still send, then SIGTERM."""
+    """As the kubelet does it: preStop while others still send, then SIGTERM.
+
+    Whoever is then refused a connection asks another pod; what was accepted is answered.
+    """
     started = time.monotonic()
     answers: list[int] = []
-    over = threading.Event()
+    stopping, over = threading.Event(), threading.Event()
 
     def ask() -> None:
         while not over.is_set():
-            answers.append(pod.ask().status_code)
+            try:
+                answers.append(pod.ask().status_code)
+            except httpx.ConnectError:
+                assert stopping.is_set(), "refused while preStop was not over"
+                return
             time.sleep(0.02)
 
     with ThreadPoolExecutor(3) as pool:
         asking = [pool.submit(ask) for _ in range(3)]
         subprocess.run(CONTAINER["lifecycle"]["preStop"]["exec"]["command"], check=True)
+        stopping.set()
         pod.process.send_signal(signal.SIGTERM)
         time.sleep(1)  # what was on its way still comes
         over.set()
