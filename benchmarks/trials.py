@@ -21,6 +21,9 @@ FEWEST_REQUESTS = 300
 LONGEST_S = 20.0
 BUSY_CLIENTS, GUESSED_IN_S = 16, 3.0
 MOST = 0.7
+NEARLY = 2.0
+"""A p99 below so many times the target is measured once more: what else happens on a machine only
+adds to it, and a load lasts for seconds."""
 PATIENCE = 10.0
 """Clients give up after so many times the target: the rate was too high anyway."""
 
@@ -71,7 +74,11 @@ class Trials:
                 return At(rate=rate, p99_ms=alone_ms, kept=False, because=said)
             self._watch(f"{setting}: {rate:.0f} requests a second …")
             seconds = min(LONGEST_S, max(self._seconds, math.ceil(FEWEST_REQUESTS / rate)))
-            found = judged(measure(self._plan(Open(rate=rate), seconds)), rate, self._slo_ms)
+            plan = self._plan(Open(rate=rate), seconds)
+            found = judged(measure(plan), rate, self._slo_ms)
+            if self._slo_ms < found.p99_ms < NEARLY * self._slo_ms:
+                again = judged(measure(plan), rate, self._slo_ms)
+                found = again if again.kept else found
             failed = not found.kept
             return found
 

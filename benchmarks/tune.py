@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import median
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 DELAYS_MS = (0, 1, 2, 5, 10, 20)
@@ -193,6 +194,15 @@ def exhaust(settings: Sequence[Setting], serve: Serve, guess: float) -> Iterator
             best = trial
 
 
+def in_turns(serve: Serve, settings: Sequence[Setting], start: float, turns: int) -> list[float]:
+    """The highest rate of each setting, the median of several turns: A B A B."""
+    rates = [
+        [highest_rate(serve(setting), setting, start).rate for setting in settings]
+        for _ in range(turns)
+    ]
+    return [median(of_one) for of_one in zip(*rates, strict=True)]
+
+
 def _outcome(trial: Trial, best: Trial, floor: float) -> str:
     if trial.best:
         return (
@@ -203,13 +213,18 @@ def _outcome(trial: Trial, best: Trial, floor: float) -> str:
 
 
 def _layouts(now: Setting, settings: Sequence[Setting], *, full: bool) -> list[Setting]:
-    """All cores shared otherwise among workers and threads, or layouts that leave some idle."""
+    """All cores shared otherwise among workers and threads, or layouts that leave some idle.
+
+    Each with the same batches, and without any: what suits few workers with many threads hardly
+    tells what suits many that compute each for itself.
+    """
     cores = max(each.workers * each.threads for each in settings)
     found = sorted({(each.workers, each.threads) for each in settings})
     return [
-        replace(now, workers=workers, threads=threads)
+        replace(batching, workers=workers, threads=threads)
         for workers, threads in sorted(found, key=lambda each: -each[0] * each[1])
         if (workers * threads == cores) == full
+        for batching in dict.fromkeys((now, replace(now, batch_size=1, delay_ms=0)))
     ]
 
 

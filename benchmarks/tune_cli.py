@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from handlers.archive import MarInfo
     from shipway.artifact.tuned import Tuned
 
+TURNS = 3
+"""Of two settings, one beside the other."""
+
 out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
@@ -52,7 +55,11 @@ def register(app: typer.Typer) -> None:
         ] = None,
         exhaustive: Annotated[
             bool,
-            typer.Option("--exhaustive", help="Try every setting: it takes ten times as long."),
+            typer.Option(
+                "--exhaustive",
+                help="Try every setting, ten times as many, and the best beside what was found "
+                "before, in turns.",
+            ),
         ] = False,
         model_store: ModelStoreOption = None,
         as_json: JsonOption = False,
@@ -65,7 +72,7 @@ def register(app: typer.Typer) -> None:
         from benchmarks import servers, tune
         from benchmarks.trials import Trials
         from handlers.archive import inspect_mar
-        from shipway.artifact.tuned import write_tuned
+        from shipway.artifact.tuned import read_tuned, write_tuned
         from shipway.runtime.host import available_cores
 
         slo_ms = _milliseconds(slo_p99)
@@ -74,6 +81,7 @@ def register(app: typer.Typer) -> None:
         info = inspect_mar(mar)
         settings = tune.space(available_cores(), info.max_batch or info.batch_size, slo_ms)
         start = _nearest(settings, info)
+        known = read_tuned(store, info.name, info.version)
         end_as_by_ctrl_c()
         with tempfile.TemporaryDirectory(prefix="shipway-tune-") as temporary, ExitStack() as stack:
             folder = Path(temporary)
@@ -103,6 +111,13 @@ def register(app: typer.Typer) -> None:
                 if not as_json:
                     out.print(f"{len(found):3}  {_in_words(step)}", style="green" * step.is_best)
             best = _best(found, slo_ms)
+            if exhaustive and known and (before := _setting(known)) != best.setting:
+                pair = (before, best.setting)
+                rates = tune.in_turns(bench.serve, pair, best.rate, TURNS)
+                if not as_json:
+                    out.print(f"{TURNS} times in turns, as tuned before and now:")
+                    for setting, rate in zip(pair, rates, strict=True):
+                        out.print(f"     {setting}: {rate:.0f} a second")
             # Once more: of many loads that were measured, the highest is partly luck.
             proven = tune.proven(bench.serve(best.setting), best)
         tuned = _tuned(best.setting, proven, slo_ms)
@@ -153,6 +168,13 @@ def _nearest(settings: "list[Setting]", info: "MarInfo") -> "Setting":
             -each.threads,
         ),
     )
+
+
+def _setting(tuned: "Tuned") -> "Setting":
+    from benchmarks.tune import Setting
+
+    serving = tuned.serving
+    return Setting(serving.workers, serving.threads, serving.batch_size, serving.max_batch_delay_ms)
 
 
 def _in_words(step: "Step") -> str:

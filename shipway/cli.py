@@ -8,7 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from shipway import __version__
+from shipway.aside import step_aside
 from shipway.errors import ShipwayError
+
+BESIDE_REQUESTS = ("apply", "promote", "register")
+"""What is done while a server answers, and need not be quick."""
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -50,6 +54,8 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     try:
+        if sys.argv[1:2] and sys.argv[1] in BESIDE_REQUESTS:
+            step_aside()
         build_app()()
     except ShipwayError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}")

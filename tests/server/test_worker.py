@@ -11,10 +11,11 @@ import pytest
 from server import worker
 
 ANSWER = """
-import json, os, sys
+import json, os, sys, time
 import ts.protocol.otf_message_handler
 imported = "torch._C" in sys.modules
 import torch
+time.sleep(0.5)  # the thread that imported it ends a moment after it was waited for
 json.dump({
     "arguments": sys.argv[1:],
     "name": __name__,
