@@ -21,9 +21,9 @@ FEWEST_REQUESTS = 300
 LONGEST_S = 20.0
 BUSY_CLIENTS, GUESSED_IN_S = 16, 3.0
 MOST = 0.7
-NEARLY = 2.0
-"""A p99 below so many times the target is measured once more: what else happens on a machine only
-adds to it, and a load lasts for seconds."""
+TRIES = 3
+"""Of a load whose p99 missed the target and whose p90 did not. Five seconds have a handful of
+requests beyond p99, so one pause of the machine, which is no setting's fault, decides."""
 PATIENCE = 10.0
 """Clients give up after so many times the target: the rate was too high anyway."""
 
@@ -75,10 +75,11 @@ class Trials:
             self._watch(f"{setting}: {rate:.0f} requests a second …")
             seconds = min(LONGEST_S, max(self._seconds, math.ceil(FEWEST_REQUESTS / rate)))
             plan = self._plan(Open(rate=rate), seconds)
-            found = judged(measure(plan), rate, self._slo_ms)
-            if self._slo_ms < found.p99_ms < NEARLY * self._slo_ms:
-                again = judged(measure(plan), rate, self._slo_ms)
-                found = again if again.kept else found
+            for _ in range(TRIES):
+                result = measure(plan)
+                found = judged(result, rate, self._slo_ms)
+                if found.kept or not result.latency or result.latency.p90_ms > self._slo_ms:
+                    break
             failed = not found.kept
             return found
 
