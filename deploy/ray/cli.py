@@ -21,7 +21,7 @@ def add_to(deploy: typer.Typer) -> None:
         artifacts: Annotated[
             list[Path] | None,
             typer.Argument(
-                metavar="ARTIFACT…",
+                metavar="ARTIFACT",
                 help="All that is to be served: folders that `shipway export` wrote, at the same "
                 "path on every node. Of one model, the last is the default.",
                 show_default=False,

@@ -172,7 +172,7 @@ def test_what_a_models_file_cannot_mean_is_refused_before_anything_is_asked(
 def test_artifacts_and_a_models_file_are_not_given_at_once(shipway, file, tiny_table):
     done = shipway("deploy", "ray", tiny_table.path, "--models", file(f"{{{ONE}}}"))
     assert done.exit_code == 2
-    assert "name no artifacts beside it" in done.output
+    assert "Invalid value for --models" in done.output
     neither = shipway("deploy", "ray")
     assert "There is nothing to deploy" in str(neither.exception)
 
