@@ -26,7 +26,7 @@ STORE_BYTES = 100_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayNode:
-    process: psutil.Process
+    process: psutil.Popen
     """`ray start`, which the node's other processes descend from."""
     log: Path
     """What `ray start` says."""
@@ -37,7 +37,7 @@ class RayNode:
         """Raises RuntimeError, with what it said, if it does not start."""
         deadline = time.monotonic() + STARTED_WITHIN_S
         while STARTED not in (said := self.log.read_text()):
-            if not self.process.is_running() or time.monotonic() > deadline:
+            if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"A Ray node did not start:\n{said[-3000:]}")
             time.sleep(0.1)
 

@@ -61,7 +61,8 @@ def cluster(address: str | None) -> Iterator["Cluster"]:
 
 
 def _check_reachable(address: str) -> None:
-    # Ray itself would go on trying for minutes.
+    # Ray itself would go on trying: for a minute where nothing listens, for minutes where something
+    # else does, such as the same cluster's dashboard.
     place = address.removeprefix("ray://")
     host, _, port = place.rpartition(":")
     try:
@@ -78,7 +79,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _check_speaks_grpc(place: str) -> None:
-    """Raises ValueError; what speaks HTTP alone may be the same cluster's dashboard."""
+    """Raises ValueError if it does not."""
     with grpc.insecure_channel(place, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
             grpc.channel_ready_future(channel).result(ANSWERS_WITHIN_S)

@@ -294,6 +294,15 @@ def test_no_cluster_is_said_at_once(cluster, paths):
     assert time.monotonic() - start < 30
 
 
+def test_what_listens_and_is_no_cluster_is_said_soon(cluster, paths):
+    address = cluster.dashboard.removeprefix("http://")
+    start = time.monotonic()
+    done = cluster.run("shipway", "deploy", "ray", *paths, "--address", address)
+    assert done.returncode == 1
+    assert "does not speak gRPC" in done.stderr, done.stderr
+    assert time.monotonic() - start < 30
+
+
 def test_a_cluster_of_another_version_is_refused(paths):
     with ray_cluster(2, head=(sys.executable, "-c", OTHER_VERSION)) as other:
         done = other.run("shipway", "deploy", "ray", *paths, "--address", other.address)
