@@ -96,7 +96,7 @@ fuzz: env  ## each reader for SECONDS=60, by coverage; 50,000 requests to a real
 	@for each in manifest archive oip; do PYTHONPATH=. $(BIN)/python tests/fuzz/fuzz_$$each.py -max_total_time=$(SECONDS) -artifact_prefix=build/fuzz/ build/fuzz/$$each || exit 1; done
 	@$(BIN)/python -m tests.fuzz.fuzz_server 50000
 
-demo-ray: env artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## two Ray nodes on this machine: answers, a rollout, a lost node
+demo-ray: env artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## two Ray nodes on this machine: answers, a rollout, a lost node (4 minutes)
 	@$(UV) pip install --quiet --no-build-isolation --editable '.[ray]'
 	@$(BIN)/python -m benchmarks.demo_ray
 

@@ -2,9 +2,10 @@
 
     python -m benchmarks.demo_ray [ARTIFACT …]
 
-A node is a set of processes of its own on this machine. Answers are held against the certificates,
-and against TorchServe's; then, under load, a new version rolls out and a node is killed. It says
-what it measured; the last line is JSON, and the exit code is not 0 if a claim does not hold.
+A node is a set of processes of its own on this machine, and a models.yaml says what they serve.
+Answers are held against the certificates, and against TorchServe's; then, under load, a new version
+rolls out and a node is killed. It says what it measured of each promise and writes it to
+results/ray.json; the last line is JSON, and the exit code is not 0 if a promise is not kept.
 `make demo-ray`
 """
 
@@ -15,11 +16,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -29,23 +33,39 @@ from rich.console import Console
 from benchmarks import servers
 from benchmarks.inputs import for_task
 from benchmarks.plan import Input
-from benchmarks.ray_cluster import RayCluster, ray_cluster
+from benchmarks.ray_cluster import RayCluster, RayNode, ray_cluster
 from handlers.archive import pack
 from server.tensors import pack as pack_tensors
 from server.tensors import unpack
 from shipway.artifact.bundle import MANIFEST, Artifact, open_artifact, write_record
 from shipway.artifact.digests import SUMS, write_sums
 from shipway.artifact.samples import file_of, relative_error
+from shipway.models_file import Model, write_models
+from shipway.runtime.host import describe_host
 
 ARTIFACTS = (Path("artifacts/efficientnet_lite0-1.0"), Path("artifacts/minilm-1.0"))
 NEXT = "2.0"
 CLIENTS = 8
+NODE_CORES = (6, 3)
+"""The head has room for the versions that roll out."""
 REPLICAS = 2
 """Of each version, a core each, so that each node has one."""
+STAGES = frozenset({"queue", "decode", "preprocess", "inference", "postprocess"})
+GATHERED_WITHIN_S = 60.0
+"""By Ray, which gathers its nodes' metrics every ten."""
 BEFORE_S, AFTER_S = 3.0, 8.0
 """Of load, around what happens under it."""
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What is promised, and what was found of it."""
+
+    promise: str
+    kept: bool
+    found: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,141 +89,189 @@ class Load:
     def lost(self) -> list[Sent]:
         return [each for each in self.sent if each.status != 200]
 
-    def in_flight(self, moment: float) -> int:
-        return sum(each.start <= moment <= each.end for each in self.sent)
+    @property
+    def slowest_s(self) -> float:
+        return round(max(each.end - each.start for each in self.sent), 2)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("artifacts", nargs="*", type=Path, default=ARTIFACTS)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
     servers.end_with_us()
     artifacts = [open_artifact(each) for each in given.artifacts]
-    claims: dict[str, bool] = {}
-    with tempfile.TemporaryDirectory(prefix="shipway-ray-") as temporary, ExitStack() as stack:
-        folder = Path(temporary)
-        console.print("Starting a Ray cluster of two nodes …")
-        # The head has room for the versions that roll out.
-        cluster = stack.enter_context(ray_cluster(6, 3))
-        url = _deployed(cluster, artifacts, folder)
-        claims |= {
-            f"{each.manifest.name} as certified": _as_certified(url, each) for each in artifacts
-        }
-        claims["as TorchServe"] = _as_torchserve(url, artifacts, folder)
-        claims["stages in Ray's metrics"] = _has_metrics(cluster)
+    promises = []
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="shipway-ray-") as temporary,
+            closing(_shown(artifacts, Path(temporary))) as shown,
+        ):
+            for each in shown:
+                _say(f"{'kept' if each.kept else 'BROKEN'}: {each.promise}")
+                promises.append(each)
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+    _print_table(promises)
+    found = [asdict(each) for each in promises]
+    record = {
+        "promises": found,
+        "clients": CLIENTS,
+        "cores_of_nodes": NODE_CORES,
+        "host": describe_host().model_dump(),
+        "packages": artifacts[0].manifest.packages
+        | {each: metadata.version(each) for each in ("ray", "torchserve")},
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "ray.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(found))
+    sys.exit(0 if all(each.kept for each in promises) else 1)
+
+
+def _shown(artifacts: Sequence[Artifact], folder: Path) -> Generator[Promise, None, None]:
+    _say("starting a Ray cluster of two nodes …")
+    with ray_cluster(*NODE_CORES) as cluster:
+        models = folder / "models.yaml"
+        _write_models(models, artifacts)
+        url = _deployed(cluster, models)
+        for each in artifacts:
+            yield _as_certified(url, each)
+        yield from _as_torchserve(url, artifacts, folder)
+        yield _has_metrics(cluster)
         newer = [_renewed(artifacts[0], folder), *artifacts[1:]]
-        claims["rollout without an error"] = _rolls_out(cluster, url, artifacts, newer)
-        claims["only what a lost node had is lost"] = _loses_a_node(cluster, url, newer)
-    for claim, holds in claims.items():
-        console.print(f"{'holds' if holds else 'FAILS'}  {claim}")
-    print(json.dumps(claims))
-    sys.exit(0 if all(claims.values()) else 1)
+        with _load(url, artifacts) as load:
+            _write_models(models, newer)
+            start = time.monotonic()
+            _run(cluster, "shipway", *_deploying(models), "--address", cluster.address)
+            seconds = time.monotonic() - start
+        yield _rolled_out(load, newer[0].manifest.name, seconds)
+        node = cluster.nodes[1]
+        has = _replicas_on(node, cluster)
+        _say(f"killing the node that has {' and '.join(has) or 'no replica'} …")
+        with _load(url, newer) as load:
+            node.kill()
+            gone = time.monotonic()
+        yield _lost(load, gone, has)
 
 
-def _deployed(cluster: RayCluster, artifacts: Sequence[Artifact], folder: Path) -> str:
+def _write_models(path: Path, artifacts: Sequence[Artifact]) -> None:
+    write_models(
+        path,
+        [
+            Model(
+                name=each.manifest.name,
+                version=each.manifest.version,
+                artifact=each.path.absolute(),
+                workers=REPLICAS,
+            )
+            for each in artifacts
+        ],
+    )
+
+
+def _deploying(models: Path) -> list[object]:
+    return ["deploy", "ray", "--models", models, "--cores", 1]
+
+
+def _deployed(cluster: RayCluster, models: Path) -> str:
     """Returns where it answers."""
     [port] = servers.free_ports(1)
-    config = folder / "serve.yaml"
-    _run(cluster, "shipway", *_deploying(artifacts), "--port", port, "--output", config)
+    config = models.with_name("serve.yaml")
+    _run(cluster, "shipway", *_deploying(models), "--port", port, "--output", config)
     # Both nodes are on this machine, where both proxies would share the port, and the kernel give
     # the one that is killed its share of the clients.
     told = yaml.safe_load(config.read_text()) | {"proxy_location": "HeadOnly"}
     config.write_text(yaml.safe_dump(told))
-    start = time.monotonic()
     _run(cluster, "serve", "deploy", config, "--address", cluster.dashboard)
-    _run(cluster, "shipway", *_deploying(artifacts), "--address", cluster.address)
-    console.print(f"{len(artifacts)} models were up after {time.monotonic() - start:.1f} s")
+    _run(cluster, "shipway", *_deploying(models), "--address", cluster.address)
     return f"http://127.0.0.1:{port}"
 
 
-def _deploying(artifacts: Sequence[Artifact]) -> list[object]:
-    return [
-        *("deploy", "ray", *(each.path for each in artifacts)),
-        *("--cores", 1, "--min-replicas", REPLICAS, "--max-replicas", REPLICAS),
-    ]
-
-
 def _run(cluster: RayCluster, command: str, *arguments: object) -> None:
-    console.print(f"$ {command} {' '.join(map(str, arguments))}")
+    _say(f"$ {command} {' '.join(map(str, arguments))}")
     done = cluster.run(command, *arguments)
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}")
 
 
-def _as_certified(url: str, artifact: Artifact) -> bool:
-    """Whether the sealed samples, asked for over HTTP, come back as the certificate says."""
+def _as_certified(url: str, artifact: Artifact) -> Promise:
+    """Asks for the sealed samples over HTTP."""
     manifest = artifact.manifest
-
-    def rows_of(name: str) -> np.ndarray:
-        return np.load(artifact.path / file_of(name), allow_pickle=False)
-
-    reply = _tensors(url, artifact)
-    program = reply.headers["shipway-program"]
-    outputs = unpack(reply.content, reply.headers)
-    off_by = max(
-        relative_error(rows_of(each.name), outputs[each.name]) for each in manifest.outputs
+    program, outputs = _answered(url, artifact)
+    expected = {each.name: _rows_of(artifact, each.name) for each in manifest.outputs}
+    return _as_expected(
+        f"{manifest.name} answers as certified", artifact, program, outputs, expected
     )
-    tolerance = artifact.certificate.candidates[program].tolerance
-    assert tolerance
-    console.print(
-        f"{manifest.name} runs {program}: off by {off_by:.2g} of eager's samples, "
-        f"{tolerance.relative_error:.2g} allowed"
-    )
-    return off_by <= tolerance.relative_error
 
 
-def _tensors(
+def _as_torchserve(url: str, artifacts: Sequence[Artifact], folder: Path) -> Iterator[Promise]:
+    """Asks a TorchServe of its own for the same."""
+    _say("starting TorchServe …")
+    store = folder / "store"
+    mars = [pack(each, store) for each in artifacts]
+    with servers.our_server(folder, store) as state:
+        for artifact, mar in zip(artifacts, mars, strict=True):
+            with servers.registered(state, mar, workers=1, batch_size=8) as served:
+                theirs = served.url.rpartition("/predictions/")[0]
+                _, expected = _answered(theirs, artifact, served.headers)
+            program, outputs = _answered(url, artifact)
+            promise = f"{artifact.manifest.name} answers as TorchServe does"
+            yield _as_expected(promise, artifact, program, outputs, expected)
+
+
+def _answered(
     url: str, artifact: Artifact, headers: Mapping[str, str] | None = None
-) -> httpx.Response:
+) -> tuple[str, dict[str, np.ndarray]]:
+    """The program that ran, and what it made of the samples."""
     manifest = artifact.manifest
-    body, own = pack_tensors(
-        {each.name: np.load(artifact.path / file_of(each.name)) for each in manifest.inputs}
-    )
+    body, own = pack_tensors({each.name: _rows_of(artifact, each.name) for each in manifest.inputs})
     answer = httpx.post(
         f"{url}/predictions/{manifest.name}",
         content=body,
         headers={**own, **(headers or {})},
         timeout=60,
         trust_env=False,
-    )
-    return answer.raise_for_status()
+    ).raise_for_status()
+    return answer.headers["shipway-program"], unpack(answer.content, answer.headers)
 
 
-def _as_torchserve(url: str, artifacts: Sequence[Artifact], folder: Path) -> bool:
-    """Whether a TorchServe of its own gives the same outputs for the samples."""
-    store = folder / "store"
-    mars = [pack(each, store) for each in artifacts]
-    with servers.our_server(folder, store) as state:
-        alike = []
-        for artifact, mar in zip(artifacts, mars, strict=True):
-            with servers.registered(state, mar, workers=1, batch_size=8) as served:
-                theirs = _tensors(
-                    served.url.rpartition("/predictions/")[0], artifact, served.headers
-                )
-            ours = _tensors(url, artifact)
-            program = ours.headers["shipway-program"]
-            expected = unpack(theirs.content, theirs.headers)
-            found = unpack(ours.content, ours.headers)
-            off_by = max(relative_error(expected[name], found[name]) for name in expected)
-            tolerance = artifact.certificate.candidates[program].tolerance
-            assert tolerance
-            alike.append(off_by <= tolerance.relative_error)
-            console.print(f"{artifact.manifest.name}: off by {off_by:.2g} of TorchServe's outputs")
-    return all(alike)
+def _rows_of(artifact: Artifact, name: str) -> np.ndarray:
+    return np.load(artifact.path / file_of(name), allow_pickle=False)
 
 
-def _has_metrics(cluster: RayCluster) -> bool:
-    """Whether each node exports the stages of the requests that it answered."""
-    time.sleep(12)  # nodes gather them every 10 s
+def _as_expected(
+    promise: str,
+    artifact: Artifact,
+    program: str,
+    outputs: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+) -> Promise:
+    """Within what the certificate allows that program."""
+    off_by = max(relative_error(expected[name], outputs[name]) for name in expected)
+    tolerance = artifact.certificate.candidates[program].tolerance
+    assert tolerance is not None  # as every program that passed has one
+    found = {"program": program, "off_by": round(off_by, 3), "allowed": tolerance.relative_error}
+    return Promise(promise, off_by <= tolerance.relative_error, found)
+
+
+def _has_metrics(cluster: RayCluster) -> Promise:
+    _say("waiting for Ray to gather the metrics …")
+    deadline = time.monotonic() + GATHERED_WITHIN_S
+    while not (stages := _stages(cluster)) >= STAGES and time.monotonic() < deadline:
+        time.sleep(1)
+    return Promise("every stage is in Ray's metrics", stages >= STAGES, {"stages": sorted(stages)})
+
+
+def _stages(cluster: RayCluster) -> set[str]:
+    """Those that a node exports."""
     shown = [httpx.get(each.metrics, trust_env=False).text for each in cluster.nodes]
-    stages = {
+    return {
         line.partition('stage="')[2].partition('"')[0]
         for text in shown
         for line in text.splitlines()
         if line.startswith("ray_shipway_stage_seconds_count")
     }
-    console.print(f"stages in Ray's metrics: {', '.join(sorted(stages)) or 'none'}")
-    return {"queue", "decode", "inference", "postprocess"} <= stages
 
 
 def _renewed(artifact: Artifact, folder: Path) -> Artifact:
@@ -258,45 +326,72 @@ def _sent(client: httpx.Client, path: str, one: Input) -> Sent:
     return Sent(path.rpartition("/")[2], start, time.monotonic(), status, version, said)
 
 
-def _rolls_out(
-    cluster: RayCluster, url: str, artifacts: Sequence[Artifact], newer: Sequence[Artifact]
-) -> bool:
-    with _load(url, artifacts) as load:
-        start = time.monotonic()
-        _run(cluster, "shipway", *_deploying(newer), "--address", cluster.address)
-        took_s = time.monotonic() - start
-    name = newer[0].manifest.name
+def _rolled_out(load: Load, name: str, seconds: float) -> Promise:
     versions = [each.version for each in load.sent if each.model == name and each.status == 200]
-    slowest_s = max(each.end - each.start for each in load.sent)
-    console.print(
-        f"{name} {NEXT} rolled out in {took_s:.1f} s under load: {len(load.sent)} requests, "
-        f"{len(load.lost)} errors, the slowest {slowest_s:.2f} s; "
-        f"{versions.count(NEXT)} of {len(versions)} answered by {NEXT}"
+    _say_lost(load.lost)
+    return Promise(
+        f"{name} {NEXT} rolls out under load without an error",
+        # Routers hear of it one after the other, so the two may alternate for a moment; not at the
+        # end.
+        not load.lost and set(versions[-CLIENTS:]) == {NEXT},
+        {
+            "seconds": round(seconds, 1),
+            "requests": len(load.sent),
+            "errors": len(load.lost),
+            f"by_{NEXT}": versions.count(NEXT),
+            "slowest_s": load.slowest_s,
+        },
     )
-    _say_lost(load)
-    # Routers hear of it one after the other, so the two may alternate for a moment; not at the end.
-    return not load.lost and set(versions[-CLIENTS:]) == {NEXT}
 
 
-def _loses_a_node(cluster: RayCluster, url: str, artifacts: Sequence[Artifact]) -> bool:
-    with _load(url, artifacts) as load:
-        moment = time.monotonic()
-        cluster.nodes[1].kill()
-    late = [each for each in load.lost if not each.start <= moment <= each.end]
-    after = sum(each.start > moment and each.status == 200 for each in load.sent)
-    slowest_s = max(each.end - each.start for each in load.sent)
-    console.print(
-        f"a node was killed under load: {load.in_flight(moment)} requests were in flight, "
-        f"{len(load.lost)} were lost, {len(late)} of them sent later; {after} sent later were "
-        f"answered, the slowest of all in {slowest_s:.2f} s"
+def _replicas_on(node: RayNode, cluster: RayCluster) -> list[str]:
+    """The versions that have a replica there."""
+    pids = {each.pid for each in node.process.children(recursive=True)}
+    return [
+        name
+        for name, application in cluster.details()["applications"].items()
+        for replica in application["deployments"].get("Model", {}).get("replicas", ())
+        if replica.get("pid") in pids
+    ]
+
+
+def _lost(load: Load, gone: float, had: Sequence[str]) -> Promise:
+    """`gone` is the moment from which nothing of the node was left."""
+    # To be computed there a request had to be sent before, and a replica had to have it.
+    computed = [each for each in load.lost if each.start < gone and "ReplicaLost" in each.said]
+    answered_later = sum(each.start >= gone and each.status == 200 for each in load.sent)
+    _say_lost(load.lost)
+    return Promise(
+        "a killed node loses what it was computing, and nothing else",
+        bool(had) and len(computed) == len(load.lost) and answered_later > 0,
+        {
+            "in_flight": sum(each.start <= gone <= each.end for each in load.sent),
+            "lost_with_the_node": len(computed),
+            "lost_besides": len(load.lost) - len(computed),
+            "answered_later": answered_later,
+            "slowest_s": load.slowest_s,
+        },
     )
-    _say_lost(load)
-    return not late and after > 0
 
 
-def _say_lost(load: Load) -> None:
-    for each in load.lost[:5]:
-        console.print(f"  {each.model}: {each.status} {each.said[:300]}")
+def _say_lost(lost: Sequence[Sent]) -> None:
+    for each in lost[:5]:
+        _say(f"  {each.model}: {each.status} {each.said[:300]}")
+
+
+def _say(what: str) -> None:
+    console.print(f"{datetime.now():%H:%M:%S}  {what}")
+
+
+def _print_table(promises: Sequence[Promise]) -> None:
+    width = max(len(each.promise) for each in promises)
+    for each in promises:
+        found = (
+            f"{name.replace('_', ' ')} {' '.join(value) if isinstance(value, list) else value}"
+            for name, value in each.found.items()
+        )
+        verdict = "kept" if each.kept else "BROKEN"
+        console.print(f"{verdict:8}{each.promise:{width}}  {', '.join(found)}")
 
 
 if __name__ == "__main__":

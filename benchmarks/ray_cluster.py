@@ -26,10 +26,20 @@ STORE_BYTES = 100_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayNode:
-    process: psutil.Process
+    process: psutil.Popen
     """`ray start`, which the node's other processes descend from."""
+    log: Path
+    """What `ray start` says."""
     metrics: str
     """Where it exports Ray's metrics."""
+
+    def await_start(self) -> None:
+        """Raises RuntimeError, with what it said, if it does not start."""
+        deadline = time.monotonic() + STARTED_WITHIN_S
+        while STARTED not in (said := self.log.read_text()):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"A Ray node did not start:\n{said[-3000:]}")
+            time.sleep(0.1)
 
     def kill(self) -> None:
         """All of it in the same moment, as a machine that loses its power."""
@@ -91,13 +101,14 @@ def ray_cluster(*cores: int, head: Sequence[str] = (BIN / "ray",)) -> Iterator[R
         heads.append(f"--temp-dir={folder}")
         nodes = []
         for place, each in enumerate(cores):
-            node = _started(
+            node = _start(
                 [*(head if place == 0 else (BIN / "ray",)), "start", f"--num-cpus={each}"]
                 + (heads if place == 0 else [f"--address={address}"]),
                 folder / f"node-{place}.log",
                 environment,
             )
             stack.callback(node.kill)
+            node.await_start()
             nodes.append(node)
         yield RayCluster(
             address=address,
@@ -107,23 +118,17 @@ def ray_cluster(*cores: int, head: Sequence[str] = (BIN / "ray",)) -> Iterator[R
         )
 
 
-def _started(command: list[Any], log: Path, environment: Mapping[str, str]) -> RayNode:
+def _start(command: list[Any], log: Path, environment: Mapping[str, str]) -> RayNode:
     agent, metrics = free_ports(2)
     with log.open("w") as file:
-        process = subprocess.Popen(
+        process = psutil.Popen(
             [*command, "--node-ip-address=127.0.0.1", "--block", "--disable-usage-stats"]
             + [f"--object-store-memory={STORE_BYTES}", f"--metrics-export-port={metrics}"]
             + [f"--dashboard-agent-listen-port={agent}"],
             env=environment,
             stdout=file,
             stderr=subprocess.STDOUT,
+            # A session of its own: by a Ctrl-C of ours it would end without its children.
+            start_new_session=True,
         )
-    deadline = time.monotonic() + STARTED_WITHIN_S
-    while STARTED not in log.read_text():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise RuntimeError(f"A Ray node did not start:\n{log.read_text()[-3000:]}")
-        time.sleep(0.1)
-    return RayNode(
-        process=psutil.Process(process.pid), metrics=f"http://127.0.0.1:{metrics}/metrics"
-    )
+    return RayNode(process=process, log=log, metrics=f"http://127.0.0.1:{metrics}/metrics")

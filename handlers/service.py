@@ -23,6 +23,16 @@ from shipway.runtime.model import Model, Ride, Row, RowResult
 
 logger = logging.getLogger(__name__)
 
+LEAST_ROWS = 8
+
+
+def most_rows(batch_size: int) -> int:
+    """Of one run, where a batch has so many requests at most, each of which may have many rows.
+
+    Runtimes keep memory for the largest run, so none is larger than it has to be.
+    """
+    return max(batch_size, LEAST_ROWS)
+
 
 @dataclass(slots=True)
 class _Asked:

@@ -13,7 +13,7 @@ import psutil
 from handlers.errors import PHRASE_OF
 from handlers.replies import encode
 from handlers.requests import Request
-from handlers.service import Service
+from handlers.service import Service, most_rows
 from shipway.artifact.bundle import open_artifact
 from shipway.artifact.errors import ArtifactError
 from shipway.artifact.manifest import Manifest
@@ -28,8 +28,6 @@ from shipway.runtime.model import Model
 
 logger = logging.getLogger(__name__)
 
-LEAST_ROWS = 8
-"""Of the largest run, however few requests come in a batch: a request may have many rows."""
 WORKER = "model_service_worker.py"
 DEVICE_LOST = 70
 """The exit status of a worker whose GPU is lost to it: sysexits.h's internal software error."""
@@ -50,8 +48,7 @@ class Handler:
             artifact,
             workers=workers_here(),
             threads=_tuned_threads(artifact.manifest),
-            # Runtimes keep memory for the largest run, so none is larger than it has to be.
-            most_rows=max(int(properties["batch_size"] or 1), LEAST_ROWS),
+            most_rows=most_rows(int(properties["batch_size"] or 1)),
             device_index=own_device(properties.get("gpu_id")),
         )
         model.warm_up()

@@ -16,7 +16,7 @@ from server.releases import Release, Releases, Version
 from server.rollout import Rollout, Say, default_of, in_words, version_of
 from server.store import check_place, stored
 from shipway.errors import ShipwayError
-from shipway.models_file import Model, ModelsFile
+from shipway.models_file import Model, ModelsFile, check_serves
 
 if TYPE_CHECKING:
     from handlers.archive import MarInfo
@@ -70,9 +70,9 @@ def check_models(
 ) -> list[WantedModel]:
     """Every version of the file with its archive, which is inspected.
 
-    Raises ArchiveError, StoreError or NotApplicable for an archive that is missing, damaged, or of
-    another name, version or digest than the file says, and for settings that it cannot be served
-    with.
+    Raises ArchiveError, StoreError, NotApplicable or ModelsFileError for an archive that is
+    missing, damaged, or of another name, version or digest than the file says, and for settings
+    that it cannot be served with.
     """
     wanted = []
     for name in file.names:
@@ -92,16 +92,7 @@ def _checked(model: Model, store: Path, inspect: "Callable[[Path], MarInfo]") ->
             f"{info.digest[:12]}…, there it is {model.sha256[:12]}…. Copy it again, or correct the "
             "file."
         )
-    if (info.name, info.version) != (model.name, model.version):
-        raise NotApplicable(
-            f"{path} is {info.name} {info.version}; the models file says {model}. "
-            "Correct one of them."
-        )
-    if model.batch_size and info.max_batch and model.batch_size > info.max_batch:
-        raise NotApplicable(
-            f"{model} takes at most {info.max_batch} rows at once; the models file says "
-            f"batch_size: {model.batch_size}."
-        )
+    check_serves(model, path, info.name, info.version, max_batch=info.max_batch)
     check_place(path, store, digest=info.digest)
     settings = version_of(
         info,

@@ -12,7 +12,7 @@ from typing import Annotated
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from shipway.artifact.bundle import problems_in
+from shipway.artifact.bundle import Artifact, open_artifact, problems_in
 from shipway.artifact.digests import read_small
 from shipway.artifact.errors import ArtifactError
 from shipway.artifact.manifest import Name, Positive, Record, Sha256
@@ -20,7 +20,7 @@ from shipway.errors import ShipwayError
 
 
 class ModelsFileError(ShipwayError):
-    """A models file that does not read, or that names what is not there."""
+    """A models file that does not read, or that names what is not there or cannot be served so."""
 
 
 class Model(Record):
@@ -36,9 +36,10 @@ class Model(Record):
     artifact: Path | None = None
     """The folder that it was packaged from, for engines that open it themselves."""
     sha256: Sha256 | None = None
-    """Of the archive: any other file is refused."""
+    """Of the archive: any other file is refused, where archives are served."""
     workers: Positive | None = None
-    """Processes. This and the two below are as tuned, or the archive's own, if not given."""
+    """Processes. This and the two below are the engine's to choose, if not given: as tuned, or the
+    archive's own."""
     batch_size: Positive | None = None
     max_batch_delay_ms: Annotated[int, Field(ge=0)] | None = None
 
@@ -88,6 +89,38 @@ def read_models(path: Path) -> ModelsFile:
         raise ModelsFileError(f"{path}: {problems_in(error)}{_advice(error)}") from error
     folder = path.absolute().parent
     return ModelsFile(models=tuple(_located(each, folder) for each in found.models))
+
+
+def open_model(model: Model) -> Artifact:
+    """The artifact of a version. Raises ArtifactError, or ModelsFileError for one without, and for
+    one that is another version."""
+    if model.artifact is None:
+        raise ModelsFileError(
+            f"The models file names no artifact of {model}: give it `artifact`, the folder that "
+            "`shipway export` wrote."
+        )
+    artifact = open_artifact(model.artifact)
+    manifest = artifact.manifest
+    check_serves(
+        model, model.artifact, manifest.name, manifest.version, max_batch=manifest.max_batch
+    )
+    return artifact
+
+
+def check_serves(
+    model: Model, path: Path, name: str, version: str, *, max_batch: int | None
+) -> None:
+    """Raises ModelsFileError if what lies at `path` is not that model's version, or cannot run so
+    many rows at once; `max_batch` is None if that is not known."""
+    if (name, version) != (model.name, model.version):
+        raise ModelsFileError(
+            f"{path} is {name} {version}; the models file says {model}. Correct one of them."
+        )
+    if model.batch_size and max_batch and model.batch_size > max_batch:
+        raise ModelsFileError(
+            f"{model} takes at most {max_batch} rows at once; the models file says "
+            f"batch_size: {model.batch_size}."
+        )
 
 
 def write_models(path: Path, models: Iterable[Model]) -> None:

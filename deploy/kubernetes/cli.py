@@ -22,7 +22,7 @@ def add_to(deploy: typer.Typer) -> None:
         artifacts: Annotated[
             list[Path] | None,
             typer.Argument(
-                metavar="ARTIFACT…",
+                metavar="ARTIFACT",
                 help="Folders that `shipway export` wrote. Of one model, the last is the default.",
                 show_default=False,
             ),

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from shipway.artifact.bundle import Artifact, open_artifact
+from deploy.errors import NotDeployable
+from deploy.versions import read_versions
+from shipway.artifact.bundle import Artifact
 from shipway.artifact.digests import format_sums, sha256_of
-from shipway.errors import ShipwayError
-from shipway.models_file import Model, read_models, write_models
+from shipway.models_file import Model, write_models
 
 MANIFESTS = Path(__file__).parent
 PARTS = ("config", "base", "monitoring", "archives-from-image", "overlays")
@@ -27,10 +28,6 @@ WORKER_MIB = 640
 TIMES_ITS_PROGRAM = 3
 """What a runtime holds of a program file: the weights, those it packed anew, the buffers."""
 LIMIT_TO_REQUEST = 1.5
-
-
-class NotDeployable(ShipwayError):
-    """Artifacts and a models file that do not go together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,47 +58,12 @@ class Needs:
 def read_served(artifacts: Sequence[Path], models: Path | None, model_store: Path) -> list[Served]:
     """The versions to serve, each with its artifact and its archive, all checked.
 
-    Raises ArtifactError, ModelsFileError, or NotDeployable for a version without an archive, for
-    one that has no artifact, and for an artifact that is no version of the file's.
+    Raises what `read_versions` does, and NotDeployable for a version without its archive.
     """
-    given = {_key(each): each for each in map(open_artifact, artifacts)}
-    if models is None:
-        if not given:
-            raise NotDeployable(
-                "There is nothing to deploy: name artifacts, or a models.yaml with --models."
-            )
-        default = dict(given.keys())  # of each name, the last version
-        return [
-            _served(
-                Model(name=name, version=version, default=default[name] == version),
-                artifact,
-                model_store,
-            )
-            for (name, version), artifact in given.items()
-        ]
-    file = read_models(models)
-    if strange := given.keys() - {(each.name, each.version) for each in file.models}:
-        name, version = min(strange)
-        raise NotDeployable(f"{models} does not name {name} {version}, which is to be deployed.")
-    found = []
-    for model in file.models:
-        artifact = given.get((model.name, model.version))
-        if artifact is None:
-            if model.artifact is None:
-                raise NotDeployable(
-                    f"{models} names no artifact of {model}: give it one there, or the folder "
-                    "that `shipway export` wrote to this command."
-                )
-            artifact = open_artifact(model.artifact)
-            if _key(artifact) != (model.name, model.version):
-                raise NotDeployable(
-                    f"{model.artifact} is {' '.join(_key(artifact))}; {models} says {model}."
-                )
-        is_default = file.default_of(model.name) is model
-        found.append(
-            _served(model.model_copy(update={"default": is_default}), artifact, model_store)
-        )
-    return found
+    return [
+        _served(model, artifact, model_store)
+        for model, artifact in read_versions(artifacts, models)
+    ]
 
 
 def write(
@@ -189,10 +151,6 @@ def _served(model: Model, artifact: Artifact, model_store: Path) -> Served:
             f"{digest[:12]}…."
         )
     return Served(model=model, artifact=artifact, archive=archive, digest=digest)
-
-
-def _key(artifact: Artifact) -> tuple[str, str]:
-    return artifact.manifest.name, artifact.manifest.version
 
 
 def _resources(needs: Needs) -> dict[str, object]:

@@ -24,13 +24,14 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from deploy.ray.errors import NotAsCertified, NotDeployable
+from deploy.errors import NotDeployable
+from deploy.ray.errors import NotAsCertified
 from deploy.ray.metrics import Family
 from handlers.deadlines import SENT
 from handlers.errors import BadRequest
 from handlers.replies import Reply, encode, refusal
 from handlers.requests import FORMS, Request
-from handlers.service import Service
+from handlers.service import Service, most_rows
 from shipway.artifact.bundle import open_artifact
 from shipway.artifact.manifest import Sha256
 from shipway.artifact.samples import file_of, relative_error
@@ -45,8 +46,6 @@ logger = logging.getLogger("ray.serve")
 
 MAX_REQUEST_BYTES = 20 * 2**20
 """As config.properties has it."""
-LEAST_ROWS = 8
-"""Of the largest run, however few requests come in a batch: a request may have many rows."""
 
 
 class Opened(BaseModel):
@@ -105,7 +104,7 @@ def _model(opened: Opened) -> Model:
             f"{opened.artifact} is another artifact here than the one that was deployed: "
             f"{artifact.digest[:12]}…, not {opened.digest[:12]}…. Copy it to every node."
         )
-    model = Model(artifact, threads=opened.threads, most_rows=max(opened.batch_size, LEAST_ROWS))
+    model = Model(artifact, threads=opened.threads, most_rows=most_rows(opened.batch_size))
     model.warm_up()
     prove(model)
     return model

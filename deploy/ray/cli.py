@@ -19,12 +19,22 @@ def add_to(deploy: typer.Typer) -> None:
     @deploy.command()
     def ray(
         artifacts: Annotated[
-            list[Path],
+            list[Path] | None,
             typer.Argument(
+                metavar="ARTIFACT",
                 help="All that is to be served: folders that `shipway export` wrote, at the same "
-                "path on every node."
+                "path on every node. Of one model, the last is the default.",
+                show_default=False,
             ),
-        ],
+        ] = None,
+        models: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE",
+                help="A models.yaml that names the artifacts, instead; all that is served.",
+                show_default=False,
+            ),
+        ] = None,
         address: Annotated[
             str | None,
             typer.Option(
@@ -41,56 +51,43 @@ def add_to(deploy: typer.Typer) -> None:
                 show_default=False,
             ),
         ] = None,
-        default: Annotated[
-            list[str] | None,
-            typer.Option(
-                metavar="NAME=VERSION",
-                help="Which of several versions answers requests that name none.",
-                show_default=False,
-            ),
-        ] = None,
         cores: Annotated[
             int | None,
             typer.Option(min=1, help="Of each replica. [the artifact's]", show_default=False),
         ] = None,
-        min_replicas: Annotated[int, typer.Option(min=1, help="Of each version.")] = 1,
-        max_replicas: Annotated[int, typer.Option(min=1, help="Of each version.")] = 4,
+        min_replicas: Annotated[
+            int, typer.Option(min=1, help="Of each version that models.yaml has no `workers` of.")
+        ] = 1,
+        max_replicas: Annotated[int, typer.Option(min=1, help="Likewise.")] = 4,
         host: Annotated[
             str, typer.Option(help="Where each node listens, where Serve is started.")
         ] = "127.0.0.1",
         port: Annotated[int, typer.Option(help="Likewise.")] = 8000,
     ) -> None:
         """Serve artifacts with Ray Serve, on a cluster or on this machine."""
-        from deploy.ray.config import serve_config
+        from deploy.ray.config import Version, serve_config
+        from deploy.versions import read_versions
 
+        if artifacts and models:
+            raise typer.BadParameter(
+                "says all that is served; name no artifacts beside it.", param_hint="--models"
+            )
         if max_replicas < min_replicas:
             raise typer.BadParameter(f"is below {min_replicas}.", param_hint="--max-replicas")
-        versions = _versions(artifacts, default or [], cores, (min_replicas, max_replicas))
+        versions = [
+            Version(
+                model=model,
+                artifact=artifact,
+                cores=cores,
+                scaling=(min_replicas, max_replicas),
+            )
+            for model, artifact in read_versions(artifacts or [], models)
+        ]
         config = partial(serve_config, versions, host=host, port=port)
         if output:
             _write(config(), output)
         else:
-            config()  # what contradicts itself is refused before anything is asked
             _deploy(config, versions, address)
-
-
-def _versions(
-    artifacts: list[Path], defaults: list[str], cores: int | None, replicas: tuple[int, int]
-) -> "list[Version]":
-    from deploy.ray.config import Version
-    from deploy.ray.errors import NotDeployable
-    from shipway.artifact.bundle import open_artifact
-
-    opened = [open_artifact(each) for each in artifacts]
-    named = [f"{each.manifest.name}={each.manifest.version}" for each in opened]
-    if unknown := [each for each in defaults if each not in named]:
-        raise NotDeployable(
-            f"--default {unknown[0]} is none of what is to be served: {', '.join(named)}."
-        )
-    return [
-        Version(artifact=each, default=name in defaults, cores=cores, replicas=replicas)
-        for each, name in zip(opened, named, strict=True)
-    ]
 
 
 def _write(config: dict[str, Any], output: Path) -> None:
@@ -122,7 +119,7 @@ def _deploy(
         ray.apply(config(nodes=ray.size()), say=status.update)
         status.stop()
         for each in versions:
-            console.print(f"{each.name} {each.version}: {ray.address()}/predictions/{each.name}")
+            console.print(f"{each.model}: {ray.address()}/predictions/{each.model.name}")
         if not address:
             console.print("Ctrl-C ends it.")
             try:

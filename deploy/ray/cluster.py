@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import ray
 from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from deploy.errors import NotDeployable
 from deploy.ray.config import CODE, ROUTER, Version
-from deploy.ray.errors import ClusterUnusable, DeployFailed, DoesNotFit, NotDeployable
+from deploy.ray.errors import ClusterUnusable, DeployFailed, DoesNotFit
 from deploy.ray.nodes import Fit, fit_of
 
 ANSWERS_WITHIN_S = 5.0
@@ -45,7 +47,13 @@ def cluster(address: str | None) -> Iterator["Cluster"]:
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         ray.shutdown()
         where = f"The Ray cluster at {address}" if address else "A Ray cluster on this machine"
-        raise ClusterUnusable(f"{where} cannot be used: {' '.join(str(error).split())}") from error
+        token = (
+            " If it asks for a token, set RAY_AUTH_MODE and RAY_AUTH_TOKEN as it has them."
+            if isinstance(error, ConnectionError)
+            else ""
+        )
+        said = " ".join(str(error).split()).rstrip(".")
+        raise ClusterUnusable(f"{where} cannot be used: {said}.{token}") from error
     try:
         yield Cluster(client)
     finally:
@@ -53,15 +61,30 @@ def cluster(address: str | None) -> Iterator["Cluster"]:
 
 
 def _check_reachable(address: str) -> None:
-    # Ray itself would go on trying for a minute.
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    # Ray itself would go on trying: for a minute where nothing listens, for minutes where something
+    # else does, such as the same cluster's dashboard.
+    place = address.removeprefix("ray://")
+    host, _, port = place.rpartition(":")
     try:
+        if not port.isdigit():
+            raise ValueError("it has no port")
         socket.create_connection((host, int(port)), ANSWERS_WITHIN_S).close()
+        if os.environ.get("RAY_USE_TLS") != "1":
+            _check_speaks_grpc(place)
     except (OSError, ValueError) as error:
         raise ClusterUnusable(
             f"There is no Ray cluster at {address} ({error}). Give HOST:PORT, as `ray start "
             "--head` prints it, or no --address for a cluster on this machine."
         ) from error
+
+
+def _check_speaks_grpc(place: str) -> None:
+    """Raises ValueError if it does not."""
+    with grpc.insecure_channel(place, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(ANSWERS_WITHIN_S)
+        except grpc.FutureTimeoutError as error:
+            raise ValueError("what listens there does not speak gRPC") from error
 
 
 class Cluster:
@@ -95,7 +118,7 @@ class Cluster:
             if not able:
                 raise DoesNotFit(
                     f"No node has {version.threads} cores and {version.gpus} GPUs, which a replica "
-                    f"of {version.name} {version.version} takes. --cores takes fewer."
+                    f"of {version.model} takes. --cores takes fewer."
                 )
             for node in able:
                 asked[version.application, node] = _examine(node, version)

@@ -5,13 +5,12 @@ application when its arguments change. One more, the router, has the address and
 alone is told which version is the default.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.ray.errors import NotDeployable
 from shipway.artifact.bundle import Artifact
+from shipway.models_file import Model
 
 CODE = "deploy.ray.app"
 ROUTER = "shipway"
@@ -25,27 +24,34 @@ LOGGING = {"enable_access_log": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A version to be served, and how: what the command line says, or a file of models."""
+    """A version to be served, and what each of its replicas takes."""
 
+    model: Model
+    """Of each name one is the default."""
     artifact: Artifact
-    default: bool = False
-    """Whether it answers requests that name no version; the only version of a name always does."""
     cores: int | None = None
     """Of each replica; None for the threads that did best on the exporting host."""
-    replicas: tuple[int, int] = (1, 4)
-    """The least and the most of them."""
-
-    @property
-    def name(self) -> str:
-        return self.artifact.manifest.name
-
-    @property
-    def version(self) -> str:
-        return self.artifact.manifest.version
+    scaling: tuple[int, int] = (1, 4)
+    """The least and the most replicas, if the model does not say how many."""
 
     @property
     def application(self) -> str:
-        return f"{self.name}@{self.version}"
+        return f"{self.model.name}@{self.model.version}"
+
+    @property
+    def replicas(self) -> tuple[int, int]:
+        """The least and the most. A replica is what a worker is on TorchServe, so as many."""
+        workers = self.model.workers
+        return (workers, workers) if workers else self.scaling
+
+    @property
+    def batch_size(self) -> int:
+        return self.model.batch_size or self.artifact.manifest.serving.batch_size
+
+    @property
+    def max_batch_delay_ms(self) -> int:
+        delay_ms = self.model.max_batch_delay_ms
+        return self.artifact.manifest.serving.max_batch_delay_ms if delay_ms is None else delay_ms
 
     @property
     def threads(self) -> int:
@@ -60,10 +66,7 @@ class Version:
 def serve_config(
     versions: Sequence[Version], *, host: str = "127.0.0.1", port: int = 8000, nodes: int = 1
 ) -> dict[str, Any]:
-    """For a cluster of so many nodes, each of which listens at `host` and `port`.
-
-    Raises NotDeployable if a name has two defaults, or none, or a version is there twice.
-    """
+    """For a cluster of so many nodes, each of which listens at `host` and `port`."""
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": host, "port": port, "request_timeout_s": TIMEOUT_S},
@@ -72,39 +75,17 @@ def serve_config(
 
 
 def routes(versions: Sequence[Version]) -> dict[str, Any]:
-    """By name, the default version and the application of each version. Raises NotDeployable."""
-    by_name: dict[str, list[Version]] = defaultdict(list)
+    """By name, the default version and the application of each version."""
+    table: dict[str, Any] = {}
     for each in versions:
-        by_name[each.name].append(each)
-    return {
-        name: {
-            "default": _default(name, alike),
-            "versions": {each.version: each.application for each in alike},
-        }
-        for name, alike in by_name.items()
-    }
-
-
-def _default(name: str, versions: Sequence[Version]) -> str:
-    there = [each.version for each in versions]
-    if len(set(there)) < len(there):
-        raise NotDeployable(f"{name} is to be served in versions {', '.join(there)}: one is twice.")
-    defaults = [each.version for each in versions if each.default]
-    if len(defaults) > 1:
-        raise NotDeployable(
-            f"{name} has {len(defaults)} defaults, {' and '.join(defaults)}; one version must "
-            "answer the requests that name none."
-        )
-    if not defaults and len(there) > 1:
-        raise NotDeployable(
-            f"{name} has versions {', '.join(there)} and no default. Say which answers the "
-            f"requests that name none: --default {name}={there[-1]}."
-        )
-    return (defaults or there)[0]
+        route = table.setdefault(each.model.name, {"default": "", "versions": {}})
+        route["versions"][each.model.version] = each.application
+        if each.model.default:
+            route["default"] = each.model.version
+    return table
 
 
 def _application(version: Version) -> dict[str, Any]:
-    serving = version.artifact.manifest.serving
     least, most = version.replicas
     return {
         "name": version.application,
@@ -115,21 +96,21 @@ def _application(version: Version) -> dict[str, Any]:
             "artifact": str(version.artifact.path.absolute()),
             "digest": version.artifact.digest,
             "threads": version.threads,
-            "batch_size": serving.batch_size,
-            "max_batch_delay_ms": serving.max_batch_delay_ms,
+            "batch_size": version.batch_size,
+            "max_batch_delay_ms": version.max_batch_delay_ms,
         },
         "deployments": [
             {
                 "name": "Model",
                 "ray_actor_options": {"num_cpus": version.threads, "num_gpus": version.gpus},
                 # One batch runs while the next one gathers.
-                "max_ongoing_requests": 2 * serving.batch_size,
+                "max_ongoing_requests": 2 * version.batch_size,
                 "max_queued_requests": MAX_QUEUED,
                 "autoscaling_config": {
                     "min_replicas": least,
                     "max_replicas": most,
                     # Waiting and running, of each replica: a full batch, and none behind it.
-                    "target_ongoing_requests": serving.batch_size,
+                    "target_ongoing_requests": version.batch_size,
                 },
             }
         ],

@@ -1,10 +1,6 @@
 """What can go wrong between artifacts and a Ray cluster that serves them."""
 
-from shipway.errors import ShipwayError
-
-
-class DeployError(ShipwayError):
-    """The base of everything below."""
+from deploy.errors import DeployError
 
 
 class RayMissing(DeployError):
@@ -13,10 +9,6 @@ class RayMissing(DeployError):
             f"Ray Serve is not installed ({error}). It comes with the extra `ray`: "
             "uv pip install --editable '.[ray]'."
         )
-
-
-class NotDeployable(DeployError):
-    """What was asked for contradicts itself, or what runs."""
 
 
 class ClusterUnusable(DeployError):

@@ -332,7 +332,7 @@ def test_a_models_file_says_what_is_deployed(deploy, two, tmp_path):
         (("--models", "models.yaml"), MODELS.replace("artifact: table-2.0", "workers: 1"),
          "names no artifact of tiny-table 2.0"),
         (("--models", "models.yaml"), MODELS.replace("table-2.0", "table-1.0"),
-         "is tiny-table 1.0; models.yaml says tiny-table 2.0"),
+         "is tiny-table 1.0; the models file says tiny-table 2.0"),
         (("--models", "models.yaml"), MODELS.replace("workers", "wokers"), "wokers"),
     ],
 )  # fmt: skip

@@ -18,6 +18,7 @@ from shipway.artifact.bundle import open_artifact
 from shipway.artifact.digests import write_sums
 from shipway.artifact.manifest import Requirements
 from shipway.artifact.samples import file_of
+from shipway.models_file import Model, write_models
 from tests.conftest import retold
 from tests.handlers.test_service import JSON, Served
 from tests.serving import until
@@ -56,9 +57,22 @@ def deploy(cluster: RayCluster, *arguments: object):
 
 
 @pytest.fixture(scope="module")
-def http(cluster, paths):
+def http(cluster, served, tmp_path_factory):
+    """A client of what a models file says: among others that a batch has two requests at most."""
+    file = tmp_path_factory.mktemp("file") / "models.yaml"
+    said = [
+        Model(
+            name=each.manifest.name,
+            version=each.manifest.version,
+            artifact=each.artifact.path,
+            workers=1,
+            batch_size=2,
+        )
+        for each in served.values()
+    ]
+    write_models(file, said)
     [port] = free_ports(1)
-    done = deploy(cluster, *paths, "--port", port)
+    done = deploy(cluster, "--models", file, "--port", port)
     assert done.returncode == 0, done.stderr
     address = f"http://127.0.0.1:{port}"
     assert f"{address}/predictions/" in done.stdout
@@ -160,7 +174,7 @@ def test_requests_share_batches_and_get_their_own_answers(http, served):
         replies = list(pool.map(lambda item: post(http, one, one.natural(item)), items))
     for item, reply in zip(items, replies, strict=True):
         one.is_answer(reply.json(), item)
-    assert max(int(each.headers["shipway-batch"]) for each in replies) > 1
+    assert max(int(each.headers["shipway-batch"]) for each in replies) == 2
 
 
 def test_stages_are_in_rays_metrics(http, cluster, served):
@@ -263,8 +277,10 @@ def test_the_config_is_one_that_serve_takes(paths, tmp_path):
     from ray.serve.schema import ServeDeploySchema
 
     from deploy.ray.config import Version, serve_config
+    from deploy.versions import read_versions
 
-    config = serve_config([Version(artifact=open_artifact(each)) for each in paths])
+    versions = [Version(model=model, artifact=one) for model, one in read_versions(paths, None)]
+    config = serve_config(versions)
     read = ServeDeploySchema.model_validate(yaml.safe_load(io.StringIO(yaml.safe_dump(config))))
     assert [each.name for each in read.applications][-1] == "shipway"
 
@@ -275,6 +291,15 @@ def test_no_cluster_is_said_at_once(cluster, paths):
     done = cluster.run("shipway", "deploy", "ray", *paths, "--address", f"127.0.0.1:{port}")
     assert done.returncode == 1
     assert f"There is no Ray cluster at 127.0.0.1:{port}" in done.stderr
+    assert time.monotonic() - start < 30
+
+
+def test_what_listens_and_is_no_cluster_is_said_soon(cluster, paths):
+    address = cluster.dashboard.removeprefix("http://")
+    start = time.monotonic()
+    done = cluster.run("shipway", "deploy", "ray", *paths, "--address", address)
+    assert done.returncode == 1
+    assert "does not speak gRPC" in done.stderr, done.stderr
     assert time.monotonic() - start < 30
 
 

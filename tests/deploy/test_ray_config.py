@@ -2,15 +2,25 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from deploy.errors import NotDeployable
+from deploy.kubernetes.render import read_served
 from deploy.ray.config import ROUTER, Version, routes, serve_config
-from deploy.ray.errors import NotDeployable
-from shipway.artifact.errors import NotAnArtifact
+from deploy.ray.nodes import fit_of
+from deploy.versions import read_versions
+from handlers.archive import inspect_mar, pack
+from server.apply import check_models
+from shipway.artifact.bundle import Artifact
 from shipway.cli import build_app
+from shipway.errors import ShipwayError
+from shipway.models_file import read_models
 from tests.conftest import REPOSITORY, retold
 
 
@@ -29,8 +39,18 @@ def shipway():
     return lambda *arguments: CliRunner().invoke(app, [str(each) for each in arguments])
 
 
+def versions_of(*artifacts: Artifact, file: Path | None = None) -> list[Version]:
+    paths = [each.path for each in artifacts]
+    return [Version(model=model, artifact=one) for model, one in read_versions(paths, file)]
+
+
+def applications(*artifacts: Artifact, file: Path | None = None) -> dict[str, Any]:
+    config = serve_config(versions_of(*artifacts, file=file))
+    return {each["name"]: each for each in config["applications"]}
+
+
 def test_each_version_is_an_application_and_the_router_knows_them_all(tiny_table, newer):
-    versions = [Version(artifact=tiny_table), Version(artifact=newer, default=True, cores=3)]
+    versions = [replace(each, cores=3) for each in versions_of(tiny_table, newer)]
     config = serve_config(versions, port=8123)
     names = [each["name"] for each in config["applications"]]
     assert names == ["tiny-table@1.0", "tiny-table@2.0", ROUTER]
@@ -49,21 +69,112 @@ def test_each_version_is_an_application_and_the_router_knows_them_all(tiny_table
 
 
 def test_the_threads_of_a_replica_are_its_cores(tiny_table):
-    [model, _] = serve_config([Version(artifact=tiny_table)])["applications"]
+    model = applications(tiny_table)["tiny-table@1.0"]
     threads = tiny_table.manifest.serving.threads
     assert model["deployments"][0]["ray_actor_options"]["num_cpus"] == threads
     assert model["args"]["threads"] == threads
 
 
-def test_a_name_has_one_default(tiny_table, newer):
-    one, two = Version(artifact=tiny_table, default=True), Version(artifact=newer, default=True)
-    with pytest.raises(NotDeployable, match="2 defaults, 1.0 and 2.0"):
-        routes([one, two])
-    with pytest.raises(NotDeployable, match=r"no default.*--default tiny-table=2.0"):
-        routes([Version(artifact=tiny_table), Version(artifact=newer)])
-    with pytest.raises(NotDeployable, match="one is twice"):
-        routes([one, one])
-    assert routes([Version(artifact=newer)])["tiny-table"]["default"] == "2.0"
+def test_of_artifacts_alone_the_last_of_a_name_is_the_default(tiny_table, tiny_classifier, newer):
+    table = routes(versions_of(newer, tiny_classifier, tiny_table))
+    assert {name: each["default"] for name, each in table.items()} == {
+        "tiny-table": "1.0",
+        "tiny-classifier": "1.0",
+    }
+    with pytest.raises(NotDeployable, match=r"tiny-table 1\.0 is there twice"):
+        versions_of(tiny_table, tiny_table)
+
+
+@pytest.fixture
+def file(tiny_table, newer, tmp_path):
+    """Writes a models.yaml beside the artifacts `one` and `two`, the versions of a table."""
+    for name, artifact in (("one", tiny_table), ("two", newer)):
+        (tmp_path / name).symlink_to(artifact.path)
+
+    def write(models: str) -> Path:
+        path = tmp_path / "models.yaml"
+        path.write_text(f"models: [{models}]")
+        return path
+
+    return write
+
+
+ONE = 'name: tiny-table, version: "1.0", artifact: one'
+TWO = 'name: tiny-table, version: "2.0", artifact: two'
+
+
+def test_a_models_file_says_what_is_served_and_how(file, tmp_path, tiny_table):
+    settings = "default: true, workers: 3, batch_size: 2, max_batch_delay_ms: 0"
+    found = applications(file=file(f"{{{ONE}, {settings}}}, {{{TWO}}}"))
+    assert found[ROUTER]["deployments"][0]["user_config"]["models"]["tiny-table"] == {
+        "default": "1.0",
+        "versions": {"1.0": "tiny-table@1.0", "2.0": "tiny-table@2.0"},
+    }
+    said, unsaid = found["tiny-table@1.0"], found["tiny-table@2.0"]
+    assert said["args"]["artifact"] == str(tmp_path / "one"), "from where the file lies"
+    batching = ("batch_size", "max_batch_delay_ms")
+    assert [said["args"][each] for each in batching] == [2, 0]
+    [model] = said["deployments"]
+    assert model["max_ongoing_requests"] == 4
+    assert model["autoscaling_config"] == {
+        **{"min_replicas": 3, "max_replicas": 3},
+        "target_ongoing_requests": 2,
+    }
+    serving = tiny_table.manifest.serving
+    assert [unsaid["args"][each] for each in batching] == [
+        *(serving.batch_size, serving.max_batch_delay_ms)
+    ]
+    [model] = unsaid["deployments"]
+    scaling = model["autoscaling_config"]
+    assert (scaling["min_replicas"], scaling["max_replicas"]) == (1, 4)
+
+
+def test_a_file_of_one_server_is_one_of_the_others(file, tmp_path, tiny_table, newer):
+    path = file(f"{{{ONE}, default: true}}, {{{TWO}, workers: 2}}")
+    store = tmp_path / "model_store"
+    mars = [pack(each, store) for each in (tiny_table, newer)]
+    wanted = [
+        (each.info.path, each is model.default)
+        for model in check_models(read_models(path), store, inspect_mar)
+        for each in model.versions
+    ]
+    assert wanted == [(mars[0], True), (mars[1], False)]
+    assert [each.archive for each in read_served([], path, store)] == mars
+    assert applications(file=path).keys() == {"tiny-table@1.0", "tiny-table@2.0", ROUTER}
+
+
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [
+        (f"{{{ONE}, default: true}}, {{{TWO}, default: true}}", "tiny-table has two defaults"),
+        (f"{{{ONE}}}, {{{TWO}}}", "none of the versions of tiny-table says `default: true`"),
+        (f"{{{ONE}}}, {{{ONE}}}", "tiny-table 1.0 is there twice"),
+        (f"{{{ONE}, wokers: 2}}", "The keys of a model are name, version"),
+        ('{name: tiny-table, version: "1.0"}', "names no artifact of tiny-table 1.0"),
+        ('{name: tiny-table, version: "1.0", artifact: gone}', "gone is not an artifact"),
+        ('{name: tiny-table, version: "1.0", artifact: two}', "the models file says tiny-table 1"),
+        (f"{{{ONE}, batch_size: 99999}}", "takes at most"),
+    ],
+)
+def test_what_a_models_file_cannot_mean_is_refused_before_anything_is_asked(
+    shipway, file, tmp_path, models, told
+):
+    # No cluster is there: it is not looked for.
+    command = ("deploy", "ray", "--models", file(models), "--address", "127.0.0.1:1")
+    done = shipway(*command)
+    assert isinstance(done.exception, ShipwayError)
+    assert told in str(done.exception)
+    output = tmp_path / "serve.yaml"
+    assert told in str(shipway(*command, "--output", output).exception)
+    assert not output.exists()
+
+
+def test_artifacts_and_a_models_file_are_not_given_at_once(shipway, file, tiny_table):
+    done = shipway("deploy", "ray", tiny_table.path, "--models", file(f"{{{ONE}}}"))
+    assert done.exit_code == 2
+    assert "Invalid value for --models" in done.output
+    neither = shipway("deploy", "ray")
+    assert "There is nothing to deploy" in str(neither.exception)
 
 
 def test_the_command_writes_the_config_and_asks_no_cluster(
@@ -75,21 +186,15 @@ def test_the_command_writes_the_config_and_asks_no_cluster(
         *("--max-replicas", 7),
     )
     assert done.exit_code == 0, done.output
-    versions = [Version(artifact=each, replicas=(1, 7)) for each in (tiny_table, tiny_classifier)]
+    versions = [replace(each, scaling=(1, 7)) for each in versions_of(tiny_table, tiny_classifier)]
     assert yaml.safe_load(file.read_text()) == serve_config(versions)
 
 
-def test_the_command_refuses_before_it_writes(shipway, tiny_table, newer, tmp_path):
-    file = tmp_path / "serve.yaml"
-    both = ("deploy", "ray", tiny_table.path, newer.path, "--output", file)
-    two = shipway(*both, "--default", "tiny-table=1.0", "--default", "tiny-table=2.0")
-    assert isinstance(two.exception, NotDeployable)
-    unknown = shipway(*both, "--default", "tiny-table=3.0")
-    assert isinstance(unknown.exception, NotDeployable)
-    assert str(unknown.exception).endswith("tiny-table=1.0, tiny-table=2.0.")
-    missing = shipway("deploy", "ray", tmp_path / "nothing", "--output", file)
-    assert isinstance(missing.exception, NotAnArtifact)
-    assert not file.exists()
+def test_a_node_says_what_it_lacks_of_an_artifact(tiny_table, newer, tmp_path):
+    fits = fit_of(str(tiny_table.path), tiny_table.digest)
+    assert fits.problem is None
+    assert "is another artifact there" in fit_of(str(tiny_table.path), newer.digest).problem
+    assert "is not an artifact" in fit_of(str(tmp_path / "gone"), tiny_table.digest).problem
 
 
 def run_without_ray(code: str) -> subprocess.CompletedProcess[str]:
