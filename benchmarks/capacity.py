@@ -29,7 +29,7 @@ FITTED_REQUESTS = 5_000
 """Simulated of each load, in repetitions if it had fewer."""
 SOUND = 0.15
 """How far off a measurement the simulation may be."""
-PRECISION = 1.005
+PRECISION = 1.01
 """The highest rate is found when one so close above it does not keep the target."""
 LOWEST = 1e-3
 """Of the capacity: a replica that is hardly asked."""

@@ -2,8 +2,8 @@
 
 Their model waits, as for an accelerator: 20 ms and 5 ms for each row, give or take a tenth. Four
 that compute would share two cores, and these would be measured. The plan is made from a sweep of
-one server by `shipway bench`. Then, for each number of servers, the highest rate that keeps a
-target is measured, and p50 and p99 at shares of the rate that was predicted. The last line is JSON.
+one server by `shipway bench`. Then the highest rate that keeps a target is searched for with each
+number of servers, and what was predicted is put beside it. The last line is JSON.
 `make check-plan`
 """
 
@@ -26,12 +26,11 @@ import psutil
 import typer
 
 from benchmarks import cli, preflight, servers
-from benchmarks.capacity import Kind, calibrated, highest
+from benchmarks.capacity import Compared, Kind, calibrated, highest
 from benchmarks.engine import measure
 from benchmarks.plan import Closed, Open, Plan, Target
 from benchmarks.queueing import poisson
 from benchmarks.report import read_report
-from benchmarks.result import Result
 from benchmarks.trials import judged
 from benchmarks.tune import At, Setting, highest_rate
 from benchmarks.variants import with_code
@@ -59,12 +58,10 @@ def _waiting(self, rows):
 
 _Runtime.run = _waiting
 """
-SHARES = (0.5, 0.8)
-"""Of the predicted rate, for p50 and p99."""
-REQUESTS = 1500
-"""Of a load: 15 of them are beyond p99."""
-START = 0.8
+START = 0.5
 """Of the predicted rate: where the search for the measured one begins."""
+REQUESTS = 1200
+"""Of a load: 12 of them are beyond p99."""
 ENDS_WITHIN_S = 5.0
 NGINX = """\
 daemon off;
@@ -195,41 +192,42 @@ def _checked(kind: Kind, plan: Plan, count: int, slo_p99_ms: float) -> dict[str,
     """So many servers behind the plan's address, beside what was predicted of them."""
     best = highest(kind.replica, slo_p99_ms)
     assert best
-    predicted = count * best.rate
-    cores = []
+    compared, busy_cores = [], []
 
-    def load(rate: float) -> Result:
+    def load(rate: float) -> At:
         psutil.cpu_percent()
         planned = {"load": Open(rate=rate), "seconds": math.ceil(REQUESTS / rate)}
         result = measure(plan.model_copy(update=planned))
-        cores.append(psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1))
-        return result
-
-    def tried(rate: float) -> At:
-        at = judged(load(rate), rate, slo_p99_ms)
-        print(f"{count} × {rate / count:.1f} a second: p99 {at.p99_ms:.1f} ms", flush=True)
+        busy_cores.append(psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1))
+        predicted, at = poisson(kind.replica, rate / count), judged(result, rate, slo_p99_ms)
+        assert result.latency
+        compared.append(
+            Compared(
+                rate=rate,
+                measured_p50_ms=result.latency.p50_ms,
+                measured_p99_ms=at.p99_ms,
+                p50_ms=predicted.p50_ms,
+                p99_ms=predicted.p99_ms,
+            )
+        )
+        print(f"{count} × {rate / count:.1f} a second: {in_words(compared[-1])}", flush=True)
         return at
 
-    trial = highest_rate(tried, SETTING, START * predicted)
-    shares = []
-    for share in SHARES:
-        steady, result = poisson(kind.replica, share * best.rate), load(share * predicted)
-        assert result.latency and not result.failed, result.errors
-        shares.append(
-            {
-                "rate": round(share * predicted, 1),
-                "p50_ms": {"predicted": round(steady.p50_ms, 1), "measured": result.latency.p50_ms},
-                "p99_ms": {"predicted": round(steady.p99_ms, 1), "measured": result.latency.p99_ms},
-            }
-        )
+    measured = highest_rate(load, SETTING, START * count * best.rate).rate
     return {
         "servers": count,
-        "rate": {"predicted": round(predicted, 1), "measured": round(trial.rate, 1)},
-        "off": round(predicted / trial.rate - 1, 3) if trial.best else None,
-        "tried": [asdict(each) for each in trial.loads],
-        "at_shares_of_it": shares,
-        "busy_cores_at_most": round(max(cores), 2),
+        "rate": {"predicted": round(count * best.rate, 1), "measured": round(measured, 1)},
+        "off": round(count * best.rate / measured - 1, 3),
+        "loads": [asdict(each) for each in compared],
+        "busy_cores_at_most": round(max(busy_cores), 2),
     }
+
+
+def in_words(compared: Compared) -> str:
+    return (
+        f"p50 {compared.measured_p50_ms:.1f} ms ({compared.p50_ms:.1f} predicted), "
+        f"p99 {compared.measured_p99_ms:.1f} ms ({compared.p99_ms:.1f})"
+    )
 
 
 if __name__ == "__main__":

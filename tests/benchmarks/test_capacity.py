@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -119,8 +118,9 @@ def test_traffic_dealt_out_at_random_is_poisson_traffic_to_each():
 
 def sweep_of(of: Replica, *, rates=(20, 40, 60, 80), partial: str = "", **subject):
     """What `shipway bench` would report of such a server, with as much overhead as none."""
+    alone_ms = of.delay_ms + of.mean_ms(1) * LOGNORMAL
     results = [
-        result_of(Closed(clients=1), (of.delay_ms + of.mean_ms(1)) * LOGNORMAL),
+        result_of(Closed(clients=1), alone_ms[: int(1000 * SECONDS / alone_ms.mean())]),
         result_of(Closed(clients=32), np.full(int(SECONDS * of.capacity), 1.0)),
     ]
     for rate in rates:
@@ -140,28 +140,30 @@ def kind():
     return calibrated(sweep_of(BATCHING))
 
 
-def test_a_replica_is_recovered_from_its_report(kind):
+@pytest.fixture(scope="module")
+def thousand(kind):
+    """Enough for a thousand requests a second, 99% of them within 100 ms."""
+    return fleet(kind, 1_000.0, 100.0, spare=1)
+
+
+def test_a_replica_is_recovered_from_its_report(kind, thousand):
     assert all(abs(each.p50_off) < 0.1 for each in kind.compared)
     assert all(abs(each.p99_off) < 0.2 for each in kind.compared)
-    found, true = (highest(each, 100.0).rate for each in (kind.replica, BATCHING))
-    assert found == pytest.approx(true, rel=0.1)
+    assert not kind.doubts
+    assert thousand.highest.rate == pytest.approx(highest(BATCHING, 100.0).rate, rel=0.1)
 
 
-def test_there_are_just_enough_replicas_with_the_spare_ones_lost(kind):
-    found = fleet(kind, 1_000.0, 100.0, spare=1)
-    kept = found.replicas - 1
-    assert found.reduced.rate == 1_000 / kept and found.whole.rate == 1_000 / found.replicas
-    assert found.reduced.p99_ms < 102 and found.whole.p99_ms < 102
+def test_there_are_just_enough_replicas_with_the_spare_one_lost(kind, thousand):
+    kept = thousand.replicas - 1
+    assert (thousand.reduced.rate, thousand.whole.rate) == (1_000 / kept, 1_000 / (kept + 1))
+    assert thousand.whole.p99_ms < thousand.reduced.p99_ms < 102
     assert poisson(kind.replica, 1_000 / (kept - 1)).p99_ms > 100
-    assert fleet(kind, 1_000.0, 100.0, spare=3).replicas == kept + 3
 
 
-def test_a_million_requests_a_second_take_no_longer_than_ten(kind):
-    start = time.perf_counter()
-    few, many = (fleet(kind, rate, 100.0, spare=1) for rate in (10.0, 1e6))
-    assert few.replicas == 2
-    assert many.replicas == math.ceil(1e6 / many.highest.rate) + 1 > 10_000
-    assert time.perf_counter() - start < 30
+def test_a_million_requests_a_second_take_as_many_more_replicas(kind, thousand):
+    million = fleet(kind, 1e6, 100.0, spare=3)
+    assert million.replicas - 3 == pytest.approx(1e6 / thousand.highest.rate, rel=1e-4)
+    assert million.reduced.rate == pytest.approx(thousand.highest.rate, rel=1e-3)
 
 
 @pytest.fixture
@@ -234,7 +236,7 @@ def test_a_target_that_no_replica_keeps_is_told_with_its_p99_alone(plan, tmp_pat
 
 def test_the_newest_report_of_each_kind_is_planned_with_the_smallest_fleet_first(plan, tmp_path):
     (reports := tmp_path / "reports").mkdir()
-    slow = sweep_of(replica(LOGNORMAL, batch_ms=25.0), rates=(10, 30), model="slow")
+    slow = sweep_of(replica(LOGNORMAL, batch_ms=25.0), rates=(30, 35), model="slow")
     for report in (
         sweep_of(BATCHING, workers=None),  # from elsewhere: passed over
         slow,
