@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import product, starmap
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.errors import ReportError
 from benchmarks.plan import Closed, Open
-from benchmarks.queueing import QUEUE, Replica, Steady, poisson, serve
+from benchmarks.queueing import QUEUE, Replica, Steady, most_rows, poisson, serve
 from benchmarks.report import Report, read_report
 from benchmarks.result import Latency, Result
 
@@ -133,7 +133,7 @@ def calibrated(report: Report) -> Kind:
     measured = _Measured(report)
     fits = (
         (replica, measured.compared_with(replica))
-        for replica in map(measured.replica, *zip(*product(SLOWER, SPREADS), strict=True))
+        for replica in starmap(measured.replica, product(SLOWER, SPREADS))
     )
     replica, compared = min(fits, key=lambda each: _distance(each[1]))
     return Kind(report=report, replica=replica, compared=compared)
@@ -151,7 +151,7 @@ class _Measured:
     def __init__(self, report: Report) -> None:
         """Raises ReportError."""
         subject = report.subject
-        if subject.workers is None or subject.batch_size is None:
+        if not subject.workers or not subject.batch_size:
             raise _too_little(
                 report,
                 "does not say how many workers the server has, nor how they batch. `shipway bench "
@@ -227,7 +227,7 @@ class _Measured:
         """The rows of a batch under the busiest load, and how long a run of it takes."""
         load = self._busiest.load
         asking = load.clients if isinstance(load, Closed) else QUEUE
-        most = self._batch_size if self._delay_ms else min(2, self._batch_size)
+        most = most_rows(self._batch_size, self._delay_ms)
         rows = max(1, min(most, asking // self._workers))
         return rows, 1000 * self._workers * rows / self._busiest.rate
 

@@ -22,6 +22,11 @@ SETTLED_AFTER = 2_000
 """Requests that are left out, for the queue starts empty."""
 
 
+def most_rows(batch_size: int, delay_ms: int) -> int:
+    """Of a batch. Without a delay TorchServe takes the first row that waits and one more."""
+    return batch_size if delay_ms else min(batch_size, 2)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Replica:
     """One server. Its runs of n rows take a worker batch_ms + n * row_ms on the average."""
@@ -37,18 +42,14 @@ class Replica:
     overhead_ms: float = 0.0
     """Of each request, while no worker is busy with it."""
 
-    @property
-    def most_rows(self) -> int:
-        """Of a batch. Without a delay TorchServe takes the first row that waits and one more."""
-        return self.batch_size if self.delay_ms else min(self.batch_size, 2)
-
     def mean_ms(self, rows: int) -> float:
         return self.batch_ms + rows * self.row_ms
 
     @property
     def capacity(self) -> float:
         """Answers a second when batches are full."""
-        return 1000 * self.workers * self.most_rows / self.mean_ms(self.most_rows)
+        rows = most_rows(self.batch_size, self.delay_ms)
+        return 1000 * self.workers * rows / self.mean_ms(rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
