@@ -26,8 +26,8 @@ SERVED = 0.95
 """Of the capacity: a queue at higher rates tells more of how long the load lasted."""
 FEWEST_LOADS, FEWEST_ANSWERS = 2, 100
 ROUGH, FINE, SHORTLIST = 5_000, 40_000, 6
-"""Requests simulated of each load, in repetitions if it had fewer: for every pair of these first, then
-for the nearest. A p99 of 5,000 is still off by several percent."""
+"""Requests simulated of each load, in repetitions if it had fewer: for every pair of these first,
+then for the nearest. A p99 of 5,000 is still off by several percent."""
 SOUND = 0.15
 """How far off a measurement the simulation may be."""
 PRECISION = 1.01
