@@ -8,7 +8,7 @@ BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
 .PHONY: help env demo demo-ray test check serve up model format bench bench-stock bench-peers bench-observability \
-	test-faults soak fuzz watch check-monitoring lock clean
+	test-faults soak fuzz watch check-monitoring check-plan lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -58,6 +58,9 @@ $(MODEL): | $(SYNCED) artifacts/efficientnet_lite0-1.0
 artifacts/efficientnet_lite0-1.0: | $(SYNCED)
 	@$(BIN)/shipway export efficientnet_lite0 $(CLASSIC)
 
+artifacts/tabular-1.0: | $(SYNCED)
+	@$(BIN)/shipway export tabular --only onnx_fp32
+
 artifacts/minilm-1.0: | $(SYNCED)
 	@$(BIN)/shipway export minilm $(FOR_TEXTS)
 
@@ -80,6 +83,9 @@ bench-peers: env artifacts/efficientnet_lite0-1.0  ## beside seven other model s
 
 bench-observability: env artifacts/efficientnet_lite0-1.0  ## what metrics and timings cost, with and without them in turns
 	@$(BIN)/python -m benchmarks.observability
+
+check-plan: env artifacts/tabular-1.0  ## `shipway plan` beside 1, 2 and 4 real servers; wants nginx (8 minutes)
+	@$(BIN)/python -m benchmarks.capacity_check
 
 ONLY ?=
 test-faults: env  ## faults done to a real server under load: what is promised, what is measured

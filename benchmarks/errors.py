@@ -38,3 +38,7 @@ class Interrupted(KeyboardInterrupt):
 
 class NoSettingKeeps(BenchError):
     """Not even the lowest rate stays below the latency that was asked for."""
+
+
+class NoReplicaKeeps(BenchError):
+    """No replica, not even one that is hardly asked, stays below the latency that was asked for."""

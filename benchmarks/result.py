@@ -41,6 +41,12 @@ class Latency(Record):
     histogram: str
     """All of it, in HdrHistogram's own encoding (V2, compressed, base64), in microseconds."""
 
+    def all_ms(self) -> np.ndarray:
+        """Every one of them, ascending, to three digits."""
+        steps = HdrHistogram.decode(self.histogram).get_recorded_iterator()
+        found = [(each.value_iterated_to, each.count_added_in_this_iter_step) for each in steps]
+        return np.repeat(*zip(*found, strict=True)) / 1000
+
     def curve(self) -> list[tuple[float, float]]:
         """Percentiles, ever closer to 100, and milliseconds."""
         last = 100 * (1 - 1 / (self.count + 1))

@@ -27,19 +27,21 @@ TURNS = 3
 out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
+SloOption = Annotated[
+    str,
+    typer.Option(
+        "--slo-p99",
+        help="What 99% of requests are to stay below: 50ms, or 0.05s.",
+        show_default=False,
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     @app.command()
     def tune(
         name: str,
-        slo_p99: Annotated[
-            str,
-            typer.Option(
-                "--slo-p99",
-                help="What 99% of requests are to stay below: 50ms, or 0.05s.",
-                show_default=False,
-            ),
-        ],
+        slo_p99: SloOption,
         version: Annotated[
             str | None,
             typer.Option(help="The newest in the model store if not given.", show_default=False),
@@ -75,7 +77,7 @@ def register(app: typer.Typer) -> None:
         from shipway.artifact.tuned import read_tuned, write_tuned
         from shipway.runtime.host import available_cores
 
-        slo_ms = _milliseconds(slo_p99)
+        slo_ms = milliseconds(slo_p99)
         store = model_store or find_config(Path.cwd()).parent / "model_store"
         mar = _archive(store, name, version)
         info = inspect_mar(mar)
@@ -133,7 +135,8 @@ def register(app: typer.Typer) -> None:
         out.print(f"written {path}; `shipway register {mar}` uses it")
 
 
-def _milliseconds(text: str) -> float:
+def milliseconds(text: str) -> float:
+    """What --slo-p99 says. Raises BadParameter."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s)\s*", text)
     value = float(found[1]) * {"ms": 1.0, "s": 1000.0}[found[2]] if found else 0.0
     if not value:

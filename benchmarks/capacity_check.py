@@ -1,0 +1,237 @@
+"""Does `shipway plan` say what servers do? 1, 2 and 4 real ones, behind nginx that picks at random.
+
+Their model waits, as for an accelerator: 20 ms and 5 ms for each row, give or take a tenth. Four
+that compute would share two cores, and these would be measured. The plan is made from a sweep of
+one server by `shipway bench`. Then the highest rate that keeps a target is searched for with each
+number of servers, and what was predicted is put beside it. The last line is JSON.
+`make check-plan`
+"""
+
+import argparse
+import json
+import math
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import typer
+
+from benchmarks import cli, preflight, servers
+from benchmarks.capacity import Compared, Kind, calibrated, highest
+from benchmarks.engine import measure
+from benchmarks.plan import Closed, Open, Plan, Target
+from benchmarks.queueing import poisson
+from benchmarks.report import read_report
+from benchmarks.trials import judged
+from benchmarks.tune import At, Setting, highest_rate
+from benchmarks.variants import with_code
+from handlers.archive import inspect_mar, pack
+from server.state import StateDirectory
+from shipway.artifact.bundle import open_artifact
+from shipway.errors import ShipwayError
+from shipway.runtime.host import describe_host
+
+ARTIFACT = Path("artifacts/tabular-1.0")
+SETTING = Setting(workers=1, threads=1, batch_size=4, delay_ms=1)
+WAITS = """
+import random as _random
+import time as _time
+
+from shipway.runtime.model import Model as _Runtime
+
+_run = _Runtime.run
+
+
+def _waiting(self, rows):
+    _time.sleep((0.020 + 0.005 * len(rows)) * _random.lognormvariate(0.0, 0.1))
+    return _run(self, rows)
+
+
+_Runtime.run = _waiting
+"""
+START = 0.5
+"""Of the predicted rate: where the search for the measured one begins."""
+REQUESTS = 1200
+"""Of a load: 12 of them are beyond p99."""
+ENDS_WITHIN_S = 5.0
+NGINX = """\
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ worker_connections 2048; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    # A request's id is random. Each server has a token of its own.
+    split_clients $request_id $replica {{ {choices} }}
+    map $replica $authorization {{ {tokens} }}
+    {upstreams}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://$replica;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Authorization $authorization;
+        }}
+    }}
+}}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--servers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--slo-p99-ms", type=float, default=100.0)
+    parser.add_argument("--nginx", default=shutil.which("nginx"), help="its program")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    given = parser.parse_args()
+    if not given.nginx:
+        sys.exit("error: no nginx on the PATH; Debian and Ubuntu have it as nginx-light.")
+    servers.end_with_us()
+    with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary, ExitStack() as stack:
+        folder = Path(temporary)
+        original = pack(open_artifact(ARTIFACT), folder / "original")
+        mar = with_code(original, folder / "store" / original.name, WAITS)
+        fleet = [stack.enter_context(_server(folder / "0", mar))]
+        name = inspect_mar(mar).name
+        state = StateDirectory(folder / "0" / "state")
+        sent = preflight.here(state, name, None, grpc=False, headers={}).inputs
+        kind = _swept(name, state, folder)
+        found = []
+        for count in sorted(given.servers):
+            while len(fleet) < count:
+                fleet.append(stack.enter_context(_server(folder / str(len(fleet)), mar)))
+            with _balanced(given.nginx, folder, fleet[:count]) as url:
+                plan = Plan(target=Target(url=url), inputs=sent, load=Closed(clients=1))
+                found.append(_checked(kind, plan, count, given.slo_p99_ms))
+    record = {
+        "slo_p99_ms": given.slo_p99_ms,
+        "setting": str(SETTING),
+        "sweep": [asdict(each) for each in kind.compared],
+        "servers": found,
+        "host": describe_host().model_dump(),
+        "packages": kind.report.packages,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "plan.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps({str(each["servers"]): each["off"] for each in found}))
+
+
+@contextmanager
+def _server(folder: Path, mar: Path) -> Iterator[servers.Served]:
+    folder.mkdir()
+    with servers.ours(
+        folder,
+        mar,
+        workers=SETTING.workers,
+        batch_size=SETTING.batch_size,
+        delay_ms=SETTING.delay_ms,
+    ) as served:
+        yield served
+
+
+def _swept(name: str, state: StateDirectory, folder: Path) -> Kind:
+    """The server of `state`, as its own report has it."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+    cli.register(app)
+    app([name, "--state", str(state.path), "--out", str(folder)], standalone_mode=False)
+    [path] = folder.glob(f"{name}-*.json")
+    return calibrated(read_report(path))
+
+
+@contextmanager
+def _balanced(nginx: str, folder: Path, fleet: Sequence[servers.Served]) -> Iterator[str]:
+    """Where nginx hands each request to one of these servers, by chance."""
+    [port] = servers.free_ports(1)
+    share = f"{100 / len(fleet):.2f}%"
+    names = [f"replica{number}" for number in range(len(fleet))]
+    named = dict(zip(names, fleet, strict=True))
+    config = folder / "nginx.conf"
+    config.write_text(
+        NGINX.format(
+            folder=folder,
+            port=port,
+            choices=" ".join([*(f"{share} {name};" for name in names[1:]), f"* {names[0]};"]),
+            tokens=" ".join(
+                f'{name} "{each.headers["authorization"]}";' for name, each in named.items()
+            ),
+            upstreams="\n    ".join(
+                f"upstream {name} {{ server {urlsplit(each.url).netloc}; keepalive 64; }}"
+                for name, each in named.items()
+            ),
+        )
+    )
+    process = subprocess.Popen([nginx, "-p", folder, "-c", config], start_new_session=True)
+    try:
+        url = f"http://127.0.0.1:{port}{urlsplit(fleet[0].url).path}"
+        with httpx.Client(transport=httpx.HTTPTransport(retries=5), trust_env=False) as client:
+            client.get(url)  # tried again until nginx listens
+        yield url
+    finally:
+        process.terminate()
+        process.wait(ENDS_WITHIN_S)
+
+
+def _checked(kind: Kind, plan: Plan, count: int, slo_p99_ms: float) -> dict[str, object]:
+    """So many servers behind the plan's address, beside what was predicted of them."""
+    best = highest(kind.replica, slo_p99_ms)
+    assert best
+    compared, busy_cores = [], []
+
+    def load(rate: float) -> At:
+        psutil.cpu_percent()
+        planned = {"load": Open(rate=rate), "seconds": math.ceil(REQUESTS / rate)}
+        result = measure(plan.model_copy(update=planned))
+        busy_cores.append(psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1))
+        predicted, at = poisson(kind.replica, rate / count), judged(result, rate, slo_p99_ms)
+        assert result.latency
+        compared.append(
+            Compared(
+                rate=rate,
+                measured_p50_ms=result.latency.p50_ms,
+                measured_p99_ms=at.p99_ms,
+                p50_ms=predicted.p50_ms,
+                p99_ms=predicted.p99_ms,
+            )
+        )
+        print(f"{count} × {rate / count:.1f} a second: {in_words(compared[-1])}", flush=True)
+        return at
+
+    measured = highest_rate(load, SETTING, START * count * best.rate).rate
+    return {
+        "servers": count,
+        "rate": {"predicted": round(count * best.rate, 1), "measured": round(measured, 1)},
+        "off": round(count * best.rate / measured - 1, 3),
+        "loads": [asdict(each) for each in compared],
+        "busy_cores_at_most": round(max(busy_cores), 2),
+    }
+
+
+def in_words(compared: Compared) -> str:
+    return (
+        f"p50 {compared.measured_p50_ms:.1f} ms ({compared.p50_ms:.1f} predicted), "
+        f"p99 {compared.measured_p99_ms:.1f} ms ({compared.p99_ms:.1f})"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ShipwayError as error:
+        sys.exit(f"error: {error}")
