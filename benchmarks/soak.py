@@ -138,6 +138,8 @@ def soak(
 
         result = measure(plan(load, seconds), watch)
         live.update(_page(memory, None, seconds))
+    if not console.is_terminal:
+        console.line()  # rich ends its last line on terminals only
     growth = {name: memory.growth(name) for name in memory.megabytes}
     wrong = complaints(result, growth)
     for each in wrong:

@@ -81,6 +81,8 @@ def main() -> int:
             for fault in faults:
                 verdicts.append(_done(fault, site, given.rounds))
                 live.update(_table(verdicts), refresh=True)
+        if not console.is_terminal:
+            console.line()  # rich ends its last line on terminals only
     if given.write:
         write(verdicts, given.rounds)
     broken = {each.fault.name: each.complaints for each in verdicts if each.complaints}
