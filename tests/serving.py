@@ -91,6 +91,14 @@ def write_config(folder: Path, *, secure: bool = False, **settings: object) -> P
     return config
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Whether it runs TorchServe's worker; not so of one that ended meanwhile."""
+    try:
+        return any("model_service_worker" in word for word in process.cmdline())
+    except psutil.Error:
+        return False
+
+
 def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
     """Waits for something that another process does in its own time."""
     deadline = time.monotonic() + within_s

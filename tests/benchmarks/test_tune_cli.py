@@ -9,7 +9,7 @@ import pytest
 from handlers.archive import pack
 from shipway.artifact.tuned import Tuned, read_tuned, tuned_path, write_tuned
 from tests.conftest import REPOSITORY
-from tests.serving import SHIPWAY, running_server, until
+from tests.serving import SHIPWAY, is_worker, running_server, until
 
 NAME = "tiny"
 
@@ -20,13 +20,6 @@ def store(tiny_artifact, tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
     pack(tiny_artifact, folder)
     return folder
-
-
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        return any("model_service_worker" in each for each in process.cmdline())
-    except psutil.Error:
-        return False
 
 
 def tune(store, *arguments: str) -> subprocess.CompletedProcess[str]:

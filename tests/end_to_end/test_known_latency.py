@@ -1,6 +1,6 @@
 """A model whose latency is known: what the exporter and the load tests say of it, and what it was.
 
-One worker takes one request at a time, for exponential times of 20 ms on average, and once, in the
+One worker takes one request at a time, for exponential times of 40 ms on average, and once, in the
 middle, for two seconds. It writes down how long each took, its run included.
 """
 
@@ -19,9 +19,9 @@ from benchmarks.variants import with_code
 from handlers.archive import pack
 from shipway.metrics.declared import REQUEST, SECONDS
 
-MEAN_S, STALL_S, STALLS_AFTER = 0.020, 2.0, 60
-SECONDS_OF_LOAD = 15.0
-RATE = 10.0
+MEAN_S, STALL_S, STALLS_AFTER = 0.040, 2.0, 60
+SECONDS_OF_LOAD = 18.0
+RATE = 5.0
 """A fifth of what it could answer at best: its queue is short but for the stall."""
 KNOWN_LATENCY = f"""
 import json as _json

@@ -45,7 +45,7 @@ def test_an_export_killed_ten_times_leaves_nothing_half_written_and_finishes_whe
             start_new_session=True,
         )
         try:
-            process.wait(dice.uniform(1.0, 9.0))
+            process.wait(dice.uniform(1.0, 6.0))
         except subprocess.TimeoutExpired:
             children += psutil.Process(process.pid).children(recursive=True)
             process.kill()  # the parent alone: its children must follow
@@ -92,15 +92,15 @@ def test_finished_candidates_are_taken_up_and_changed_ones_are_made_anew(tmp_pat
 
     def built(version: str, recipe: str) -> list[str]:
         steps = Counting()
-        export(recipe, steps, out=tmp_path / "out", version=version, only=QUICK)
+        export(recipe, steps, out=tmp_path / "out", version=version, only=QUICK[:1])
         return [each for each in steps.done if each.startswith("building")]
 
     recipe = tmp_path / "tiny_recipe.py"
     recipe.write_text(TINY_RECIPE.read_text())
-    assert len(built("1.0", str(recipe))) == 2
+    assert len(built("1.0", str(recipe))) == 1
     assert built("2.0", str(recipe)) == []
     recipe.write_text(TINY_RECIPE.read_text().replace("max=4", "max=3"))
-    assert len(built("3.0", str(recipe))) == 2
+    assert len(built("3.0", str(recipe))) == 1
 
 
 def test_two_exports_of_one_recipe_into_one_folder_do_not_mix(tmp_path):
