@@ -5,16 +5,22 @@ from pathlib import Path
 
 from deploy.errors import NotDeployable
 from shipway.artifact.bundle import Artifact, open_artifact
-from shipway.models_file import Model, ModelsFile, open_model, read_models
+from shipway.models_file import Model, open_model, read_models
 
 
 def read_versions(artifacts: Sequence[Path], file: Path | None) -> list[tuple[Model, Artifact]]:
     """The versions, each with its artifact; of each model, `default` is True for one of them.
 
-    Without a file they are those of `artifacts`, the last of a name its default. With one they are
-    the file's, and `artifacts` are some that it need not say the place of. Raises ArtifactError,
-    ModelsFileError, or NotDeployable for an artifact that is there twice, or not in the file.
+    They are those of `artifacts`, the last of a name its default, or the file's. Raises
+    ArtifactError, ModelsFileError, or NotDeployable where there are none, or both are given, or an
+    artifact is there twice.
     """
+    if file:
+        return _named_by(file, artifacts)
+    if not artifacts:
+        raise NotDeployable(
+            "There is nothing to deploy: name artifacts, or a models.yaml with --models."
+        )
     given: dict[tuple[str, str], Artifact] = {}
     for artifact in map(open_artifact, artifacts):
         key = artifact.manifest.name, artifact.manifest.version
@@ -23,27 +29,30 @@ def read_versions(artifacts: Sequence[Path], file: Path | None) -> list[tuple[Mo
                 f"{' '.join(key)} is there twice, {given[key].path} and {artifact.path}."
             )
         given[key] = artifact
-    wanted = read_models(file) if file else _models_of(given)
-    if strange := given.keys() - {(each.name, each.version) for each in wanted.models}:
-        raise NotDeployable(f"{file} does not name {' '.join(min(strange))}, which is given too.")
+    last = dict(given.keys())
     return [
-        (
-            model.model_copy(update={"default": model is wanted.default_of(model.name)}),
-            given.get((model.name, model.version)) or open_model(model),
-        )
-        for model in wanted.models
+        (Model(name=name, version=version, default=last[name] == version), artifact)
+        for (name, version), artifact in given.items()
     ]
 
 
-def _models_of(given: dict[tuple[str, str], Artifact]) -> ModelsFile:
-    if not given:
+def _named_by(file: Path, artifacts: Sequence[Path]) -> list[tuple[Model, Artifact]]:
+    if artifacts:
         raise NotDeployable(
-            "There is nothing to deploy: name artifacts, or a models.yaml with --models."
+            f"{file} says all that is served, and {artifacts[0]} is given too. Name artifacts or "
+            "--models; in the file, `artifact` says where a version's artifact is."
         )
-    last = dict(given.keys())
-    return ModelsFile(
-        models=tuple(
-            Model(name=name, version=version, default=last[name] == version)
-            for name, version in given
+    wanted = read_models(file)
+    # A server that runs may be told to serve nothing (`shipway apply`); to start many that serve
+    # nothing is a mistake.
+    if not wanted.models:
+        raise NotDeployable(
+            f"There is nothing to deploy: {file} names no model. Give it one under `models`."
         )
-    )
+    return [
+        (
+            model.model_copy(update={"default": model is wanted.default_of(model.name)}),
+            open_model(model),
+        )
+        for model in wanted.models
+    ]

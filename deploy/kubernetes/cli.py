@@ -8,7 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy.options import Artifacts, Models
+
 console = Console(highlight=False, soft_wrap=True, markup=False)
+
+CLAIM = "the volume claim shipway-model-store"
 
 
 class Overlay(StrEnum):
@@ -19,24 +23,10 @@ class Overlay(StrEnum):
 def add_to(deploy: typer.Typer) -> None:
     @deploy.command()
     def kubernetes(
-        artifacts: Annotated[
-            list[Path] | None,
-            typer.Argument(
-                metavar="ARTIFACT",
-                help="Folders that `shipway export` wrote. Of one model, the last is the default.",
-                show_default=False,
-            ),
-        ] = None,
-        models: Annotated[
-            Path | None,
-            typer.Option(
-                metavar="FILE",
-                help="A models.yaml that names the artifacts; all that is served.",
-                show_default=False,
-            ),
-        ] = None,
+        artifacts: Artifacts = None,
+        models: Models = None,
         model_store: Annotated[
-            Path, typer.Option(help="Where their archives are, for the digests.")
+            Path, typer.Option(help="Where their archives are, and what was tuned.")
         ] = Path("model_store"),
         overlay: Annotated[Overlay, typer.Option()] = Overlay.cpu,
         image: Annotated[
@@ -58,7 +48,7 @@ def add_to(deploy: typer.Typer) -> None:
         output: Annotated[Path, typer.Option(metavar="FOLDER")] = Path("kubernetes"),
     ) -> None:
         """Write a Kustomize folder that serves artifacts on a cluster."""
-        from deploy.kubernetes.render import read_served, write
+        from deploy.kubernetes.render import read_served, stored_files, write
 
         served = read_served(artifacts or [], models, model_store)
         needs = write(
@@ -70,9 +60,6 @@ def add_to(deploy: typer.Typer) -> None:
             table.add_row(name, version, "●" if each.model.default else "", each.digest[:12])
         console.print(table)
         console.print(f"each pod asks for {needs.cpu} processors and {needs.memory} of memory")
-        if not archives_image:
-            console.print(
-                "the archives belong into the volume claim shipway-model-store: "
-                + ", ".join(each.stored_as for each in served)
-            )
+        place = f"/archives of {archives_image}" if archives_image else CLAIM
+        console.print(f"what belongs into {place}: {', '.join(stored_files(served))}")
         console.print(f"wrote {output}; `kubectl apply -k {output}` applies it")

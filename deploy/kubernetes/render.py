@@ -3,21 +3,34 @@
 Nothing is rendered here: `kubectl apply -k` and every other reader of Kustomize does that.
 """
 
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from deploy.errors import NotDeployable
+from deploy.errors import NotDeployable, NotWritable
 from deploy.versions import read_versions
 from shipway.artifact.bundle import Artifact
 from shipway.artifact.digests import format_sums, sha256_of
+from shipway.artifact.tuned import Tuned, read_tuned, tuned_path
 from shipway.models_file import Model, write_models
 
 MANIFESTS = Path(__file__).parent
 PARTS = ("config", "base", "monitoring", "archives-from-image", "overlays")
+KUSTOMIZATION = "kustomization.yaml"
+MARK = "# Written by `shipway deploy kubernetes`, which replaces it when it writes here again.\n"
+"""The first line of the folder's kustomization.yaml, by which it is known."""
+IMAGE = re.compile(
+    r"(?P<newName>([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+((/|[._-]+)[a-z0-9]+)*)"
+    r"(:(?P<newTag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
+    r"(@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+"""The name of an image; the groups are what Kustomize calls its parts."""
+TUNED = ("workers", "batch_size", "max_batch_delay_ms")
+"""What models.yaml can say of what was tuned; workers read their threads from the tuned file."""
 
 SERVER_CPU = 0.5
 """Processors for what is no model: TorchServe's own threads, the exporter."""
@@ -39,11 +52,13 @@ class Served:
     archive: Path
     digest: str
     """SHA-256 of the archive."""
+    tuned: Tuned | None
+    """What lies beside the archive, if it was tuned."""
 
     @property
-    def stored_as(self) -> str:
-        """The name of the archive in a pod's model store."""
-        return f"{self.model.name}-{self.model.version}.mar"
+    def threads(self) -> int:
+        """Of each worker."""
+        return (self.tuned or self.artifact.manifest).serving.threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +73,8 @@ class Needs:
 def read_served(artifacts: Sequence[Path], models: Path | None, model_store: Path) -> list[Served]:
     """The versions to serve, each with its artifact and its archive, all checked.
 
-    Raises what `read_versions` does, and NotDeployable for a version without its archive.
+    Raises what `read_versions` does, NotDeployable for a version without its archive, and
+    InvalidManifest for tuned settings that do not read.
     """
     return [
         _served(model, artifact, model_store)
@@ -74,49 +90,58 @@ def write(
     image: str | None,
     archives_image: str | None,
 ) -> Needs:
-    """Writes the folder over what it wrote before, and says what a pod will ask for."""
-    for part in PARTS:
-        shutil.copytree(MANIFESTS / part, folder / part, dirs_exist_ok=True)
-    write_models(
-        folder / "models.yaml",
-        (
-            each.model.model_copy(
-                # In a pod, archives are in the model store under their usual names.
-                update={"archive": None, "artifact": None, "sha256": each.digest}
-            )
-            for each in served
-        ),
-    )
-    sums = format_sums({each.stored_as: each.digest for each in served})
-    (folder / "SHA256SUMS").write_text(sums)
+    """Writes the folder over what it wrote before, and says what a pod will ask for.
+
+    Raises NotDeployable for what is not the name of an image, and NotWritable for a place that
+    cannot be written, or that holds what somebody else put there.
+    """
+    images = {"shipway": image, "shipway-archives": archives_image}
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"overlays/{overlay}"],
+        "components": ["archives-from-image"] if archives_image is not None else [],
+        "images": [_image(name, wanted) for name, wanted in images.items() if wanted is not None],
+        "configMapGenerator": [
+            {
+                "name": "shipway-models",
+                "behavior": "replace",
+                "files": ["models.yaml", "SHA256SUMS"],
+            }
+        ],
+        "patches": [{"path": "resources.yaml"}],
+    }
     needs = needs_of(served)
-    _write_yaml(folder / "resources.yaml", _resources(needs))
-    _write_yaml(
-        folder / "kustomization.yaml",
-        {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "resources": [f"overlays/{overlay}"],
-            "components": ["archives-from-image"] if archives_image else [],
-            "images": [
-                *([_image("shipway", image)] if image else []),
-                *([_image("shipway-archives", archives_image)] if archives_image else []),
-            ],
-            "configMapGenerator": [
-                {
-                    "name": "shipway-models",
-                    "behavior": "replace",
-                    "files": ["models.yaml", "SHA256SUMS"],
-                }
-            ],
-            "patches": [{"path": "resources.yaml"}],
-        },
-    )
+    sums = format_sums(stored_files(served))
+    try:
+        _check_ours(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        # First, so that a folder that was cut short is known as ours.
+        (folder / KUSTOMIZATION).write_text(MARK + _yaml(kustomization))
+        for part in PARTS:
+            shutil.copytree(MANIFESTS / part, folder / part, dirs_exist_ok=True)
+        write_models(folder / "models.yaml", map(_in_a_pod, served))
+        (folder / "SHA256SUMS").write_text(sums)
+        (folder / "resources.yaml").write_text(_yaml(_resources(needs)))
+    except OSError as error:
+        raise NotWritable(folder, error.strerror or error) from error
     return needs
 
 
+def stored_files(served: Sequence[Served]) -> dict[str, str]:
+    """What belongs into a pod's model store: the SHA-256 by the name of the file."""
+    found = {}
+    for each in served:
+        name, version = each.model.name, each.model.version
+        found[f"{name}-{version}.mar"] = each.digest
+        if each.tuned:
+            path = tuned_path(each.archive.parent, name, version)
+            found[path.name] = sha256_of(path)
+    return found
+
+
 def needs_of(served: Sequence[Served]) -> Needs:
-    """From what the artifacts measured best with, and the sizes of their programs.
+    """From what the artifacts did best with, as tuned or as measured, and their programs' sizes.
 
     The defaults' threads compute; other versions wait, and take memory alone.
     """
@@ -125,7 +150,7 @@ def needs_of(served: Sequence[Served]) -> Needs:
         manifest = each.artifact.manifest
         workers = each.model.workers or manifest.serving.workers
         if each.model.default:
-            cpu += workers * manifest.serving.threads
+            cpu += workers * each.threads
         # On a node that the chosen program does not fit, the other one runs.
         programs = (manifest.programs[name] for name in (manifest.chosen, manifest.fallback))
         largest = max(program.bytes for program in programs)
@@ -148,9 +173,32 @@ def _served(model: Model, artifact: Artifact, model_store: Path) -> Served:
     if model.sha256 not in (None, digest):
         raise NotDeployable(
             f"{archive} is not the archive of {model} that the models file names: its SHA-256 is "
-            f"{digest[:12]}…."
+            f"{digest[:12]}…, there it is {model.sha256[:12]}…. Copy the archive again, or correct "
+            "the file."
         )
-    return Served(model=model, artifact=artifact, archive=archive, digest=digest)
+    tuned = read_tuned(archive.parent, model.name, model.version)
+    if tuned:
+        # A pod is told, though the tuned file belongs into its model store: what models.yaml says
+        # is taken back by a rollback of the Deployment, and is not lost where the file is missing.
+        unsaid = (key for key in TUNED if getattr(model, key) is None)
+        model = model.model_copy(update={key: getattr(tuned.serving, key) for key in unsaid})
+    return Served(model=model, artifact=artifact, archive=archive, digest=digest, tuned=tuned)
+
+
+def _in_a_pod(served: Served) -> Model:
+    # Archives are in the model store there, under their usual names.
+    return served.model.model_copy(
+        update={"archive": None, "artifact": None, "sha256": served.digest}
+    )
+
+
+def _check_ours(folder: Path) -> None:
+    mark = folder / KUSTOMIZATION
+    ours = mark.is_file() and mark.read_bytes().startswith(MARK.encode())
+    if not ours and folder.exists() and any(folder.iterdir()):
+        raise NotWritable(
+            folder, f"it has files in it, and no {KUSTOMIZATION} that this command wrote"
+        )
 
 
 def _resources(needs: Needs) -> dict[str, object]:
@@ -170,14 +218,14 @@ def _resources(needs: Needs) -> dict[str, object]:
 
 
 def _image(name: str, wanted: str) -> dict[str, str]:
-    repository, at, digest = wanted.partition("@")
-    if at:
-        return {"name": name, "newName": repository, "digest": digest}
-    repository, colon, tag = wanted.rpartition(":")
-    if not colon or "/" in tag:  # no tag; a colon may be of a port
-        return {"name": name, "newName": wanted}
-    return {"name": name, "newName": repository, "newTag": tag}
+    found = IMAGE.fullmatch(wanted)
+    if not found:
+        raise NotDeployable(
+            f"{wanted!r} is not the name of an image. Write it as NAME:TAG or NAME@sha256:DIGEST, "
+            "such as registry.example/shipway:1.0."
+        )
+    return {"name": name} | {key: part for key, part in found.groupdict().items() if part}
 
 
-def _write_yaml(path: Path, content: dict[str, object]) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+def _yaml(content: Mapping[str, object]) -> str:
+    return yaml.safe_dump(content, sort_keys=False)

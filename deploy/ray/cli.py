@@ -1,12 +1,16 @@
 """`shipway deploy ray`."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+from deploy.errors import NotWritable
+from deploy.options import Artifacts, Models
 
 if TYPE_CHECKING:
     from deploy.ray.config import Version
@@ -18,23 +22,8 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 def add_to(deploy: typer.Typer) -> None:
     @deploy.command()
     def ray(
-        artifacts: Annotated[
-            list[Path] | None,
-            typer.Argument(
-                metavar="ARTIFACT",
-                help="All that is to be served: folders that `shipway export` wrote, at the same "
-                "path on every node. Of one model, the last is the default.",
-                show_default=False,
-            ),
-        ] = None,
-        models: Annotated[
-            Path | None,
-            typer.Option(
-                metavar="FILE",
-                help="A models.yaml that names the artifacts, instead; all that is served.",
-                show_default=False,
-            ),
-        ] = None,
+        artifacts: Artifacts = None,
+        models: Models = None,
         address: Annotated[
             str | None,
             typer.Option(
@@ -62,16 +51,15 @@ def add_to(deploy: typer.Typer) -> None:
         host: Annotated[
             str, typer.Option(help="Where each node listens, where Serve is started.")
         ] = "127.0.0.1",
-        port: Annotated[int, typer.Option(help="Likewise.")] = 8000,
+        port: Annotated[int, typer.Option(min=1, max=65535, help="Likewise.")] = 8000,
     ) -> None:
-        """Serve artifacts with Ray Serve, on a cluster or on this machine."""
+        """Serve artifacts with Ray Serve, on a cluster or on this machine.
+
+        Artifacts lie at the same path on every node.
+        """
         from deploy.ray.config import Version, serve_config
         from deploy.versions import read_versions
 
-        if artifacts and models:
-            raise typer.BadParameter(
-                "says all that is served; name no artifacts beside it.", param_hint="--models"
-            )
         if max_replicas < min_replicas:
             raise typer.BadParameter(f"is below {min_replicas}.", param_hint="--max-replicas")
         versions = [
@@ -94,8 +82,13 @@ def _write(config: dict[str, Any], output: Path) -> None:
     import yaml
 
     whole = output.with_name(f"{output.name}.partial")
-    whole.write_text(yaml.safe_dump(config, sort_keys=False))
-    whole.replace(output)
+    try:
+        whole.write_text(yaml.safe_dump(config, sort_keys=False))
+        whole.replace(output)
+    except OSError as error:
+        with suppress(OSError):  # it may never have been there
+            whole.unlink()
+        raise NotWritable(output, error.strerror) from error
     console.print(f"wrote {output}; `serve deploy {output} --address http://HEAD:8265` applies it")
 
 

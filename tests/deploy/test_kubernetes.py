@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ import yaml
 from typer.testing import CliRunner
 
 from deploy.cli import register
+from deploy.errors import NotWritable
 from handlers.archive import pack
 from server.config import parse_properties
+from shipway.artifact.manifest import Serving
+from shipway.artifact.tuned import Tuned, write_tuned
 from shipway.models_file import read_models
 from tests.conftest import REPOSITORY, retold
 from tests.deploy import crds
@@ -322,13 +325,88 @@ def test_a_models_file_says_what_is_deployed(deploy, two, tmp_path):
     assert container["resources"]["requests"]["cpu"] == "3500m"
 
 
+@pytest.fixture
+def tuned(two) -> Iterator[Path]:
+    """Settings of version 1.0 that are not its own."""
+    serving = Serving(batch_size=2, max_batch_delay_ms=3, workers=2, threads=4)
+    path = write_tuned(two / "model_store", "tiny-table", "1.0", Tuned(serving=serving))
+    yield path
+    path.unlink()
+
+
+def test_what_was_tuned_reaches_the_pods(deploy, two, tmp_path, tuned):
+    (two / "models.yaml").write_text(MODELS.replace("workers: 3", "max_batch_delay_ms: 0"))
+    done = deploy("--models", "models.yaml", "--archives-image", "archives:7")
+    assert done.exit_code == 0, done.output
+    first, second = read_models(tmp_path / "out/models.yaml").models
+    assert (first.workers, first.batch_size, first.max_batch_delay_ms) == (2, 2, 0)
+    assert (second.workers, second.batch_size) == (None, None), "the archive's own"
+    pod = one(rendered(tmp_path / "out"), "Deployment")["spec"]["template"]["spec"]
+    # 2 workers with 4 threads, and the server.
+    assert pod["containers"][0]["resources"]["requests"]["cpu"] == "8500m"
+    # The threads are in the file alone, so it goes with the archive.
+    assert "/archives of archives:7: tiny-table-1.0.mar, tiny-table-1.0.tuned.json" in done.output
+    sums = (tmp_path / "out/SHA256SUMS").read_text()
+    assert f"{hashlib.sha256(tuned.read_bytes()).hexdigest()}  {tuned.name}" in sums
+
+
+def test_a_folder_is_written_again_and_other_files_are_never_replaced(deploy, tmp_path):
+    theirs = tmp_path / "out/kustomization.yaml"
+    theirs.parent.mkdir()
+    theirs.write_text("resources: [theirs]")
+    refused = deploy("table-1.0")
+    assert isinstance(refused.exception, NotWritable)
+    assert "no kustomization.yaml that this command wrote" in str(refused.exception)
+    assert [each.name for each in theirs.parent.iterdir()] == [theirs.name]
+    assert theirs.read_text() == "resources: [theirs]"
+    theirs.unlink()
+    assert deploy("table-1.0").exit_code == 0, "empty"
+    assert deploy("table-2.0").exit_code == 0, "its own"
+    [found] = read_models(tmp_path / "out/models.yaml").models
+    assert found.version == "2.0"
+
+
+def test_a_file_is_no_folder_to_write_to(deploy, tmp_path):
+    (tmp_path / "out").write_text("theirs")
+    told = str(deploy("table-1.0").exception)
+    assert "out cannot be written: Not a directory. Name another place with --output." in told
+    assert (tmp_path / "out").read_text() == "theirs"
+
+
+@pytest.mark.parametrize(
+    "image", ["shipway", "shipway:cpu", "here:5000/a/ship_way:3", f"ship:3@sha256:{'0' * 64}"]
+)
+def test_an_image_is_the_one_that_was_named(deploy, tmp_path, image):
+    assert deploy("table-1.0", "--image", image).exit_code == 0
+    pod = one(rendered(tmp_path / "out"), "Deployment")["spec"]["template"]["spec"]
+    # The overlay's tag where none was said.
+    assert pod["containers"][0]["image"] == {"shipway": "shipway:cpu"}.get(image, image)
+
+
+@pytest.mark.parametrize("option", ["--image", "--archives-image"])
+@pytest.mark.parametrize("image", ["", "a b", "Shipway:1", "ship:", "ship:1:2", "ship@sha256:12"])
+def test_what_is_not_the_name_of_an_image_is_refused(deploy, tmp_path, option, image):
+    told = str(deploy("table-1.0", option, image).exception)
+    assert f"{image!r} is not the name of an image" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_archive_than_the_file_says_is_told_with_both_digests(deploy, two):
+    wanted = MODELS.replace("workers: 3", f"sha256: {'a' * 64}")
+    (two / "models.yaml").write_text(wanted)
+    told = str(deploy("--models", "models.yaml").exception)
+    assert told.startswith("model_store/tiny-table-1.0.mar is not the archive")
+    assert f"is {digest_in(two, '1.0')[:12]}…, there it is aaaaaaaaaaaa…. Copy" in told
+
+
 @pytest.mark.parametrize(
     ("words", "models", "told"),
     [
         ((), None, "There is nothing to deploy"),
+        (("--models", "models.yaml"), "models: []", "models.yaml names no model"),
         (("gone",), None, "gone is not an artifact"),
         (("table-1.0", "--model-store", "gone"), None, "`shipway package table-1.0` makes it"),
-        (("table-1.0", "--models", "models.yaml"), "models: []", "does not name tiny-table 1.0"),
+        (("table-1.0", "--models", "models.yaml"), MODELS, "and table-1.0 is given too"),
         (("--models", "models.yaml"), MODELS.replace("artifact: table-2.0", "workers: 1"),
          "names no artifact of tiny-table 2.0"),
         (("--models", "models.yaml"), MODELS.replace("table-2.0", "table-1.0"),

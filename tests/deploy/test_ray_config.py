@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from deploy.errors import NotDeployable
+from deploy.errors import NotDeployable, NotWritable
 from deploy.kubernetes.render import read_served
 from deploy.ray.config import ROUTER, Version, routes, serve_config
 from deploy.ray.nodes import fit_of
@@ -149,6 +149,7 @@ def test_a_file_of_one_server_is_one_of_the_others(file, tmp_path, tiny_table, n
         (f"{{{ONE}, default: true}}, {{{TWO}, default: true}}", "tiny-table has two defaults"),
         (f"{{{ONE}}}, {{{TWO}}}", "none of the versions of tiny-table says `default: true`"),
         (f"{{{ONE}}}, {{{ONE}}}", "tiny-table 1.0 is there twice"),
+        ("", "models.yaml names no model"),
         (f"{{{ONE}, wokers: 2}}", "The keys of a model are name, version"),
         ('{name: tiny-table, version: "1.0"}', "names no artifact of tiny-table 1.0"),
         ('{name: tiny-table, version: "1.0", artifact: gone}', "gone is not an artifact"),
@@ -171,8 +172,7 @@ def test_what_a_models_file_cannot_mean_is_refused_before_anything_is_asked(
 
 def test_artifacts_and_a_models_file_are_not_given_at_once(shipway, file, tiny_table):
     done = shipway("deploy", "ray", tiny_table.path, "--models", file(f"{{{ONE}}}"))
-    assert done.exit_code == 2
-    assert "Invalid value for --models" in done.output
+    assert "says all that is served" in str(done.exception)
     neither = shipway("deploy", "ray")
     assert "There is nothing to deploy" in str(neither.exception)
 
@@ -188,6 +188,32 @@ def test_the_command_writes_the_config_and_asks_no_cluster(
     assert done.exit_code == 0, done.output
     versions = [replace(each, scaling=(1, 7)) for each in versions_of(tiny_table, tiny_classifier)]
     assert yaml.safe_load(file.read_text()) == serve_config(versions)
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("gone/serve.yaml", "No such file or directory"),
+        ("folder", "Is a directory"),
+        ("file/serve.yaml", "Not a directory"),
+    ],
+)
+def test_a_config_that_cannot_be_written_is_told_and_leaves_nothing(
+    shipway, tiny_table, tmp_path, place, why
+):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    done = shipway("deploy", "ray", tiny_table.path, "--output", tmp_path / place)
+    assert isinstance(done.exception, NotWritable)
+    assert f"{tmp_path / place} cannot be written: {why}. Name another" in str(done.exception)
+    assert {each.name for each in tmp_path.rglob("*")} == {"folder", "file"}
+
+
+@pytest.mark.parametrize("port", [0, 65536])
+def test_a_port_that_no_machine_has_is_refused(shipway, tiny_table, port):
+    done = shipway("deploy", "ray", tiny_table.path, "--port", port)
+    assert done.exit_code == 2
+    assert "Invalid value for '--port'" in done.output
 
 
 def test_a_node_says_what_it_lacks_of_an_artifact(tiny_table, newer, tmp_path):
