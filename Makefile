@@ -121,4 +121,4 @@ lock: $(UV)  ## resolve the lock files anew
 		$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $$each -o $${each%.in}.txt || exit 1; done
 
 clean:  ## everything that was made, the environment included
-	rm -rf .venv .uv .tools .peers .shipway artifacts reports build *.egg-info server/generated model_store/*.mar
+	rm -rf .venv .uv .tools .peers .shipway artifacts reports build *.egg-info server/generated model_store/*.mar model_store/*.mar.sig model_store/*.tuned.json

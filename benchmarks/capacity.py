@@ -32,6 +32,8 @@ SOUND = 0.15
 """How far off a measurement the simulation may be."""
 PRECISION = 1.01
 """The highest rate is found when one so close above it does not keep the target."""
+TOLD = 3
+"""So many of the reports that were passed over, where none is left."""
 LOWEST = 1e-3
 """Of the capacity: a replica that is hardly asked."""
 
@@ -110,21 +112,26 @@ class Fleet:
 
 
 def newest_of_each(folder: Path) -> list[Path]:
-    """The reports of a folder, the newest of each server, model and setting. Others' files are
-    passed over, and so are reports without a sweep. Raises ReportError if none is left."""
+    """The reports of a folder, the newest of each server, protocol, model, setting and kind of
+    input. Others' files are passed over, and so are reports without a sweep. Raises ReportError if
+    none is left, and says why the last ones are not."""
     found: dict[tuple[object, ...], tuple[str, Path]] = {}
+    passed_over = []
     for path in sorted(folder.glob("*.json")):
         try:
             report = read_report(path)
             _Measured(report)
-        except ReportError:
+        except ReportError as error:
+            passed_over.append(str(error))
             continue
-        which = (report.host, report.subject.model_copy(update={"url": ""}))
+        protocol = urlsplit(report.subject.url).scheme
+        which = (report.host, report.subject.model_copy(update={"url": ""}), protocol, report.sent)
         found[which] = max(found.get(which, ("", path)), (report.made, path))
     if not found:
         raise ReportError(
             f"{folder} has no report of a sweep. `shipway bench NAME` makes one of the server that "
             "runs here, `make bench` of the demo model; --from names a report that lies elsewhere."
+            + "".join(f"\n  {each}" for each in passed_over[-TOLD:])
         )
     return [path for _, path in found.values()]
 

@@ -91,7 +91,9 @@ def _print(fleets: "list[Fleet]", rate: float, slo_ms: float) -> None:
     out.print(f"{rate:,.15g} requests a second, 99% of them within {slo_ms:g} ms\n", style="bold")
     for each in fleets:
         kind = each.kind
+        measured = f"{kind.report.subject.url}, {kind.report.made}"
         out.print(f"{kind.report.title} on {_host(kind)}: {_setting(kind)}", style="bold")
+        out.print(f"  measured at {measured}", style="dim")
         out.print(_table(each))
         out.print(f"  simulated beside measured, {_agreement(kind)}\n", style="dim")
 

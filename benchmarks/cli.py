@@ -126,6 +126,12 @@ def register(app: typer.Typer) -> None:
 
         if (name is None) == (url is None):
             raise typer.BadParameter("give a model's NAME, or --url", param_hint="NAME")
+        if url and (grpc or version):
+            raise typer.BadParameter(
+                "it says all: grpc:// for gRPC, the version after the name. --grpc and --version "
+                "belong to NAME.",
+                param_hint="--url",
+            )
         end_as_by_ctrl_c()
         earlier = {path.stem: read_report(path) for path in compare or []}
         check_folder(out_to)
@@ -335,8 +341,12 @@ def _serve_web(plan: "Plan", port: int) -> None:
 def _target(url: str) -> "Target":
     from benchmarks.plan import Target
 
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https", "grpc") or not parts.netloc or len(parts.path) < 2:
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname) and parts.port != 0 and len(parts.path) > 1
+    except ValueError:  # a port that is no number, or that no machine has
+        whole = False
+    if not whole or parts.scheme not in ("http", "https", "grpc"):
         raise typer.BadParameter(
             f"{url} is neither http://HOST:PORT/predictions/NAME nor grpc://HOST:PORT/NAME.",
             param_hint="--url",

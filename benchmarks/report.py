@@ -16,6 +16,7 @@ from benchmarks.preflight import Subject
 from benchmarks.result import Result
 from benchmarks.sweep import knee
 from shipway import __version__
+from shipway.artifact.bundle import problems_in
 from shipway.artifact.certificate import Host
 from shipway.runtime.host import describe_host, installed
 
@@ -94,11 +95,9 @@ def read_report(path: Path) -> Report:
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "its text"
         raise ReportError(
-            f"{path} is no report of `shipway bench` that this build reads: {where}: "
-            f"{first['msg']}. Name a report's .json."
+            f"{path} is no report of `shipway bench` that this build reads: {problems_in(error)}. "
+            "Name a report's .json."
         ) from error
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
+from pydantic import field_validator
 
 from benchmarks.plan import LONGEST_S, Load, Open, Plan, Record
 from benchmarks.ticks import Tick
@@ -40,6 +41,15 @@ class Latency(Record):
     max_ms: float
     histogram: str
     """All of it, in HdrHistogram's own encoding (V2, compressed, base64), in microseconds."""
+
+    @field_validator("histogram")
+    @classmethod
+    def _reads(cls, histogram: str) -> str:
+        try:
+            HdrHistogram.decode(histogram)
+        except Exception as error:  # what it raises for damaged text is not documented
+            raise ValueError("is no histogram in HdrHistogram's encoding") from error
+        return histogram
 
     def all_ms(self) -> np.ndarray:
         """Every one of them, ascending, to three digits."""

@@ -249,7 +249,7 @@ def _delays(now: Setting, settings: Sequence[Setting]) -> list[Setting]:
 
 Moves = Callable[[Setting, Sequence[Setting]], list[Setting]]
 MOVES: tuple[tuple[str, Moves], ...] = (
-    ("the cores shared otherwise", partial(_layouts, full=True)),
+    ("other workers and threads, or single requests", partial(_layouts, full=True)),
     ("other batches", _sizes),
     ("another delay", _delays),
     ("a core left to others", partial(_layouts, full=False)),

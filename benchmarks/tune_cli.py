@@ -13,7 +13,8 @@ from rich.console import Console
 
 from benchmarks.errors import NoSettingKeeps, NotReady
 from server.cli import JsonOption, ModelStoreOption, end_as_by_ctrl_c
-from server.config import find_config
+from server.config import FILE_NAME, find_config
+from server.errors import ConfigError
 from server.management import natural_order
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def register(app: typer.Typer) -> None:
         from shipway.runtime.host import available_cores
 
         slo_ms = milliseconds(slo_p99)
-        store = model_store or find_config(Path.cwd()).parent / "model_store"
+        if exhaustive and trials:
+            raise typer.BadParameter("--exhaustive tries every setting.", param_hint="--trials")
+        store = model_store or _store_here()
         mar = _archive(store, name, version)
         info = inspect_mar(mar)
         settings = tune.space(available_cores(), info.max_batch or info.batch_size, slo_ms)
@@ -144,6 +147,16 @@ def milliseconds(text: str) -> float:
             f"{text!r} is no latency. Write 50ms, or 0.05s.", param_hint="--slo-p99"
         )
     return value
+
+
+def _store_here() -> Path:
+    try:
+        return find_config(Path.cwd()).parent / "model_store"
+    except ConfigError as error:
+        raise NotReady(
+            f"There is no {FILE_NAME} in {Path.cwd()} or in any folder above, beside which the "
+            "model store would be. Go to the project's folder, or name a store with --model-store."
+        ) from error
 
 
 def _archive(store: Path, name: str, version: str | None) -> Path:

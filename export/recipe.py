@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from export.errors import UnknownRecipe
+from shipway.artifact.bundle import problems_in
 from shipway.artifact.certificate import Tolerance
 from shipway.artifact.manifest import (
     Axis,
@@ -179,10 +180,7 @@ def _import_file(path: Path) -> ModuleType:
     except UnknownRecipe:
         raise
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
-        )
-        raise UnknownRecipe(f"{path}: {error.title} is not right: {problems}") from error
+        raise UnknownRecipe(f"{path}: {error.title} is not right: {problems_in(error)}") from error
     except Exception as error:
         raise UnknownRecipe(
             f"{path} could not be read as a recipe: {type(error).__name__}: {error}"

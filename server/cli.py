@@ -256,8 +256,8 @@ def register(app: typer.Typer, *, inspect: "Callable[[Path], MarInfo] | None" = 
         from server.rollout import version_of
 
         where = state_directory(state)
-        store = Path(where.require_running().model_store)
         info = check(mar)
+        store = Path(where.require_running().model_store)
         if batch_size and info.max_batch and batch_size > info.max_batch:
             raise typer.BadParameter(
                 f"{info.name} {info.version} takes at most {info.max_batch} rows at once.",

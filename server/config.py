@@ -126,7 +126,8 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}. Name another with --config.") from error
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path} cannot be read: {why}. Name another with --config.") from error
     values = {
         key: _with_variables(value, environment) for key, value in parse_properties(text).items()
     }

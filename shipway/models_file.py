@@ -82,6 +82,10 @@ def read_models(path: Path) -> ModelsFile:
     """The file, the paths in it made absolute. Raises ModelsFileError naming all that is wrong."""
     try:
         content = yaml.load(read_small(path), Loader=_NoKeyTwice)
+        if not isinstance(content, dict):
+            raise ModelsFileError(
+                f"{path} has no `models:` with a list of versions, each with `name` and `version`."
+            )
         found = ModelsFile.model_validate(content)
     except (ArtifactError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ModelsFileError(f"{path} does not read: {error}") from error

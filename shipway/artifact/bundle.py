@@ -66,10 +66,11 @@ def read_record(path: Path, kind: type[R]) -> R:
 
 def problems_in(error: ValidationError) -> str:
     """The first fields that are wrong, and what is wrong with each."""
-    return "; ".join(
-        f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}"
+    found = [
+        (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))
         for each in error.errors()[:5]
-    )
+    ]
+    return "; ".join(f"{where or 'the file'}: {what}" for where, what in found)
 
 
 def seal(staging: Path, destination: Path) -> None:

@@ -222,6 +222,22 @@ def test_reports_that_tell_too_little_say_what_they_lack(plan, tmp_path, report,
     assert said in str(plan(*ASKED, "--from", path, fails=ReportError).exception)
 
 
+def test_a_folder_with_none_but_useless_reports_says_why_they_are(plan, tmp_path):
+    (reports := tmp_path / "reports").mkdir()
+    write_report(sweep_of(BATCHING, partial="stopped"), reports)
+    said = str(plan(*ASKED, fails=ReportError).exception)
+    assert "no report of a sweep" in said and "is partial: stopped" in said
+
+
+def test_a_damaged_histogram_is_told(plan, tmp_path):
+    path, _ = write_report(sweep_of(BATCHING), tmp_path)
+    content = json.loads(path.read_text())
+    content["results"][0]["latency"]["histogram"] = "HISTF"
+    path.write_text(json.dumps(content))
+    said = str(plan(*ASKED, "--from", path, fails=ReportError).exception)
+    assert "latency.histogram: is no histogram" in said
+
+
 def test_what_is_no_report_is_told(plan, tmp_path):
     (tmp_path / "notes.json").write_text("not json")
     found = plan(*ASKED, "--from", "notes.json", fails=ReportError).exception

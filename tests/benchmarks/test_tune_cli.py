@@ -33,6 +33,7 @@ def tune(store, *arguments: str) -> subprocess.CompletedProcess[str]:
         ((NAME,), 2, "--slo-p99"),
         ((NAME, "--slo-p99", "50"), 2, "Write 50ms, or 0.05s"),
         ((NAME, "--slo-p99", "0ms"), 2, "Write 50ms, or 0.05s"),
+        ((NAME, "--slo-p99", "50ms", "--exhaustive", "--trials", "2"), 2, "tries every setting"),
         (("dog", "--slo-p99", "50ms"), 1, "has no dog-*.mar; its archives are: tiny-1.0.mar"),
         ((NAME, "--version", "7", "--slo-p99", "50ms"), 1, "has no tiny-7.mar"),
     ],

@@ -131,7 +131,7 @@ def test_an_unknown_version_fails_the_whole_command(shipway, files):
 @pytest.mark.parametrize(
     "arguments",
     [("models",), ("describe", "m"), ("promote", "m", "1"), ("unregister", "m", "1"), ("stop",),
-     ("predict", "m", __file__), ("register", "m-1.0.mar")],
+     ("predict", "m", __file__)],
     ids=lambda arguments: arguments[0],
 )  # fmt: skip
 def test_without_a_server_each_verb_says_so_and_fails(tmp_path, arguments):
@@ -142,6 +142,14 @@ def test_without_a_server_each_verb_says_so_and_fails(tmp_path, arguments):
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: No server is running here")
+
+
+def test_register_checks_the_archive_and_then_asks_for_a_server(shipway, echo_mars, tmp_path):
+    empty = tmp_path / "empty"
+    missing = shipway("register", tmp_path / "m-1.0.mar", "--state", empty, fails=ShipwayError)
+    assert "is no .mar" in str(missing.exception)
+    alone = shipway("register", echo_mars["1.0"], "--state", empty, fails=ShipwayError)
+    assert "No server is running here" in str(alone.exception)
 
 
 def test_the_verbs_start_without_torch():

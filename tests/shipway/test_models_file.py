@@ -68,6 +68,13 @@ def test_a_file_that_cannot_be_meant_is_refused_with_the_place_and_the_reason(fi
         read_models(file)
 
 
+@pytest.mark.parametrize("text", ["", "- name: a", "models"])
+def test_a_file_without_models_is_told_what_belongs_there(file, text):
+    file.write_text(text)
+    with pytest.raises(ModelsFileError, match="has no `models:` with a list of versions"):
+        read_models(file)
+
+
 def test_a_file_that_is_not_there_is_named(file):
     with pytest.raises(ModelsFileError, match=r"models\.yaml"):
         read_models(file)
