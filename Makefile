@@ -30,7 +30,7 @@ $(SYNCED): requirements/$(EXTRA).lock pyproject.toml $(UV)
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	@$(UV) pip sync --quiet --require-hashes requirements/$(EXTRA).lock
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --offline --editable .
-	@$(BIN)/python -m server.protos
+	@$(BIN)/python -m shipway.engines.torchserve.protos
 	@rm -f .venv/.synced-* && echo $(EXTRA) > .venv/.extra && touch $@
 
 demo: env  ## export a real pretrained model, serve it, ask it over HTTP and gRPC, stop
@@ -121,4 +121,4 @@ lock: $(UV)  ## resolve the lock files anew
 		$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $$each -o $${each%.in}.txt || exit 1; done
 
 clean:  ## everything that was made, the environment included
-	rm -rf .venv .uv .tools .peers .shipway artifacts reports build *.egg-info server/generated model_store/*.mar model_store/*.mar.sig model_store/*.tuned.json
+	rm -rf .venv .uv .tools .peers .shipway artifacts reports build *.egg-info shipway/engines/torchserve/generated model_store/*.mar model_store/*.mar.sig model_store/*.tuned.json

@@ -25,19 +25,20 @@ import httpx
 import psutil
 import typer
 
-from benchmarks import cli, preflight, servers
-from benchmarks.capacity import Compared, Kind, calibrated, highest
-from benchmarks.engine import measure
-from benchmarks.plan import Closed, Open, Plan, Target
-from benchmarks.queueing import poisson
-from benchmarks.report import read_report
-from benchmarks.trials import judged
-from benchmarks.tune import At, Setting, highest_rate
 from benchmarks.variants import with_code
-from handlers.archive import inspect_mar, pack
-from server.state import StateDirectory
+from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import open_artifact
+from shipway.cli.main import bench as cli
+from shipway.engines.state import StateDirectory
 from shipway.errors import ShipwayError
+from shipway.loadtest import preflight, servers
+from shipway.loadtest.capacity import Compared, Kind, calibrated, highest
+from shipway.loadtest.load import Closed, Open, Plan, Target
+from shipway.loadtest.queueing import poisson
+from shipway.loadtest.report import read_report
+from shipway.loadtest.runner import measure
+from shipway.loadtest.trials import judged
+from shipway.loadtest.tune import At, Setting, highest_rate
 from shipway.runtime.host import describe_host
 
 ARTIFACT = Path("artifacts/tabular-1.0")

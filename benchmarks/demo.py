@@ -9,9 +9,10 @@ from pathlib import Path
 
 import typer
 
-from benchmarks import cli, servers
-from handlers.archive import inspect_mar
+from shipway.archive.mar import inspect_mar
+from shipway.cli.main import bench as cli
 from shipway.errors import ShipwayError
+from shipway.loadtest import servers
 
 
 def main() -> int:

@@ -30,17 +30,17 @@ import numpy as np
 import yaml
 from rich.console import Console
 
-from benchmarks import servers
-from benchmarks.inputs import for_task
-from benchmarks.plan import Input
 from benchmarks.ray_cluster import RayCluster, RayNode, ray_cluster
-from handlers.archive import pack
-from server.tensors import pack as pack_tensors
-from server.tensors import unpack
+from shipway.archive.mar import pack
 from shipway.artifact.bundle import MANIFEST, Artifact, open_artifact, write_record
 from shipway.artifact.digests import SUMS, write_sums
 from shipway.artifact.samples import file_of, relative_error
-from shipway.models_file import Model, write_models
+from shipway.engines.torchserve.tensors import pack as pack_tensors
+from shipway.engines.torchserve.tensors import unpack
+from shipway.loadtest import servers
+from shipway.loadtest.inputs import for_task
+from shipway.loadtest.load import Input
+from shipway.releases.models_file import Model, write_models
 from shipway.runtime.host import describe_host
 
 ARTIFACTS = (Path("artifacts/efficientnet_lite0-1.0"), Path("artifacts/minilm-1.0"))

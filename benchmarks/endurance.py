@@ -22,11 +22,11 @@ import psutil
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import servers
-from benchmarks.inputs import jpegs
 from benchmarks.stock import IMAGES
-from handlers.archive import pack
+from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
+from shipway.loadtest import servers
+from shipway.tasks.shared.demo_inputs import jpegs
 
 BROKEN_SHARE = 0.1
 WITHIN = 1e-5

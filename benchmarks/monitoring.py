@@ -26,11 +26,11 @@ import httpx
 import yaml
 from rich.console import Console
 
-from benchmarks import servers
-from benchmarks.inputs import jpegs
 from benchmarks.stock import IMAGES
-from handlers.archive import pack
+from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
+from shipway.loadtest import servers
+from shipway.tasks.shared.demo_inputs import jpegs
 
 REPOSITORY = Path(__file__).parent.parent
 CONFIG = REPOSITORY / "deploy/prometheus/prometheus.yml"

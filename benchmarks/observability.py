@@ -22,12 +22,12 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from benchmarks import servers
-from benchmarks.inputs import jpegs
 from benchmarks.variants import with_code
-from handlers.archive import pack
+from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
+from shipway.loadtest import servers
 from shipway.runtime.host import available_cores, describe_host
+from shipway.tasks.shared.demo_inputs import jpegs
 
 IMAGES = Path("artifacts/efficientnet_lite0-1.0")
 SCRAPE_EVERY_S = 10.0
@@ -36,7 +36,7 @@ BLOCK_PAIRS = 200
 HEADERS: dict[str, dict[str, str]] = {"seeing": {}, "blind": {"X-Blind": "1"}}
 """What a request has to say to be answered so."""
 BLINDLY = """
-import handlers.service as _service
+import shipway.serving.service as _service
 
 _seeing = _service.Service.answer
 _eyes = _service._stages, _service.server_timing

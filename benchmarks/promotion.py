@@ -24,18 +24,18 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks import preflight, servers
-from benchmarks.engine import generator_process, measure
-from benchmarks.plan import Closed, Load, Open, Plan
 from benchmarks.stock import IMAGES
-from benchmarks.sweep import CAPACITY_CLIENTS
-from benchmarks.ticks import Tick
-from handlers.archive import MarInfo, inspect_mar, pack
-from server.management import ManagementClient
-from server.rollout import changing, version_of
-from server.state import StateDirectory
+from shipway.archive.mar import MarInfo, inspect_mar, pack
 from shipway.artifact.bundle import Artifact, open_artifact
+from shipway.engines.state import StateDirectory
+from shipway.engines.torchserve.management import ManagementClient
 from shipway.errors import ShipwayError
+from shipway.loadtest import preflight, servers
+from shipway.loadtest.load import Closed, Load, Open, Plan
+from shipway.loadtest.runner import generator_process, measure
+from shipway.loadtest.sweep import CAPACITY_CLIENTS
+from shipway.loadtest.ticks import Tick
+from shipway.releases.rollout import changing, version_of
 from shipway.runtime.host import describe_host
 
 SHARE = 0.7
@@ -170,7 +170,7 @@ def promote(state: StateDirectory, traffic: Traffic, name: str, version: str) ->
     time.sleep(CALM_S)
     start = traffic.now()
     subprocess.run(
-        [sys.executable, "-m", "shipway.cli", "promote", name, version, "--state", state.path],
+        [sys.executable, "-m", "shipway.cli.main", "promote", name, version, "--state", state.path],
         stdout=subprocess.DEVNULL,
         check=True,
         start_new_session=True,  # as from another terminal

@@ -26,13 +26,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import preflight, servers
-from benchmarks.engine import measure
-from benchmarks.plan import Closed, Load, Open, Plan
-from benchmarks.result import Progress, Result
-from handlers.archive import MarInfo, inspect_mar
-from server.state import StateDirectory
+from shipway.archive.mar import MarInfo, inspect_mar
+from shipway.engines.state import StateDirectory
 from shipway.errors import ShipwayError
+from shipway.loadtest import preflight, servers
+from shipway.loadtest.load import Closed, Load, Open, Plan
+from shipway.loadtest.result import Progress, Result
+from shipway.loadtest.runner import measure
 from shipway.runtime.host import describe_host
 
 MODEL = Path("model_store/efficientnet_lite0-1.0.mar")
@@ -179,7 +179,9 @@ def complaints(result: Result, growth: Mapping[str, float | None]) -> list[str]:
 
 def _processes_of(state: StateDirectory, served: servers.Served) -> dict[str, int]:
     record = state.require_running()
-    [exporter] = [each for each in record.processes() if "server.exporter" in each.cmdline()]
+    [exporter] = [
+        each for each in record.processes() if "shipway.releases.exporter" in each.cmdline()
+    ]
     workers = {f"worker {place}": pid for place, pid in enumerate(served.workers, 1)}
     return {"TorchServe": record.pid, "exporter": exporter.pid, **workers}
 

@@ -25,16 +25,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import servers
-from benchmarks.inputs import jpegs, sentences
-from benchmarks.result import Result
-from benchmarks.servers import closed_loop
-from handlers.archive import pack
+from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.errors import ShipwayError
+from shipway.loadtest import servers
+from shipway.loadtest.result import Result
+from shipway.loadtest.servers import closed_loop
 from shipway.runtime.host import available_cores
 from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
+from shipway.tasks.shared.demo_inputs import jpegs, sentences
 
 IMAGES = Path("artifacts/efficientnet_lite0-1.0")
 TEXTS = Path("artifacts/minilm-1.0")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from handlers.archive import TORCHSERVE_SETTINGS, zip_folder
+from shipway.archive.mar import TORCHSERVE_SETTINGS, zip_folder
 from shipway.artifact.digests import SUMS, write_sums
 
 

@@ -1,20 +1,13 @@
-"""Text classification: a text, or a list of texts, in; the most probable classes of each out."""
+"""TorchServe handler for text classification: texts in, ranked classes out.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+`shipway package` puts this file into the archive. To add a step before or after the model, copy it
+to handlers/text_classification.py in your own folder and override `preprocess` or `postprocess`.
+"""
 
-import numpy as np
-
-from handlers.classes import rank
-from handlers.texts import TextTask
+from shipway.engines.torchserve.handler import Handler
 
 
-class TextClassification(TextTask):
-    def answers(
-        self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
-    ) -> list[Any]:
-        ranked = rank(outputs[0], self._manifest.labels, self._manifest.top_k)
-        return [
-            {"predictions": predictions, **(note or {})}
-            for predictions, note in zip(ranked, notes, strict=True)
-        ]
+class TextClassificationHandler(Handler):
+    """Serves an artifact of the task text_classification."""
+
+    task = "text_classification"

@@ -1,21 +1,13 @@
-"""Text embedding: a text, or a list of texts, in; a vector for each out."""
+"""TorchServe handler for text embedding: texts in, vectors out.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+`shipway package` puts this file into the archive. To add a step before or after the model, copy it
+to handlers/text_embedding.py in your own folder and override `preprocess` or `postprocess`.
+"""
 
-import numpy as np
-
-from handlers.texts import TextTask
+from shipway.engines.torchserve.handler import Handler
 
 
-class TextEmbedding(TextTask):
-    """Pooling and normalisation are part of the program."""
+class TextEmbeddingHandler(Handler):
+    """Serves an artifact of the task text_embedding."""
 
-    def answers(
-        self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
-    ) -> list[Any]:
-        embeddings_BK = np.ascontiguousarray(outputs[0])
-        return [
-            {"embedding": embedding_K, **(note or {})}
-            for embedding_K, note in zip(embeddings_BK, notes, strict=True)
-        ]
+    task = "text_embedding"

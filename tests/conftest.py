@@ -11,10 +11,11 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from export.pipeline import Exported, export
 from shipway.artifact.bundle import Artifact, open_artifact, write_record
 from shipway.artifact.digests import write_sums
-from shipway.artifact.manifest import ImagePreprocessing, TensorPreprocessing
+from shipway.export.pipeline import Exported, export
+from shipway.recipe import ImagePreprocessing, TensorPreprocessing
+from tests.echo import echo_mars, server  # noqa: F401 — fixtures of every folder
 
 REPOSITORY = Path(__file__).parent.parent
 DATA = REPOSITORY / "tests" / "data"
@@ -117,7 +118,15 @@ def tiny_array(tiny_table, tmp_path_factory: pytest.TempPathFactory) -> Artifact
 def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """EfficientNet-Lite0, exported as the demo does it."""
     out = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "shipway.cli", "export", "efficientnet_lite0", "--out", out]
+    command = [
+        sys.executable,
+        "-m",
+        "shipway.cli.main",
+        "export",
+        "efficientnet_lite0",
+        "--out",
+        out,
+    ]
     for name in ("torchscript", "torch_export", "aot_inductor", "onnx_fp32", "onnx_int8"):
         command += ["--only", name]
     # On 100 crops int8 loses 2 to 5 points, by chance, and other processors round otherwise.

@@ -8,9 +8,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.errors import ServerError
-from server.inference import Explained, HttpPredictor
-from server.state import StateDirectory
+from shipway.engines.errors import ServerError
+from shipway.engines.state import StateDirectory
+from shipway.engines.torchserve.inference import Explained, HttpPredictor
 
 PAUSE_S = 0.01
 """Between an answer and the next request of a client: the cores are not all theirs."""

@@ -23,17 +23,17 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import servers
-from benchmarks.inputs import jpegs
 from benchmarks.peers import table
 from benchmarks.peers.systems import OURS, SYSTEMS, Comparison
 from benchmarks.peers.turns import Turns
 from benchmarks.stock import IMAGES
 from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.errors import ShipwayError
+from shipway.loadtest import servers
 from shipway.runtime.host import available_cores
 from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
+from shipway.tasks.shared.demo_inputs import jpegs
 
 TITLES: dict[Comparison, str] = {
     "same_program": "The same program everywhere: what the server costs",

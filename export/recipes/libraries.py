@@ -1,6 +1,5 @@
 """Libraries: which of four libraries a passage documents, by a small network trained here."""
 
-from export.recipe import Axis, Inputs, Recipe
 from export.training.libraries import (
     CHECKPOINT,
     LIBRARIES,
@@ -10,6 +9,7 @@ from export.training.libraries import (
     split,
 )
 from export.training.loop import first
+from shipway.recipe import Axis, Inputs, Recipe
 
 recipe = Recipe(
     name="libraries",

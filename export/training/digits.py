@@ -18,9 +18,9 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from export.recipe import ImagePreprocessing, Rows
 from export.training.loop import WEIGHTS, Schedule, Split, fit, save, split_rows
-from export.wire import FromPixels
+from shipway.export.served_module import FromPixels
+from shipway.recipe import ImagePreprocessing, Rows
 from shipway.runtime.images import decode_image
 
 CHECKPOINT = WEIGHTS / "digits.safetensors"

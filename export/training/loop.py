@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from export.recipe import Rows
-from export.verify import share
 from shipway.artifact.certificate import Share
+from shipway.export.verify import share
+from shipway.recipe import Rows
 
 WEIGHTS = Path(__file__).parents[1] / "recipes" / "weights"
 """Where the recipes look for what was trained."""

@@ -16,8 +16,8 @@ from rich.console import Console
 from sklearn.datasets import load_breast_cancer
 from torch import Tensor, nn
 
-from export.recipe import Rows
 from export.training.loop import WEIGHTS, Schedule, Split, fit, save, split_rows
+from shipway.recipe import Rows
 
 CHECKPOINT = WEIGHTS / "tabular.safetensors"
 SCHEDULE = Schedule(epochs=60, batch_size=32, learning_rate=3e-3, weight_decay=0.1, seed=0)

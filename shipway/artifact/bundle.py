@@ -20,9 +20,12 @@ from shipway.artifact.errors import (
     UnexpectedFile,
     UnsupportedFormat,
 )
-from shipway.artifact.manifest import FORMAT, Manifest, Record, TextPreprocessing
+from shipway.artifact.manifest import FORMAT, Manifest
+from shipway.recipe import Record, TextPreprocessing
 
 MANIFEST = "manifest.json"
+PLUGINS = "plugins"
+"""The folder of the modules that the manifest names."""
 CERTIFICATE = "certificate.json"
 # With the programs that the manifest names, all that an artifact may hold.
 _LAYOUT = re.compile(
@@ -131,7 +134,10 @@ def _check_agreement(
     preprocessing = manifest.preprocessing
     if isinstance(preprocessing, TextPreprocessing) and preprocessing.tokenizer not in sealed:
         raise IncompleteArtifact(path, preprocessing.tokenizer)
-    for name in sealed.keys() - files.keys():
+    plugins = {f"{PLUGINS}/{name}.py" for name in manifest.plugins}
+    if missing := sorted(plugins - sealed.keys()):
+        raise IncompleteArtifact(path, missing[0])
+    for name in sealed.keys() - files.keys() - plugins:
         if not _LAYOUT.fullmatch(name):
             raise UnexpectedFile(path / name)
     if unknown := manifest.programs.keys() - certificate.candidates.keys():

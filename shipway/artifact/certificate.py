@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from shipway.artifact.manifest import Record
+from shipway.recipe import Record, Tolerance
 
 Shape = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})?$")]
 """Rows of a batch, for texts with tokens: "8" or "8x128"."""
@@ -51,16 +51,6 @@ class Accuracy(Record):
     change_low: float
     change_high: float
     """The 95% interval of the change, paired by row (bootstrap, seeded)."""
-
-
-class Tolerance(Record):
-    """How far from eager a candidate may be and still be served."""
-
-    relative_error: float
-    top1_agreement: float = 0.0
-    """For classifiers."""
-    cosine: float = -1.0
-    """For the worst row."""
 
 
 class Kernels(Record):

@@ -5,118 +5,14 @@ Axes: B = rows, H and W = pixels, C = channels. The format in prose is README.md
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import Field, model_validator
 
-FORMAT: Literal[1] = 1
+from shipway.recipe import Axis, Name, Positive, Preprocessing, Record, Sha256, TensorSpec
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Positive = Annotated[int, Field(gt=0, lt=2**53)]
-Size = Annotated[int, Field(gt=0, lt=2**31)]
-"""Of an axis."""
-Dtype = Annotated[str, Field(pattern=r"^(bool|u?int(8|16|32|64)|float(16|32|64))$")]
-"""As NumPy and torch both spell it: "uint8", "float32"."""
+FORMAT: Literal[2] = 2
 
-
-class Record(BaseModel):
-    """A validated, immutable part of a file; an unknown field is an error, not a surprise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Axis(Record):
-    """A dynamic axis and the sizes it may take, both ends included."""
-
-    name: str
-    min: Size = 1
-    max: Size
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Axis":
-        if self.max < self.min:
-            raise ValueError(f"axis {self.name!r} runs from {self.min} to {self.max}")
-        return self
-
-
-class TensorSpec(Record):
-    """One input or output of a program."""
-
-    name: str
-    dtype: Dtype
-    shape: tuple[Size | Axis, ...]
-    """A number for a fixed axis, an Axis for a dynamic one."""
-
-
-class ImagePreprocessing(Record):
-    """From the bytes of an image file to the pixels that the program takes.
-
-    Decode to RGB, turn upright by EXIF, cut the centred square whose side is `crop_fraction` of
-    the shorter side, resize. `mean` and `std` are applied inside the program:
-    (pixel - mean) / std, with pixels from 0 to 255.
-    """
-
-    kind: Literal["image"] = "image"
-    height: Size
-    width: Size
-    crop_fraction: Annotated[float, Field(gt=0, le=1)]
-    resample: Literal["bilinear", "bicubic", "lanczos"]
-    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
-    std: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
-    source: str
-    """Where it is written that the weights were trained with this."""
-
-
-class TextPreprocessing(Record):
-    """From a text to token ids, by the tokenizer in the artifact's files.
-
-    The program takes ids and attention mask, both int64 (B, T), padded with `pad_id` and 0.
-    """
-
-    kind: Literal["text"] = "text"
-    tokenizer: Annotated[str, Field(pattern=r"^files/[A-Za-z0-9_.-]+$")]
-    """In the format of the `tokenizers` library."""
-    max_length: Size
-    """In tokens, the special ones included."""
-    too_long: Literal["truncate", "refuse"]
-    pad_id: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    source: str
-
-
-class TablePreprocessing(Record):
-    """Numbers, one a column, as they are: any scaling is part of the program."""
-
-    kind: Literal["table"] = "table"
-    columns: tuple[str, ...]
-    source: str
-
-
-class TensorPreprocessing(Record):
-    """Tensors as they are: for a model that no other kind is for."""
-
-    kind: Literal["tensors"] = "tensors"
-    inputs: tuple[TensorSpec, ...]
-    """What the program takes; the first axis of each is the batch."""
-    source: str
-
-
-Preprocessing = Annotated[
-    ImagePreprocessing | TextPreprocessing | TablePreprocessing | TensorPreprocessing,
-    Field(discriminator="kind"),
-]
-Task = Literal[
-    "image_classification",
-    "text_embedding",
-    "text_classification",
-    "tabular_classification",
-    "tensors",
-]
+ModuleName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
-Format = Literal["onnx", "torchscript", "torch_export", "aot_inductor"]
-Runtime = Literal["onnxruntime", "openvino", "torch"]
-
-
-def is_classifier(task: Task) -> bool:
-    return task.endswith("_classification")
 
 
 class Requirements(Record):
@@ -126,7 +22,7 @@ class Requirements(Record):
     """As `platform.machine()` says it."""
     cpu_flags: tuple[str, ...] = ()
     """Processor features, all needed, as /proc/cpuinfo spells them."""
-    packages: dict[str, str] = {}
+    packages: dict[str, str] = Field(default_factory=dict)
     """Exact versions, for formats that do not survive another one."""
     compute_capability: str | None = None
     """Of the GPU it was compiled for: "9.0"."""
@@ -136,8 +32,8 @@ class Program(Record):
     """One exported form of the model."""
 
     file: Annotated[str, Field(pattern=r"^programs/[A-Za-z0-9_.-]+$")]
-    format: Format
-    runtime: Runtime
+    format: Name
+    runtime: Name
     """What runs it: the same ONNX file is one program with ONNX Runtime, another with OpenVINO."""
     precision: Precision
     """What its heavy operations compute in."""
@@ -170,10 +66,13 @@ class ParetoPoint(Record):
 
 
 class Manifest(Record):
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     name: Name
     version: Name
-    task: Task
+    task: Name
+    """As it is registered; `plugins` may be what registers it."""
+    plugins: tuple[ModuleName, ...] = ()
+    """Modules in the artifact's folder plugins/, imported before its programs are opened."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     preprocessing: Preprocessing
@@ -208,11 +107,6 @@ class Manifest(Record):
         if not isinstance(self.inputs[0].shape[0], Axis):
             raise ValueError("the first axis of the first input must be dynamic: it is the batch")
         return self
-
-    @property
-    def classifies(self) -> bool:
-        """Whether each output is a class's logit."""
-        return is_classifier(self.task)
 
     @property
     def max_batch(self) -> int:

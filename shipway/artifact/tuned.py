@@ -12,7 +12,8 @@ from pydantic import Field
 
 from shipway.artifact.bundle import read_record, write_record
 from shipway.artifact.certificate import Host
-from shipway.artifact.manifest import Record, Serving
+from shipway.artifact.manifest import Serving
+from shipway.recipe import Record
 
 STORE_VARIABLE = "SHIPWAY_TUNED"
 """An environment variable: the model store in which a worker looks for its model's settings."""

@@ -17,7 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shipway.metrics.answered import Answered
 from shipway.metrics.declared import (
     BATCH,
     BYTES_IN,
@@ -33,6 +32,7 @@ from shipway.metrics.declared import (
     STARTS,
     Metric,
 )
+from shipway.metrics.observed import Answered
 from shipway.metrics.traces import parse_traceparent
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shipway.metrics.answered import Answered
 from shipway.metrics.declared import STAGES
+from shipway.metrics.observed import Answered
 
 if TYPE_CHECKING:
     from shipway.runtime.model import Model

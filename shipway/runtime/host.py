@@ -10,8 +10,6 @@ from itertools import takewhile
 from pathlib import Path
 
 from shipway.artifact.certificate import Host
-from shipway.artifact.manifest import Manifest, Program, Requirements
-from shipway.runtime.errors import NoProgramFits
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 NAMED_DEVICES = "SHIPWAY_CUDA_VISIBLE_DEVICES"
@@ -66,10 +64,10 @@ def cpu_flags() -> frozenset[str]:
 def installed(package: str) -> str | None:
     """The version of a package, None if it is not installed."""
     # onnxruntime-gpu is the same library, made with other execution providers.
-    return _installed_exactly(package) or _installed_exactly(f"{package}-gpu")
+    return installed_exactly(package) or installed_exactly(f"{package}-gpu")
 
 
-def _installed_exactly(package: str) -> str | None:
+def installed_exactly(package: str) -> str | None:
     try:
         return version(package).partition("+")[0]
     except PackageNotFoundError:
@@ -105,49 +103,3 @@ def has_cuda() -> bool:
     if visible_devices() == ():
         return False
     return Path("/proc/driver/nvidia/gpus").is_dir() or Path("/dev/nvidia0").exists()
-
-
-def why_unfit(program: Program, device_index: int = 0) -> str | None:
-    """Why this host cannot run a program, or None if it can."""
-    requires: Requirements = program.requires
-    if requires.machine and requires.machine != platform.machine():
-        return f"made for {requires.machine}, this is {platform.machine()}"
-    if lacking := [flag for flag in requires.cpu_flags if flag not in cpu_flags()]:
-        return f"this processor lacks {', '.join(lacking)}"
-    if installed(program.runtime) is None:
-        return f"the package {program.runtime} is not installed"
-    if program.device == "cuda":
-        if not has_cuda():
-            return "there is no CUDA device"
-        if program.runtime == "onnxruntime" and not _installed_exactly("onnxruntime-gpu"):
-            return "ONNX Runtime is here without CUDA (its package is onnxruntime-gpu)"
-    for package, wanted in requires.packages.items():
-        if (found := installed(package)) != wanted:
-            return f"made with {package} {wanted}, here is {found or 'none'}"
-    # Last, for it loads torch.
-    capability = requires.compute_capability
-    if capability and (here := _compute_capability(device_index)) != capability:
-        return f"made for a GPU of compute capability {capability}, here is {here or 'none'}"
-    return None
-
-
-def _compute_capability(device_index: int) -> str | None:
-    import torch
-
-    if device_index >= torch.cuda.device_count():
-        return None
-    return "{}.{}".format(*torch.cuda.get_device_capability(device_index))
-
-
-def choose_program(manifest: Manifest, device_index: int = 0) -> tuple[str, str | None]:
-    """The program to run here, and, if it is not the chosen one, why not.
-
-    Raises NoProgramFits if the portable one does not run here either.
-    """
-    reasons: dict[str, str] = {}
-    for name in dict.fromkeys((manifest.chosen, manifest.fallback)):
-        reason = why_unfit(manifest.programs[name], device_index)
-        if reason is None:
-            return name, reasons.get(manifest.chosen)
-        reasons[name] = reason
-    raise NoProgramFits(manifest.name, reasons)

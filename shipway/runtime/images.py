@@ -16,7 +16,7 @@ import torch
 from PIL import Image, WebPImagePlugin  # noqa: F401
 from torch.nn.functional import interpolate
 
-from shipway.artifact.manifest import ImagePreprocessing
+from shipway.recipe import ImagePreprocessing
 from shipway.runtime.errors import BadImage, ImageTooLarge, NotAnImage
 
 FORMATS = ("JPEG", "PNG", "WEBP")

@@ -13,12 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from shipway.artifact.bundle import Artifact
-from shipway.artifact.manifest import Axis, TensorSpec, TextPreprocessing
+from shipway.artifact.bundle import PLUGINS, Artifact
+from shipway.plugins import load_plugins
+from shipway.recipe import Axis, TensorSpec, TextPreprocessing
+from shipway.runtime.backends import BACKENDS
+from shipway.runtime.backends.base import Outputs, Overlapping
+from shipway.runtime.choice import choose_program
 from shipway.runtime.errors import WrongRows, device_error
-from shipway.runtime.host import available_cores, choose_program
-from shipway.runtime.plan import Costs, Run, padded_length, plan
-from shipway.runtime.program import Outputs, Overlapping, open_program
+from shipway.runtime.host import available_cores
+from shipway.runtime.planning import Costs, Run, padded_length, plan
+from shipway.runtime.program import open_program
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +80,11 @@ class Model:
 
         `threads` are those of one run, None for the artifact's or what the share allows;
         `most_rows` bounds a run below the artifact's own bound; `device_index` is the GPU's, for
-        a program on one. Raises NoProgramFits or DeviceUnusable.
+        a program on one. Raises NoProgramFits, DeviceUnusable, or UnknownName for a runtime that is
+        not known here.
         """
         self.artifact, self.manifest = artifact, artifact.manifest
+        load_plugins(self.manifest.plugins, artifact.path / PLUGINS)
         self.program_name, self.fell_back_because = choose_program(self.manifest, device_index)
         if self.fell_back_because:
             logger.warning(
@@ -90,6 +96,7 @@ class Model:
                 self.fell_back_because,
             )
         self.described = self.manifest.programs[self.program_name]
+        self._backend = BACKENDS.get(self.described.runtime)
         share = max(1, available_cores() // max(1, workers))
         self.threads = threads or min(self.manifest.serving.threads, share)
         self._program = open_program(
@@ -116,10 +123,10 @@ class Model:
     def warm_up(self) -> None:
         """Runs every shape once, of texts the usual ones: no caller should wait for a first run.
 
-        Of ONNX Runtime on a CPU, which prepares for none, the largest: it brings the memory.
+        Of a runtime that prepares for none, the largest: it brings the memory.
         """
         sizes = self._costs.sizes
-        if self.described.runtime == "onnxruntime" and self.described.device == "cpu":
+        if self._backend.warms == "largest" and self.described.device == "cpu":
             sizes = sizes if self._pad_ids else sizes[-1:]
         for size in sizes:
             if self._pad_ids is None:
@@ -297,11 +304,8 @@ class Model:
         return max(axis.min, min(padded_length(length), axis.max))
 
     def _sizes(self, most: int) -> list[int]:
-        """The rows that a run may have: all, but few for programs that prepare for each shape.
-
-        OpenVINO keeps 12 MB for each batch size of EfficientNet-Lite0, on average.
-        """
-        prepares = self.described.runtime == "openvino" or self.described.device == "cuda"
+        """The rows that a run may have: all, but few for programs that prepare for each shape."""
+        prepares = self._backend.prepares or self.described.device == "cuda"
         if prepares or self._pad_ids is not None:
             return [*(each for each in FEW_SIZES if each < most), most]
         return list(range(1, most + 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from shipway.artifact.manifest import TextPreprocessing
+from shipway.recipe import TextPreprocessing
 from shipway.runtime.errors import BadText, TextTooLong
 
 MAX_CHARACTERS = 1_000_000

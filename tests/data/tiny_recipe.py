@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.recipe import Axis, ImagePreprocessing, Inputs, Recipe, Rows
+from shipway.recipe import Axis, ImagePreprocessing, Inputs, Recipe, Rows
 
 WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-{os.getuid()}.pth"
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.recipe import Axis, Inputs, Recipe, Rows, TablePreprocessing
+from shipway.recipe import Axis, Inputs, Recipe, Rows, TablePreprocessing
 
 WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-table-{os.getuid()}.pth"
 COLUMNS = ("height", "width", "depth", "weight", "price")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.recipe import Axis, Inputs, Recipe, Rows, TensorPreprocessing, TensorSpec
+from shipway.recipe import Axis, Inputs, Recipe, Rows, TensorPreprocessing, TensorSpec
 
 WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-tensors-{os.getuid()}.pth"
 BATCH = Axis(name="batch", min=1, max=4)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from export.recipe import Axis, Inputs, Recipe, Rows, TextPreprocessing
+from shipway.recipe import Axis, Inputs, Recipe, Rows, TextPreprocessing
 
 WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-text-{os.getuid()}.pth"
 TOKENS = 100

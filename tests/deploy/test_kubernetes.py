@@ -18,13 +18,13 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from deploy.cli import register
-from deploy.errors import NotWritable
-from handlers.archive import pack
-from server.config import parse_properties
+from shipway.archive.mar import pack
 from shipway.artifact.manifest import Serving
 from shipway.artifact.tuned import Tuned, write_tuned
-from shipway.models_file import read_models
+from shipway.cli.deploy import register
+from shipway.deploy.errors import NotWritable
+from shipway.engines.torchserve.config import parse_properties
+from shipway.releases.models_file import read_models
 from tests.conftest import REPOSITORY, retold
 from tests.deploy import crds
 from tests.deploy.test_rules import assert_known, promtool

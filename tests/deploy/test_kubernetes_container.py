@@ -22,11 +22,11 @@ import psutil
 import pytest
 import yaml
 
-from benchmarks.servers import with_free_ports
-from handlers.archive import inspect_mar, pack
-from server.config import ServerConfig, read_config
+from shipway.archive.mar import inspect_mar, pack
+from shipway.engines.torchserve.config import ServerConfig, read_config
+from shipway.loadtest.servers import with_free_ports
 from tests.conftest import REPOSITORY
-from tests.serving import SHIPWAY, until
+from tests.servers import SHIPWAY, until
 
 KUBERNETES = REPOSITORY / "deploy/kubernetes"
 POD = yaml.safe_load((KUBERNETES / "base/deployment.yaml").read_text())["spec"]["template"]["spec"]

@@ -18,10 +18,10 @@ from benchmarks.monitoring import (
     seconds_until_firing,
     traffic,
 )
-from handlers.archive import pack
-from server.tokens import bearer
+from shipway.archive.mar import pack
+from shipway.engines.torchserve.tokens import bearer
 from tests.conftest import encoded, retold
-from tests.serving import running_server, until
+from tests.servers import running_server, until
 
 SETTLES_S = 12.0
 """Scrapes enough for a rate, and the exporter's own look at the server."""

@@ -11,12 +11,12 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from benchmarks import preflight
-from handlers.archive import pack
-from handlers.requests import Request
-from tests.handlers.test_oip import declared
-from tests.handlers.test_service import JSON, TASKS, Served, npy, tensors_of
-from tests.serving import RunningServer, running_server
+from shipway.archive.mar import pack
+from shipway.loadtest import preflight
+from shipway.payloads.request import Request
+from tests.servers import RunningServer, running_server
+from tests.serving.test_oip import declared
+from tests.serving.test_service import JSON, TASKS, Served, npy, tensors_of
 
 TOGETHER_MS = 20
 """Long enough for some clients' requests to meet in one batch."""

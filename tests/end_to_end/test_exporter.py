@@ -15,11 +15,11 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from handlers.archive import pack
-from server.tokens import bearer
+from shipway.archive.mar import pack
+from shipway.engines.torchserve.tokens import bearer
 from shipway.metrics.declared import METRICS, STAGES
 from tests.conftest import PHOTOS, retold
-from tests.serving import RunningServer, running_server, until
+from tests.servers import RunningServer, running_server, until
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 ONLY_WITH_A_GPU = {"shipway_gpu_memory_used_bytes", "shipway_gpu_memory_total_bytes"} | {
@@ -240,12 +240,15 @@ def test_without_an_address_there_is_no_exporter_and_nothing_is_recorded(tiny_ar
         assert ask(server).status_code == 200
         assert server.record.addresses.exporter is None
         assert not list(os.scandir(server.record.metrics_directory))
-        assert sum("server.exporter" in " ".join(e.cmdline()) for e in server.processes()) == 0
+        assert (
+            sum("shipway.releases.exporter" in " ".join(e.cmdline()) for e in server.processes())
+            == 0
+        )
 
 
 def test_the_exporter_ends_with_a_server_that_was_killed(tmp_path):
     with running_server(tmp_path) as server:
-        (exporter,) = [e for e in server.processes() if "server.exporter" in e.cmdline()]
+        (exporter,) = [e for e in server.processes() if "shipway.releases.exporter" in e.cmdline()]
         assert httpx.get(f"{server.record.addresses.exporter}/metrics").is_success
         os.kill(server.record.pid, signal.SIGKILL)
         exporter.wait(10)

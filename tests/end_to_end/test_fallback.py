@@ -3,11 +3,11 @@
 import httpx
 import pytest
 
-from handlers.archive import pack
-from server.tokens import bearer
+from shipway.archive.mar import pack
 from shipway.artifact.manifest import Requirements
+from shipway.engines.torchserve.tokens import bearer
 from tests.conftest import PHOTOS, retold
-from tests.serving import running_server, until
+from tests.servers import running_server, until
 
 
 @pytest.fixture(scope="module")

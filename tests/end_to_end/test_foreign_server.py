@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.servers import stock
-from handlers.archive import pack
+from shipway.archive.mar import pack
+from shipway.loadtest.servers import stock
 
 HOUSE_CATS = {281, 282, 285}
 

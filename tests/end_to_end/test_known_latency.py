@@ -12,11 +12,11 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks import preflight, servers
-from benchmarks.engine import measure
-from benchmarks.plan import Closed, Open, Plan
 from benchmarks.variants import with_code
-from handlers.archive import pack
+from shipway.archive.mar import pack
+from shipway.loadtest import preflight, servers
+from shipway.loadtest.load import Closed, Open, Plan
+from shipway.loadtest.runner import measure
 from shipway.metrics.declared import REQUEST, SECONDS
 
 MEAN_S, STALL_S, STALLS_AFTER = 0.040, 2.0, 60

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import yaml
 
-from handlers.archive import inspect_mar, pack
-from server.management import ManagementClient
-from server.releases import read_releases
-from server.rollout import ask_why_not_ready
-from server.state import StateDirectory
+from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import Artifact
 from shipway.artifact.samples import file_of
+from shipway.engines.state import StateDirectory
+from shipway.engines.torchserve.management import ManagementClient
+from shipway.releases.history import read_releases
+from shipway.releases.rollout import ask_why_not_ready
 from tests.conftest import retold
 from tests.end_to_end.test_releases import CLIENTS, MODEL, ROW, shipway
 from tests.load import load_on
-from tests.serving import SHIPWAY, until, write_config
+from tests.servers import SHIPWAY, until, write_config
 
 Described = set[tuple[str, str, bool, int, int]]
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from hdrh.histogram import HdrHistogram
 
-from benchmarks.engine import measure
-from benchmarks.plan import Closed, Input, Open, Plan, Target
-from benchmarks.result import Result
-from handlers.archive import pack
-from handlers.deadlines import SENT, WITHIN
-from server import protos
-from server.errors import PredictionFailed
-from server.tokens import bearer
+from shipway.archive.mar import pack
+from shipway.engines.errors import PredictionFailed
+from shipway.engines.torchserve import protos
+from shipway.engines.torchserve.tokens import bearer
+from shipway.loadtest.load import Closed, Input, Open, Plan, Target
+from shipway.loadtest.result import Result
+from shipway.loadtest.runner import measure
+from shipway.serving.deadlines import SENT, WITHIN
 from tests.fuzz import minimal
-from tests.serving import REPOSITORY, RunningServer, running_server
+from tests.servers import REPOSITORY, RunningServer, running_server
 
 QUEUE = 50
 SECONDS = 4.0

@@ -18,24 +18,24 @@ import pytest
 import torch
 from torch import nn
 
-from export.pipeline import export
-from handlers.archive import inspect_mar, pack
-from handlers.classes import rank
-from server import launch
-from server.config import read_config
-from server.errors import ChangeUnderWay, NoFallback, NotPromoted
-from server.inference import HttpPredictor
-from server.java import find_java
-from server.management import ManagementClient
-from server.releases import Release, Releases, read_releases, write_releases
-from server.rollout import ask_why_not_ready, changing, version_of
-from server.state import StateDirectory
+from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.artifact.samples import file_of
+from shipway.engines.errors import ChangeUnderWay, NoFallback, NotPromoted
+from shipway.engines.state import StateDirectory
+from shipway.engines.torchserve import launch
+from shipway.engines.torchserve.config import read_config
+from shipway.engines.torchserve.inference import HttpPredictor
+from shipway.engines.torchserve.java import find_java
+from shipway.engines.torchserve.management import ManagementClient
+from shipway.export.pipeline import export
+from shipway.releases.history import Release, Releases, read_releases, write_releases
+from shipway.releases.rollout import ask_why_not_ready, changing, version_of
 from shipway.runtime.program import open_program
+from shipway.tasks.shared.classes import rank
 from tests.conftest import DATA, Silent, retold
 from tests.load import load_on
-from tests.serving import SHIPWAY, RunningServer, build_mar, running_server, until, write_config
+from tests.servers import SHIPWAY, RunningServer, build_mar, running_server, until, write_config
 
 MODEL = "tiny-table"
 ROW = [0.3, -1.2, 0.8, 0.1, 2.0]
@@ -119,7 +119,7 @@ def server(archives, tmp_path_factory) -> Iterator[RunningServer]:
 def first(server, archives) -> Iterator[RunningServer]:
     """The server with 1.0 alone, and no history of anything else."""
     server.state.releases_file.unlink(missing_ok=True)
-    register(server.state, archives.mars["1.0"])
+    register(shipway.engines.state, archives.mars["1.0"])
     yield server
     [default] = [one for one in server.management.describe(MODEL) if one.default]
     for one in server.management.describe(MODEL):
@@ -284,7 +284,7 @@ def test_a_version_is_unregistered_when_it_has_answered(server, tmp_path):
     with ThreadPoolExecutor(7) as pool:
         asked = [pool.submit(server.inference.predict, "slow", b"x") for _ in range(7)]
         until(lambda: server.management.describe("slow")[0].requests_waiting > 0)
-        with changing(server.state, "unregistering slow 1.0") as rollout:
+        with changing(shipway.engines.state, "unregistering slow 1.0") as rollout:
             assert rollout.unregister("slow", "1.0")
         assert [each.result() for each in asked] == ["answered"] * 7
     assert "slow" not in server.management.names()

@@ -16,13 +16,13 @@ import psutil
 import pytest
 from PIL import Image
 
-from handlers.archive import pack
-from handlers.classes import rank
-from server.errors import PredictionFailed
+from shipway.archive.mar import pack
+from shipway.engines.errors import PredictionFailed
 from shipway.runtime.images import decode_image
 from shipway.runtime.program import open_program
+from shipway.tasks.shared.classes import rank
 from tests.conftest import PHOTOS, REPOSITORY, encoded, retold
-from tests.serving import SHIPWAY, RunningServer, is_worker, running_server, until
+from tests.servers import SHIPWAY, RunningServer, is_worker, running_server, until
 
 MODEL = "efficientnet_lite0"
 HOUSE_CATS = {281, 282, 285}  # tabby, tiger cat, Egyptian cat

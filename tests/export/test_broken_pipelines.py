@@ -16,12 +16,11 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from export import worker
-from export.aot_inductor import compile_package
-from export.pt2e_int8 import quantized
-from export.recipe import Rows
-from export.technique import Job
-from export.techniques import TECHNIQUES
+from shipway.export.techniques import TECHNIQUES
+from shipway.export.techniques.aot_inductor import compile_package
+from shipway.export.techniques.base import Job
+from shipway.export.techniques.pt2e_int8 import quantized
+from shipway.recipe import Rows
 from tests.conftest import TINY_RECIPE
 from tests.export.workbench import Workbench
 
@@ -55,9 +54,9 @@ def bench(tmp_path_factory) -> Workbench:
 @pytest.fixture
 def verdict_on(bench, monkeypatch) -> Callable[..., str]:
     def verdict(name: str, build: Callable[[Job, Path], None], **changes: object) -> str:
-        file = f"broken{Path(TECHNIQUES[name].file).suffix}"
-        technique = replace(TECHNIQUES[name], name="broken", file=file, build=build, **changes)
-        monkeypatch.setitem(worker.TECHNIQUES, "broken", technique)
+        file = f"broken{Path(TECHNIQUES.get(name).file).suffix}"
+        technique = replace(TECHNIQUES.get(name), name="broken", file=file, build=build, **changes)
+        monkeypatch.setitem(TECHNIQUES._parts, "broken", technique)
         candidate = bench.attempt("broken")
         assert not candidate.passed
         assert not (bench.job.programs / file).exists(), "nothing refused is left to be served"
@@ -68,7 +67,7 @@ def verdict_on(bench, monkeypatch) -> Callable[..., str]:
 
 def of_another(module: nn.Module, name: str = "torchscript") -> Callable[[Job, Path], None]:
     """An honest build, of the wrong module."""
-    return lambda job, path: TECHNIQUES[name].build(replace(job, module=module.eval()), path)
+    return lambda job, path: TECHNIQUES.get(name).build(replace(job, module=module.eval()), path)
 
 
 class Around(nn.Module):
@@ -134,7 +133,7 @@ def test_a_wrong_calibration_range(verdict_on):
 
     def build(job: Job, path: Path) -> None:
         grey = Rows(tuple(np.clip(each, 120, 135) for each in job.calibration.arrays))
-        TECHNIQUES["onnx_int8"].build(replace(job, calibration=grey), path)
+        TECHNIQUES.get("onnx_int8").build(replace(job, calibration=grey), path)
 
     reason = verdict_on("onnx_int8", build)
     assert reason.startswith("at batch 1 its outputs are off by 0.")
@@ -176,7 +175,7 @@ def test_a_specialised_batch_axis(verdict_on):
         fixed = tuple(
             each.model_copy(update={"shape": (2, *each.shape[1:])}) for each in job.inputs
         )
-        TECHNIQUES["onnx_fp32"].build(replace(job, inputs=fixed), path)
+        TECHNIQUES.get("onnx_fp32").build(replace(job, inputs=fixed), path)
 
     reason = verdict_on("onnx_fp32", build)
     assert "Got invalid dimensions for input: pixels" in reason

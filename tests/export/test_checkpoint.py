@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from export.checkpoint import load_weights, read_state_dict
-from export.errors import CheckpointDoesNotFit, UnreadableCheckpoint
+from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.errors import CheckpointDoesNotFit, UnreadableCheckpoint
 
 
 @pytest.fixture

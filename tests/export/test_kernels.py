@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from export.kernels import (
+from shipway.artifact.certificate import Kernels
+from shipway.export.kernels import why_not_what_it_claims
+from shipway.runtime.backends.onnxruntime import read_onnx_profile
+from shipway.runtime.backends.torch import (
     of_cuda,
     of_torch,
     read_compiled_code,
     read_cuda_kernels,
     read_onednn_log,
-    read_onnx_profile,
-    why_not_what_it_claims,
 )
-from shipway.artifact.certificate import Kernels
 
 LOG = "onednn_verbose,v1,primitive,exec,cpu,"
 CONVOLUTION_INT8 = (
@@ -104,7 +104,7 @@ def test_it_is_read_with_stdout_going_to_a_file_as_in_the_exports_child(tmp_path
     code = """
 import os, torch
 from torch import nn
-from export.kernels import of_torch
+from shipway.runtime.backends.torch import of_torch
 log = os.open(os.environ["LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.dup2(log, 1); os.dup2(log, 2)
 print("before", flush=True)

@@ -4,9 +4,9 @@ import sys
 import pytest
 import torch
 
-from export.errors import ExportError
-from export.new import CannotStartRecipe, new_recipe
-from export.recipe import find_recipe
+from shipway.export.errors import ExportError
+from shipway.export.new import CannotStartRecipe, new_recipe
+from shipway.export.recipe_file import find_recipe
 
 
 def test_the_new_recipe_is_found_and_runs_as_it_is(tmp_path):

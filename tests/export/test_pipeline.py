@@ -7,18 +7,18 @@ import onnx
 import pytest
 import torch
 
-from export import worker
-from export.choose import Choice
-from export.errors import BadInputs, CheckpointDoesNotFit, NothingPassed, UnknownRecipe
-from export.onnx_int8 import feed_pixels_directly
-from export.pipeline import export, serving_settings
-from export.recipe import find_recipe
-from export.verify import compare, run_in_batches, why_mixed, why_off
-from export.wire import as_served
-from shipway.artifact.certificate import Tolerance
 from shipway.artifact.errors import AlreadySealed
+from shipway.export import worker
+from shipway.export.choice import Choice
+from shipway.export.errors import BadInputs, CheckpointDoesNotFit, NothingPassed
+from shipway.export.pipeline import export, serving_settings
+from shipway.export.recipe_file import find_recipe
+from shipway.export.served_module import as_served
+from shipway.export.techniques.onnx_int8 import feed_pixels_directly
+from shipway.export.verify import compare, run_in_batches, why_mixed, why_off
+from shipway.recipe import InvalidRecipe, Tolerance
+from shipway.runtime.backends.torch_programs import EagerProgram
 from shipway.runtime.program import open_program
-from shipway.runtime.torch_programs import EagerProgram
 from tests.conftest import TINY_RECIPE, Silent
 
 RECIPE = TINY_RECIPE.read_text()
@@ -161,7 +161,7 @@ def test_the_log_beside_the_artifact_keeps_what_the_compilers_said(tiny):
 
 
 def test_an_unknown_recipe_is_told_which_there_are():
-    with pytest.raises(UnknownRecipe, match="There are .*efficientnet_lite0"):
+    with pytest.raises(InvalidRecipe, match="There are .*efficientnet_lite0"):
         find_recipe("efficientnet_lite00")
 
 
@@ -175,7 +175,7 @@ def test_an_unknown_recipe_is_told_which_there_are():
 )
 def test_a_file_that_is_no_recipe_is_told_why(tmp_path, text, complaint):
     (tmp_path / "r.py").write_text(text)
-    with pytest.raises(UnknownRecipe, match=complaint):
+    with pytest.raises(InvalidRecipe, match=complaint):
         find_recipe(str(tmp_path / "r.py"))
 
 
@@ -236,7 +236,7 @@ def test_batches_are_as_small_and_wait_as_briefly_as_wins_most(latency, best, de
 
 
 def test_a_skipped_technique_says_why_without_a_traceback():
-    from export.technique import Unavailable
+    from shipway.export.techniques.base import Unavailable
 
     assert worker._reason(Unavailable("no compiler")) == "skipped: no compiler"
     assert shutil.which("g++"), "the compiled format is tried in these tests"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from export.checkpoint import load_weights, read_state_dict
 from export.recipes.efficientnet_lite0 import SCIKIT_IMAGE, SCIKIT_LEARN, recipe
+from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.runtime.images import decode_image
 
 PHOTOS = {

@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from export.checkpoint import load_weights, read_state_dict
-from export.errors import BadInputs
-from export.recipe import Recipe, Rows, TextPreprocessing, find_recipe
 from export.recipes.resnet50 import SCIKIT_IMAGE, TRAINED
-from export.texts import passages, tokenized
 from export.training.digits import levels, served
 from export.training.loop import evaluate
-from export.verify import share
-from export.wire import as_served
-from shipway.artifact.manifest import Axis
+from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.errors import BadInputs
+from shipway.export.recipe_file import find_recipe
+from shipway.export.served_module import as_served
+from shipway.export.texts import passages, tokenized
+from shipway.export.verify import share
+from shipway.recipe import Axis, Recipe, Rows, TextPreprocessing
 from shipway.runtime.images import decode_image
 
 NAMES = ("minilm", "digits", "tabular", "libraries", "resnet50")

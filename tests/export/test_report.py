@@ -10,12 +10,6 @@ import numpy as np
 import pytest
 from torch import nn
 
-from export import charts, kernels, reasons, suits
-from export.charts import Box, place_labels
-from export.choose import slower_than_fp32
-from export.pipeline import Exported
-from export.report import REPORT, write_report
-from export.verify import TOLERANCES, accuracy, compare, why_mixed, why_off
 from shipway.artifact.bundle import open_artifact, seal
 from shipway.artifact.certificate import (
     Candidate,
@@ -26,6 +20,14 @@ from shipway.artifact.certificate import (
 )
 from shipway.artifact.digests import SUMS
 from shipway.artifact.manifest import Manifest
+from shipway.export import charts, kernels
+from shipway.export import verdicts as reasons
+from shipway.export.charts import Box, place_labels
+from shipway.export.choice import slower_than_fp32
+from shipway.export.pipeline import Exported
+from shipway.export.report import REPORT, write_report
+from shipway.export.techniques import applicability as suits
+from shipway.export.verify import TOLERANCES, accuracy, compare, why_mixed, why_off
 from tests.pages import Page
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x07"

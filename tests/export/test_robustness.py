@@ -9,16 +9,16 @@ import time
 import psutil
 import pytest
 
-from export import worker
-from export.child import Child
-from export.errors import AnotherExportRuns, ChildLost, NothingFitsBudget
-from export.pipeline import export
-from export.rechoose import rechoose
-from export.workshop import workshop
 from shipway.artifact.bundle import open_artifact
 from shipway.artifact.errors import DigestMismatch
+from shipway.export import worker
+from shipway.export.candidate_cache import workshop
+from shipway.export.child_process import Child
+from shipway.export.errors import AnotherExportRuns, ChildLost, NothingFitsBudget
+from shipway.export.pipeline import export
+from shipway.export.rechoose import rechoose
 from tests.conftest import REPOSITORY, TINY_RECIPE, Silent
-from tests.serving import SHIPWAY
+from tests.servers import SHIPWAY
 
 QUICK = ("onnx_fp32", "onnx_int8")
 KILLS = 10

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export import onnx_fp32, onnx_int8
-from export.recipe import Axis, Rows, TensorSpec
-from export.sensitivity import layer_sensitivity
-from export.technique import Job, Unavailable
+from shipway.export.sensitivity import layer_sensitivity
+from shipway.export.techniques import onnx_fp32, onnx_int8
+from shipway.export.techniques.base import Job, Unavailable
+from shipway.recipe import Axis, Rows, TensorSpec
 
 BATCH = Axis(name="batch", max=32)
 

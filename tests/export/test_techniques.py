@@ -7,21 +7,21 @@ import pytest
 import torch
 from torch import nn
 
-from export import aot_inductor_cuda, onnx_cuda, onnx_mixed_int8, suits
-from export.aot_inductor import Autocast
-from export.kernels import of_onnx_runtime
-from export.onnx_int8 import beside
-from export.sensitivity import sensitivity_by_node
-from export.techniques import TECHNIQUES
-from export.torchao_int8 import with_linear_in_bf16
 from shipway.artifact.manifest import Program
-from shipway.runtime.host import cpu_flags, has_cuda, why_unfit
-from shipway.runtime.onnx_runtime import CUDA
+from shipway.export.sensitivity import sensitivity_by_node
+from shipway.export.techniques import TECHNIQUES, aot_inductor_cuda, onnx_cuda, onnx_mixed_int8
+from shipway.export.techniques import applicability as suits
+from shipway.export.techniques.aot_inductor import Autocast
+from shipway.export.techniques.onnx_int8 import beside
+from shipway.export.techniques.torchao_int8 import with_linear_in_bf16
+from shipway.runtime.backends.onnxruntime import CUDA, profiled_kernels
+from shipway.runtime.choice import unsupported_reason
+from shipway.runtime.host import cpu_flags, has_cuda
 from tests.conftest import TINY_RECIPE
 from tests.export.workbench import Workbench
 
 TINY_TEXT_RECIPE = TINY_RECIPE.with_name("tiny_text_recipe.py")
-ON_A_GPU = sorted(name for name, each in TECHNIQUES.items() if each.device == "cuda")
+ON_A_GPU = sorted(name for name, each in TECHNIQUES.all().items() if each.device == "cuda")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def texts(tmp_path_factory) -> Workbench:
 
 def passes(bench: Workbench, name: str) -> dict[str, int]:
     """What a candidate that has to pass ran, by precision; none for fp32 on torch."""
-    technique = TECHNIQUES[name]
+    technique = TECHNIQUES.get(name)
     on_cpu = technique.device == "cpu"
     if technique.precision == "bf16" and on_cpu and "avx512_bf16" not in cpu_flags():
         pytest.skip("this processor has no bf16 arithmetic")
@@ -90,7 +90,7 @@ def test_mixed_int8_leaves_the_costliest_layers_in_fp32(images, tmp_path, monkey
     monkeypatch.setattr(onnx_mixed_int8, "SHARE_NEEDED", 0.5)
     monkeypatch.setattr(onnx_mixed_int8, "COSTLY", 0.0)
     onnx_mixed_int8.build(images.job, tmp_path / "mixed.onnx")
-    found = of_onnx_runtime(tmp_path / "mixed.onnx", ["pixels"], images.job.example)
+    found = profiled_kernels(tmp_path / "mixed.onnx", ["pixels"], images.job.example)
     assert found.ran == {"int8": 2, "fp32": 2}
     costliest = [node for node, _ in sensitivity_by_node(images.job, images.job.calibration)[:2]]
     nodes = {node.name: node for node in onnx.load(tmp_path / "mixed.onnx").graph.node}
@@ -129,7 +129,7 @@ def test_what_needs_a_gpu_is_skipped_with_that_reason(images, name):
 @pytest.mark.parametrize("bench", ["images", "texts"])
 @pytest.mark.parametrize("name", ON_A_GPU)
 def test_what_is_for_a_gpu_comes_back_from_disk_and_agrees(request, bench, name):
-    technique = TECHNIQUES[name]
+    technique = TECHNIQUES.get(name)
     if technique.runtime == "onnxruntime" and CUDA not in ort.get_available_providers():
         pytest.skip("ONNX Runtime is here without CUDA (its package is onnxruntime-gpu)")
     assert set(passes(request.getfixturevalue(bench), name)) == {technique.precision}
@@ -166,15 +166,15 @@ def test_a_program_for_a_gpu_does_not_fit_a_host_without_one():
         bytes=1,
         sha256="0" * 64,
     )
-    assert why_unfit(program) == "there is no CUDA device"
+    assert unsupported_reason(program) == "there is no CUDA device"
 
 
 def test_every_technique_has_a_name_and_a_file_of_its_own():
-    files = [each.file for each in TECHNIQUES.values() if not each.runs]
+    files = [each.file for each in TECHNIQUES.all().values() if not each.runs]
     assert len(set(files)) == len(files)
-    for each in TECHNIQUES.values():
+    for each in TECHNIQUES.all().values():
         if each.runs:
-            assert TECHNIQUES[each.runs].file == each.file
+            assert TECHNIQUES.get(each.runs).file == each.file
 
 
 def test_fp16_agrees_and_leaves_the_pixels_normalisation_in_fp32(images):
@@ -206,7 +206,7 @@ def test_global_pooling_becomes_one_mean(images):
     from dataclasses import replace
 
     path = images.job.programs / "pooling.onnx"
-    TECHNIQUES["onnx_fp32"].build(replace(images.job, module=Pooling()), path)
+    TECHNIQUES.get("onnx_fp32").build(replace(images.job, module=Pooling()), path)
     operators = [node.op_type for node in onnx.load(path).graph.node]
     assert operators.count("ReduceMean") == 1
     assert not {"Gather", "Range"} & set(operators)

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from torch import nn
 
-from export.recipe import Rows
 from export.training import digits, libraries, tabular
 from export.training.loop import Schedule, evaluate, first, fit, save, split_rows
+from shipway.recipe import Rows
 
 REPOSITORY = Path(__file__).parents[2]
 BRIEF = Schedule(epochs=3, batch_size=16, learning_rate=0.01, weight_decay=0.01, seed=0)

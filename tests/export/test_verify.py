@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
-from export.verify import NO_NOISE_DB, accuracy, compare, share
+from shipway.export.verify import NO_NOISE_DB, accuracy, compare, share
 
 
 @pytest.fixture

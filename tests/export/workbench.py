@@ -4,13 +4,14 @@ from pathlib import Path
 
 from torch import nn
 
-from export import worker
-from export.batches import batches
-from export.checkpoint import load_weights, read_state_dict
-from export.recipe import Recipe, find_recipe
-from export.technique import Job
-from export.wire import as_served
 from shipway.artifact.certificate import Candidate
+from shipway.export import worker
+from shipway.export.batches import batches
+from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.recipe_file import find_recipe
+from shipway.export.served_module import as_served
+from shipway.export.techniques.base import Job
+from shipway.recipe import Recipe
 
 
 class Workbench:

@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from benchmarks.servers import end_with_us
+from shipway.loadtest.servers import end_with_us
 from shipway.runtime.host import describe_host
 from tests.conftest import exported
 from tests.faults.faults import FAULTS
 from tests.faults.measure import Fault, Measured, do
 from tests.faults.sites import NO_SMALL_DISKS, Site, open_site
-from tests.serving import REPOSITORY
+from tests.servers import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs" / "reliability.md"
 START, END = "<!-- measured -->\n", "<!-- until here -->\n"

@@ -17,10 +17,10 @@ import grpc
 import httpx
 import psutil
 
-from server import protos
-from server.errors import Refused
-from server.releases import read_releases
-from server.tokens import Tokens, bearer
+from shipway.engines.errors import Refused
+from shipway.engines.torchserve import protos
+from shipway.engines.torchserve.tokens import Tokens, bearer
+from shipway.releases.history import read_releases
 from tests.faults.cuts import Slow, torn
 from tests.faults.measure import (
     BACK_WITHIN_S,
@@ -44,7 +44,7 @@ from tests.faults.sites import (
     Site,
     row_that,
 )
-from tests.serving import until
+from tests.servers import until
 
 WORKER_DIED = frozenset({"500", "503", "507"})
 """As TorchServe answers what a worker had in hand when it ended; 507 if it was killed."""

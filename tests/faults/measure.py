@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from server.errors import ModelNotFound, Refused, ServerError
-from server.inference import Explained
+from shipway.engines.errors import ModelNotFound, Refused, ServerError
+from shipway.engines.torchserve.inference import Explained
 from tests.faults.sites import HURT, NEIGHBOUR, ROW, Site
 from tests.load import load_on
-from tests.serving import until
+from tests.servers import until
 
 CLIENTS = 6
 """Of the model that is hurt."""

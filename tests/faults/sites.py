@@ -12,17 +12,17 @@ from pathlib import Path
 import psutil
 
 from benchmarks.variants import with_code
-from handlers.archive import inspect_mar, pack
-from server import launch
-from server.errors import NoServer, ServerError
-from server.inference import HttpPredictor
-from server.management import ManagementClient, ModelVersion
-from server.rollout import ask_why_not_ready, changing, version_of
-from server.state import ServerRecord, StateDirectory
+from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import Artifact
+from shipway.engines.errors import NoServer, ServerError
+from shipway.engines.state import ServerRecord, StateDirectory
+from shipway.engines.torchserve import launch
+from shipway.engines.torchserve.inference import HttpPredictor
+from shipway.engines.torchserve.management import ManagementClient, ModelVersion
+from shipway.releases.rollout import ask_why_not_ready, changing, version_of
 from tests.conftest import retold
 from tests.faults.disks import SIZE, Disk, mounted
-from tests.serving import REPOSITORY, SHIPWAY, until, write_config
+from tests.servers import REPOSITORY, SHIPWAY, until, write_config
 
 HURT, NEIGHBOUR = "hurt", "neighbour"
 """The model that faults are done to, two workers; one beside it that nothing is done to."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fuzz.fuzz_server import serving
-from tests.serving import RunningServer
+from tests.servers import RunningServer
 
 
 @pytest.fixture(scope="package")

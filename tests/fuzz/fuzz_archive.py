@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 import atheris
 
 with atheris.instrument_imports(include=["handlers", "shipway", "zipfile"]):
-    from handlers.archive import inspect_mar
-    from handlers.errors import ArchiveError
+    from shipway.archive.errors import ArchiveError
+    from shipway.archive.mar import inspect_mar
     from tests.hostile.zips import unpacked_by_headers
 
 FOLDER = TemporaryDirectory()

@@ -5,10 +5,10 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["handlers", "shipway"]):
-    from handlers import oip
-    from handlers.requests import Request
-    from shipway.artifact.manifest import Axis, TensorSpec
     from shipway.errors import ShipwayError
+    from shipway.payloads.request import Request
+    from shipway.recipe import Axis, TensorSpec
+    from shipway.serving import oip
 
 INPUTS = (
     TensorSpec(name="a", dtype="uint8", shape=(Axis(name="batch", max=8), 2)),

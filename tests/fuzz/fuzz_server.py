@@ -24,16 +24,17 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from handlers.archive import pack
-from handlers.deadlines import SENT, WITHIN
-from handlers.errors import STATUS_OF, InternalError
-from handlers.oip import HEADER_LENGTH
-from handlers.requests import BINARY, FORMS, JSON
-from server import protos
-from server.tokens import bearer
+from shipway.archive.mar import pack
+from shipway.engines.torchserve import protos
+from shipway.engines.torchserve.tokens import bearer
+from shipway.payloads.errors import InternalError
+from shipway.payloads.request import BINARY, FORMS, JSON
+from shipway.serving.deadlines import SENT, WITHIN
+from shipway.serving.oip import HEADER_LENGTH
+from shipway.serving.statuses import STATUS_OF
 from tests.fuzz import minimal
-from tests.handlers.test_oip import declared
-from tests.serving import RunningServer, running_server
+from tests.servers import RunningServer, running_server
+from tests.serving.test_oip import declared
 
 MODELS = (minimal.tensors, minimal.texts, minimal.table, minimal.images)
 FOUND = Path("build/fuzz/server")

@@ -8,16 +8,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from handlers.archive import pack
+from shipway.archive.mar import pack
 from shipway.artifact.bundle import CERTIFICATE, MANIFEST, Artifact, open_artifact, write_record
 from shipway.artifact.certificate import Candidate, Certificate, Host, Inputs, Latency
 from shipway.artifact.digests import sha256_of, write_sums
-from shipway.artifact.manifest import (
+from shipway.artifact.manifest import Manifest, Program, Serving
+from shipway.recipe import (
     Axis,
     ImagePreprocessing,
-    Manifest,
-    Program,
-    Serving,
     TablePreprocessing,
     TensorPreprocessing,
     TensorSpec,

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from handlers.openapi import describe
-from server.tokens import bearer
 from shipway.artifact.bundle import open_artifact
+from shipway.engines.torchserve.tokens import bearer
+from shipway.serving.openapi import describe
 from tests.fuzz.fuzz_server import MODELS, wrong
 
 schemathesis = pytest.importorskip("schemathesis")

@@ -16,17 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from handlers import oip
-from handlers.archive import inspect_mar
-from handlers.errors import ArchiveError
-from handlers.requests import Request
+from shipway.archive.errors import ArchiveError
+from shipway.archive.mar import inspect_mar
 from shipway.artifact.bundle import MANIFEST, open_artifact
 from shipway.artifact.digests import SUMS, format_sums, parse_sums, write_sums
 from shipway.artifact.errors import ArtifactError
-from shipway.artifact.manifest import Axis, TensorSpec
 from shipway.errors import ShipwayError
+from shipway.payloads.request import Request
+from shipway.recipe import Axis, TensorSpec
 from shipway.runtime.model import Model
-from shipway.runtime.plan import Costs, plan
+from shipway.runtime.planning import Costs, plan
+from shipway.serving import oip
 from tests.fuzz import minimal
 from tests.hostile import archives
 from tests.hostile.zips import Member, unpacked_by_headers, zipped

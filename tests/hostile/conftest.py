@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.archive import pack
+from shipway.archive.mar import pack
 from shipway.artifact.bundle import Artifact
 from tests.conftest import retold
 from tests.hostile import payloads

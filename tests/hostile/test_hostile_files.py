@@ -11,17 +11,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from handlers.archive import inspect_mar
-from handlers.errors import ArchiveError
-from handlers.signatures import SignatureError
-from server import cli
-from server.config import Addresses
-from server.state import LAUNCH_MARK, ServerRecord, StateDirectory
+from shipway.archive.errors import ArchiveError
+from shipway.archive.mar import inspect_mar
+from shipway.archive.signatures import SignatureError
 from shipway.artifact.bundle import open_artifact
 from shipway.artifact.errors import ArtifactError
+from shipway.cli.main import server as cli
+from shipway.engines.state import LAUNCH_MARK, ServerRecord, StateDirectory
+from shipway.engines.torchserve.config import Addresses
 from tests.hostile import archives, artifacts, payloads
 from tests.hostile.zips import zipped
-from tests.serving import write_config
+from tests.servers import write_config
 
 
 def test_there_are_at_least_forty_kinds():

@@ -19,15 +19,15 @@ import numpy as np
 import torch
 import torch.export
 
-from handlers.oip import DATATYPE_OF
-from handlers.requests import Request
-from handlers.service import Service
 from shipway.artifact.bundle import open_artifact
 from shipway.artifact.digests import sha256_of
-from shipway.artifact.manifest import TensorSpec
 from shipway.errors import ShipwayError
+from shipway.payloads.request import Request
+from shipway.payloads.tensors import DATATYPE_OF
+from shipway.recipe import TensorSpec
+from shipway.runtime.backends.torch_programs import TorchExportProgram
 from shipway.runtime.model import Model
-from shipway.runtime.torch_programs import TorchExportProgram
+from shipway.serving.service import Service
 from tests.hostile import payloads
 
 FORMATS = ("onnx", "torchscript", "torch_export")

@@ -1,1 +1,0 @@
-"""An artifact taken to engines that serve it on many machines."""

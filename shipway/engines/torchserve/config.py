@@ -1,0 +1,254 @@
+"""config.properties, as far as this project needs to know it: who listens where."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from shipway.engines.errors import ConfigError
+from shipway.engines.torchserve import tls
+
+FILE_NAME = "config.properties"
+TORCHSERVES_MAX_REQUEST_BYTES = 6_553_500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A place where the server waits for clients."""
+
+    purpose: str
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT as a client on this machine reaches it."""
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
+        return f"{anywhere.get(self.host, self.host)}:{self.port}"
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether nobody but this machine can reach it; False for names, which may be anybody's."""
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where clients on this machine reach a server."""
+
+    inference: str
+    """http://HOST:PORT, or https://, as for the two below."""
+    management: str
+    metrics: str
+    grpc_inference: str
+    """HOST:PORT"""
+    grpc_management: str
+    exporter: str | None
+    """http://HOST:PORT; None for a server without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """One config.properties, read and checked."""
+
+    path: Path
+    inference: Listener
+    management: Listener
+    metrics: Listener
+    grpc_inference: Listener
+    grpc_management: Listener
+    exporter: Listener | None
+    """This project's own; TorchServe knows nothing of it. None: nothing is recorded."""
+    certificate: Path | None
+    """In PEM. TLS for all that TorchServe answers, or None and for nothing."""
+    may_expose_management: bool
+    """Half of what it takes to let others reach more than the inference address."""
+    max_request_bytes: int
+    vm_args: tuple[str, ...]
+    """What the file wants the Java command line to say."""
+    require_signature: bool
+    """Whether an archive must be signed to be registered."""
+    trusted_keys: tuple[Path, ...]
+    """Public keys in PEM; a signature by one of them counts."""
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        return (
+            self.inference,
+            self.management,
+            self.metrics,
+            self.grpc_inference,
+            self.grpc_management,
+            *((self.exporter,) if self.exporter else ()),
+        )
+
+    @property
+    def exposed(self) -> tuple[Listener, ...]:
+        """Those of TorchServe that are for whoever runs the server, and that others could reach.
+
+        The exporter is not among them: it is read by a Prometheus elsewhere, and changes nothing.
+        """
+        private = (self.management, self.metrics, self.grpc_management)
+        return tuple(each for each in private if not each.is_on_loopback)
+
+    @property
+    def addresses(self) -> Addresses:
+        scheme = "https" if self.certificate else "http"
+        return Addresses(
+            inference=f"{scheme}://{self.inference.address}",
+            management=f"{scheme}://{self.management.address}",
+            metrics=f"{scheme}://{self.metrics.address}",
+            grpc_inference=self.grpc_inference.address,
+            grpc_management=self.grpc_management.address,
+            exporter=f"http://{self.exporter.address}" if self.exporter else None,
+        )
+
+
+def find_config(start: Path) -> Path:
+    """The nearest config.properties, from `start` upward; raises ConfigError if there is none."""
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    raise ConfigError(
+        f"There is no {FILE_NAME} in {start} or in any folder above. Go to the project's folder, "
+        "or name a file with --config."
+    )
+
+
+def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> ServerConfig:
+    """Raises ConfigError naming the key for what TorchServe would trip over later, or silently."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path} cannot be read: {why}. Name another with --config.") from error
+    values = {
+        key: _with_variables(value, environment) for key, value in parse_properties(text).items()
+    }
+
+    def http(purpose: str, key: str, port: int) -> Listener:
+        return _http_listener(path, purpose, key, values.get(key, f"http://127.0.0.1:{port}"))
+
+    def grpc(purpose: str, key: str, port: int) -> Listener:
+        value = values.get(f"{key}_port", str(port))
+        if not _is_port(value):
+            raise ConfigError(f"{path}: {key}_port={value} is no port; give 1 to 65534.")
+        host = values.get(f"{key}_address", "127.0.0.1")
+        return Listener(purpose=purpose, host=host, port=int(value))
+
+    limit = values.get("max_request_size", str(TORCHSERVES_MAX_REQUEST_BYTES))
+    if not limit.isdigit():
+        raise ConfigError(f"{path}: max_request_size={limit} is no number of bytes.")
+    config = ServerConfig(
+        path=path.resolve(),
+        inference=http("inference", "inference_address", 8080),
+        management=http("management", "management_address", 8081),
+        metrics=http("metrics", "metrics_address", 8082),
+        grpc_inference=grpc("gRPC inference", "grpc_inference", 7070),
+        grpc_management=grpc("gRPC management", "grpc_management", 7071),
+        exporter=(
+            None
+            if values.get("exporter_address") == ""
+            else http("exporter", "exporter_address", 9404)
+        ),
+        certificate=_certificate(path, values),
+        may_expose_management=_is_true(path, "allow_management_beyond_loopback", values),
+        max_request_bytes=int(limit),
+        vm_args=tuple(values.get("vmargs", "").split()),
+        require_signature=_is_true(path, "require_signature", values),
+        trusted_keys=_trusted_keys(path, values.get("trusted_keys", "")),
+    )
+    if config.require_signature and not config.trusted_keys:
+        raise ConfigError(
+            f"{path}: require_signature=true, and trusted_keys names no key. Name the public "
+            "halves of the keys that may sign, PEM files, separated by commas."
+        )
+    seen: dict[int, str] = {}
+    for listener in config.listeners:
+        other = seen.setdefault(listener.port, listener.purpose)
+        if other != listener.purpose:
+            raise ConfigError(
+                f"{path}: {other} and {listener.purpose} both want port {listener.port}. "
+                "Give each its own."
+            )
+    return config
+
+
+def parse_properties(text: str) -> dict[str, str]:
+    r"""Java's format: `#` and `!` comments, `=` or `:`, a `\` at the end of a line continues it."""
+    values: dict[str, str] = {}
+    logical_lines = re.sub(r"(?<!\\)((?:\\\\)*)\\\n[ \t]*", r"\1", text).splitlines()
+    for line in map(str.strip, logical_lines):
+        if line and line[0] not in "#!":
+            key, _, value = re.sub(r"\s*[=:]\s*|\s+", "=", line, count=1).partition("=")
+            values[key] = re.sub(r"\\(.)", r"\1", value)
+    return values
+
+
+def _with_variables(value: str, environment: Mapping[str, str]) -> str:
+    """TorchServe's own $$NAME$$."""
+    return re.sub(r"\$\$(\w+)\$\$", lambda found: environment.get(found[1], found[0]), value)
+
+
+def _is_true(path: Path, key: str, values: Mapping[str, str]) -> bool:
+    # Strictly, as nobody who writes "yes" or "1" wants the safeguard off.
+    value = values.get(key, "false")
+    if value not in ("true", "false"):
+        raise ConfigError(f"{path}: {key}={value} is neither true nor false.")
+    return value == "true"
+
+
+def _certificate(path: Path, values: Mapping[str, str]) -> Path | None:
+    """That of a server with TLS, checked with its key."""
+    secure = {
+        key: values.get(key, "").startswith("https://")
+        for key in ("inference_address", "management_address", "metrics_address")
+    } | {"enable_grpc_ssl": _is_true(path, "enable_grpc_ssl", values)}
+    if not any(secure.values()):
+        return None
+    if plain := [key for key, is_secure in secure.items() if not is_secure]:
+        raise ConfigError(
+            f"{path}: TLS is for everything or for nothing, and {', '.join(plain)} would be "
+            "without. Write https://HOST:PORT, and enable_grpc_ssl=true."
+        )
+    files: list[Path] = []
+    for key in ("certificate_file", "private_key_file"):
+        file = Path(values.get(key, ""))
+        if not file.is_absolute() or not file.is_file():
+            raise ConfigError(
+                f"{path}: {key}={values.get(key, '')} names no file. TLS needs one in PEM, by its "
+                "whole path: TorchServe looks for others in the server's state directory."
+            )
+        files.append(file)
+    tls.check(*files)
+    return files[0]
+
+
+def _trusted_keys(path: Path, value: str) -> tuple[Path, ...]:
+    keys = tuple(path.resolve().parent / each.strip() for each in value.split(",") if each.strip())
+    for key in keys:
+        if not key.is_file():
+            raise ConfigError(f"{path}: trusted_keys names {key}, and there is no such file.")
+    return keys
+
+
+def _http_listener(path: Path, purpose: str, key: str, value: str) -> Listener:
+    parts = urlsplit(value)
+    port = parts.netloc.rpartition(":")[2]
+    schemes = ("http",) if key == "exporter_address" else ("http", "https")
+    if parts.scheme not in schemes or not parts.hostname or not _is_port(port):
+        raise ConfigError(
+            f"{path}: {key}={value} is no address that can be served here. Write "
+            f"{' or '.join(f'{each}://HOST:PORT' for each in schemes)}."
+        )
+    return Listener(purpose=purpose, host=parts.hostname, port=int(port))
+
+
+def _is_port(value: str) -> bool:
+    return value.isdigit() and 1 <= int(value) < 65535  # TorchServe refuses 65535

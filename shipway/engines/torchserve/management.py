@@ -1,0 +1,413 @@
+"""TorchServe's management API: versions registered, promoted, described, unregistered."""
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import psutil
+
+from shipway.engines.errors import (
+    DefaultVersionInUse,
+    ModelNotFound,
+    Refused,
+    Unreachable,
+    VersionExists,
+    VersionNotFound,
+    WorkersFailed,
+)
+from shipway.engines.state import StateDirectory
+from shipway.engines.torchserve.tokens import Tokens, is_token_refused
+
+ANSWER_WITHIN_S = 30.0
+# TorchServe gives a worker two minutes to boot and then its startup timeout to load the model.
+WORKERS_READY_WITHIN_S = 900.0
+ASK_AGAIN_S = 0.05
+LOOK_AGAIN_S = 0.3
+LAST_WORDS_WITHIN_S = 5.0
+UNREGISTERED_WITHIN_S = 150.0  # `unregister_model_timeout` is 120 s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """One registered version, as the server describes it now."""
+
+    name: str
+    version: str
+    default: bool
+    """Answers requests that name no version."""
+    mar: str
+    """Its archive, a file in the model store."""
+    batch_size: int
+    max_batch_delay_ms: int
+    workers: int
+    """How many it should have."""
+    workers_ready: int
+    worker_pids: tuple[int, ...]
+    worker_states: tuple[str, ...]
+    """In the same order, as TorchServe calls them: READY, LOADING, UNLOADING."""
+    worker_ids: tuple[str, ...]
+    """In the same order; a worker that is started again keeps its own."""
+    memory_bytes: int
+    """Of all its workers; measured once a minute, 0 before."""
+    device: str
+    requests_waiting: int
+    queue_limit: int
+    """How many may wait."""
+    response_timeout_s: int
+    startup_timeout_s: int
+
+    @property
+    def warm(self) -> bool:
+        """Each worker has loaded the model, so has run it: handlers do before they are ready."""
+        return 0 < self.workers <= self.workers_ready
+
+
+class ManagementClient:
+    """Talks to one server. Every method raises Unreachable if it does not answer."""
+
+    def __init__(self, state: StateDirectory) -> None:
+        """The client of the server that runs from `state`; raises NoServer."""
+        record = state.require_running()
+        self._address = record.addresses.management
+        self._tokens = Tokens(state.key_file, self._address, record.trust)
+        self._worker_log = state.worker_log
+        # The server is on this machine, whatever proxy the environment names.
+        self._http = httpx.Client(
+            base_url=self._address, timeout=ANSWER_WITHIN_S, verify=record.trust, trust_env=False
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def register(
+        self,
+        mar: str,
+        *,
+        name: str,
+        version: str,
+        batch_size: int,
+        max_batch_delay_ms: int,
+        workers: int,
+    ) -> None:
+        """Registers the archive `mar` of the model store; returns when its workers are ready.
+
+        If they do not start, the version is gone again and every other one goes on serving.
+        `name` and `version` are what the archive says of itself, for the errors.
+        """
+        log_start = self._log_size()
+        answer = self._send(
+            "POST",
+            "/models",
+            # In the query string: only there does TorchServe honour a delay of 0.
+            params={
+                "url": mar,
+                "batch_size": batch_size,
+                "max_batch_delay": max_batch_delay_ms,
+                "initial_workers": workers,
+                # Waited for here: TorchServe would wait in one of the few threads that read
+                # requests, and leave every client of that thread without an answer meanwhile.
+                "synchronous": "false",
+            },
+            timeout=WORKERS_READY_WITHIN_S,
+        )
+        if answer.is_success:
+            try:
+                self._await_workers(name, version, log_start, "The version is not registered")
+            except BaseException:
+                self.unregister(name, version)
+                raise
+            return
+        refusal = _refusal(answer)
+        if refusal.type == "ConflictStatusException":
+            raise refusal.retold(
+                VersionExists,
+                f"{name} {version} is registered already, and a version never changes. Package "
+                "under a new one, or remove this one first: "
+                f"`shipway unregister {name} {version}`.",
+            )
+        raise refusal.retold(Refused, f"TorchServe refused {mar}: {refusal}{_hint(refusal)}")
+
+    def scale(self, name: str, version: str, workers: int) -> None:
+        """Adds workers to a version until it has so many; returns when they are ready.
+
+        If they do not start, it has those that it had.
+        """
+        [before] = [one for one in self.describe(name) if one.version == version]
+        log_start = self._log_size()
+        self._scale(name, version, workers)
+        try:
+            self._await_workers(name, version, log_start, f"It has {before.workers}, as before")
+        except BaseException:
+            self._scale(name, version, before.workers)
+            raise
+
+    def _scale(self, name: str, version: str, workers: int) -> None:
+        path = f"/models/{quote(name)}/{quote(version)}"
+        wanted = {"min_worker": workers, "max_worker": workers, "synchronous": "false"}
+        self._change("PUT", path, name, version, params=wanted)
+
+    def _log_size(self) -> int:
+        return self._worker_log.stat().st_size if self._worker_log.exists() else 0
+
+    def _await_workers(self, name: str, version: str, log_start: int, otherwise: str) -> None:
+        """Returns when all workers of a version are ready; raises WorkersFailed if one ended.
+
+        TorchServe would start it again and again. `otherwise` is what is then done.
+        """
+        deadline = time.monotonic() + WORKERS_READY_WITHIN_S
+        started: dict[str, int] = {}
+        while True:
+            [one] = [each for each in self.describe(name) if each.version == version]
+            if one.workers_ready >= one.workers:
+                return
+            for worker, pid in zip(one.worker_ids, one.worker_pids, strict=True):
+                if pid > 0:
+                    started.setdefault(worker, pid)
+            ended = not all(map(psutil.pid_exists, started.values()))
+            time.sleep(LOOK_AGAIN_S)
+            if ended or time.monotonic() > deadline:
+                reason = self._last_words(name, version, log_start)
+                raise WorkersFailed(
+                    f"The workers of {name} {version} did not start: "
+                    f"{reason or 'they left no traceback'}. {otherwise}; "
+                    f"{self._worker_log} has all they said.",
+                    code=500,
+                    type="InternalServerException",
+                )
+
+    def _last_words(self, name: str, version: str, log_start: int) -> str | None:
+        """Why a worker ended: on a busy machine its log gets there after its process is gone."""
+        deadline = time.monotonic() + LAST_WORDS_WITHIN_S
+        while True:
+            reason = failure_reason(_read_from(self._worker_log, log_start), name, version)
+            if reason or time.monotonic() > deadline:
+                return reason
+            time.sleep(LOOK_AGAIN_S)
+
+    def promote(self, name: str, version: str) -> None:
+        """Makes `version` the one that answers requests that name none."""
+        self._change("PUT", f"/models/{quote(name)}/{quote(version)}/set-default", name, version)
+
+    def unregister(self, name: str, version: str) -> None:
+        """Ends the workers of a version. Its archive stays in the model store."""
+        self._change("DELETE", f"/models/{quote(name)}/{quote(version)}", name, version)
+
+    def await_answers(self, one: ModelVersion, *, within_s: float) -> bool:
+        """Waits until all that this version was asked so far is answered; False if it takes longer.
+
+        TorchServe does not tell what its workers are busy with. But a description is asked of a
+        worker in its turn, as a prediction is, so when each of them has given one, whatever came
+        before is answered. A handler that does not say which process it is counts each time.
+        """
+        path = f"/models/{quote(one.name)}/{quote(one.version)}"
+        deadline = time.monotonic() + within_s
+        answered: set[int] = set()
+        while len(answered) < one.workers_ready:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            try:
+                answer = self._send("GET", path, params={"customized": "true"}, timeout=left_s)
+            except Unreachable as error:
+                if isinstance(error.__cause__, httpx.TimeoutException):
+                    return False
+                raise
+            process = _process_of(answer, otherwise=-len(answered))
+            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE or process in answered:
+                time.sleep(ASK_AGAIN_S)  # the queue is full, or the others are busy
+            else:
+                answered.add(process)
+        return True
+
+    def names(self) -> list[str]:
+        """The registered models, in order."""
+        names: list[str] = []
+        page: dict[str, str] = {}
+        while True:
+            answer = self._ask("/models", params={"limit": "100"} | page)
+            names += [model["modelName"] for model in answer["models"]]
+            if "nextPageToken" not in answer:
+                return sorted(names)
+            page = {"next_page_token": answer["nextPageToken"]}
+
+    def models(self) -> list[ModelVersion]:
+        """Every version of every model."""
+        return [version for name in self.names() for version in self.describe(name)]
+
+    def describe(self, name: str) -> list[ModelVersion]:
+        """Every version of one model, oldest first; raises ModelNotFound."""
+        try:
+            [default] = self._ask(f"/models/{quote(name)}")
+            versions = self._ask(f"/models/{quote(name)}/all")
+        except Refused as refusal:
+            raise self._explained(refusal, name, version="") from refusal
+        described = [
+            _model_version(version, default=version["modelVersion"] == default["modelVersion"])
+            for version in versions
+        ]
+        return sorted(described, key=lambda one: natural_order(one.version))
+
+    def what_runs(self, name: str, version: str) -> dict[str, Any]:
+        """What a handler says of itself: program, digest, the v2 protocol's metadata and more.
+
+        Empty for handlers that say nothing. It is asked of a worker, so it waits for its turn.
+        """
+        path = f"/models/{quote(name)}/{quote(version)}"
+        try:
+            [described] = self._ask(path, params={"customized": "true"})
+        except Refused:
+            return {}
+        return dict(described.get("customizedMetadata") or {})
+
+    def _change(
+        self,
+        method: str,
+        path: str,
+        name: str,
+        version: str,
+        *,
+        params: dict[str, Any] | None = None,
+    ) -> None:
+        answer = self._send(method, path, params=params, timeout=UNREGISTERED_WITHIN_S)
+        if answer.is_error:
+            raise self._explained(_refusal(answer), name, version)
+
+    def _ask(self, path: str, params: dict[str, str] | None = None) -> Any:
+        answer = self._send("GET", path, params=params)
+        if answer.is_error:
+            raise _refusal(answer)
+        return answer.json()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, Any] | None = None,
+        timeout: float = ANSWER_WITHIN_S,
+    ) -> httpx.Response:
+        try:
+            return self._tokens.send(
+                "management",
+                lambda headers: self._http.request(
+                    method, path, params=params, headers=headers, timeout=timeout
+                ),
+                is_token_refused,
+            )
+        except httpx.TransportError as error:
+            raise Unreachable(
+                f"The server at {self._address} does not answer ({error}). Its logs are in "
+                f"{self._worker_log.parent}; `shipway stop` and `shipway serve` start it anew."
+            ) from error
+
+    def _explained(self, refusal: Refused, name: str, version: str) -> Refused:
+        if refusal.type == "ModelNotFoundException":
+            registered = ", ".join(self.names()) or "none"
+            return refusal.retold(
+                ModelNotFound, f"No model {name!r} is registered; there are: {registered}."
+            )
+        if refusal.type == "ModelVersionNotFoundException":
+            registered = ", ".join(one.version for one in self.describe(name))
+            return refusal.retold(
+                VersionNotFound, f"{name} has no version {version}; there are: {registered}."
+            )
+        if refusal.type == "InvalidModelVersionException":
+            others = [one.version for one in self.describe(name) if not one.default]
+            command = f"`shipway promote {name} {others[-1]}`"
+            return refusal.retold(
+                DefaultVersionInUse,
+                f"{version} is the default version of {name}, and there are others: "
+                f"{', '.join(others)}. Promote one of them first: {command}.",
+            )
+        return refusal
+
+
+def natural_order(version: str) -> list[tuple[int, str]]:
+    """A sort key that puts 1.9 before 1.10."""
+    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", version)]
+
+
+def failure_reason(log: str, name: str, version: str) -> str | None:
+    """The exception that ended the workers of a version, from the lines they left in the log."""
+    of_this_version = re.compile(
+        rf"\S+ \[\w+ *\] W-\d+-{re.escape(f'{name}_{version}')}-std(?:out|err) MODEL_LOG - (.*)"
+    )
+    said = [found[1] for line in log.splitlines() if (found := of_this_version.match(line))]
+    reason = None
+    in_traceback = False
+    for line in said:
+        if line.startswith("Traceback (most recent call last):"):
+            in_traceback = True
+        elif in_traceback and line and not line[0].isspace():
+            in_traceback = False
+            # TorchServe raises this one when it has swallowed the handler's own.
+            if not re.match(r"RuntimeError: \d{3} - ", line):
+                reason = re.sub(r"^(?:\w+\.)+(?=\w+(?::|$))", "", line)
+    return reason
+
+
+def _hint(refusal: Refused) -> str:
+    """What TorchServe leaves out."""
+    if "Failed to save model" in str(refusal):
+        return (
+            ". It could not unpack it: is there no room left in its temporary folder (TMPDIR of "
+            "`shipway serve`)?"
+        )
+    return ""
+
+
+def _process_of(answer: httpx.Response, *, otherwise: int) -> int:
+    """The process of the worker that gave a description, if it says so."""
+    try:
+        return int(answer.json()[0]["customizedMetadata"]["pid"])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return otherwise
+
+
+def _refusal(answer: httpx.Response) -> Refused:
+    try:
+        said = answer.json()
+        return Refused(said["message"], code=said["code"], type=said["type"])
+    except (ValueError, KeyError, TypeError):
+        return Refused(
+            answer.text.strip() or f"HTTP {answer.status_code}, without a reason",
+            code=answer.status_code,
+            type=answer.reason_phrase,
+        )
+
+
+def _model_version(described: dict[str, Any], *, default: bool) -> ModelVersion:
+    workers = described["workers"]
+    queue = described["jobQueueStatus"]
+    return ModelVersion(
+        name=described["modelName"],
+        version=described["modelVersion"],
+        default=default,
+        mar=described["modelUrl"],
+        batch_size=described["batchSize"],
+        max_batch_delay_ms=described["maxBatchDelay"],
+        workers=described["minWorkers"],
+        workers_ready=sum(worker["status"] == "READY" for worker in workers),
+        worker_pids=tuple(worker["pid"] for worker in workers),
+        worker_states=tuple(worker["status"] for worker in workers),
+        worker_ids=tuple(worker["id"] for worker in workers),
+        memory_bytes=sum(worker["memoryUsage"] for worker in workers),
+        device=described["deviceType"],
+        requests_waiting=queue["pendingRequests"],
+        queue_limit=queue["pendingRequests"] + queue["remainingCapacity"],
+        response_timeout_s=described["responseTimeout"],
+        startup_timeout_s=described["startupTimeout"],
+    )
+
+
+def _read_from(log: Path, start: int) -> str:
+    try:
+        content = log.read_bytes()
+    except FileNotFoundError:
+        return ""
+    # A file that has shrunk has rolled over meanwhile.
+    return (content[start:] if len(content) >= start else content).decode(errors="replace")

@@ -1,0 +1,97 @@
+"""A worker process that is replaced when it dies or hangs."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from shipway.export.errors import ChildLost
+
+CALL_SECONDS = 900
+"""After this long a call counts as hanging."""
+
+T = TypeVar("T")
+
+
+class Assignment(Protocol):
+    """What the process is told once, when it starts."""
+
+    @property
+    def log(self) -> Path: ...
+
+    def begin(self) -> None:
+        """Called in the process, before anything else."""
+        ...
+
+
+class Child:
+    """Calls functions in another process, one that has begun its assignment."""
+
+    def __init__(self, assignment: Assignment, call_seconds: float = CALL_SECONDS) -> None:
+        self._assignment = assignment
+        self._call_seconds = call_seconds
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(self, call: Callable[..., T], *arguments: object) -> T:
+        """The function's result, or what it raised; raises ChildLost if it crashed or hung."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                1,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin,
+                initargs=(self._assignment, os.getpid()),
+            )
+        try:
+            return self._pool.submit(call, *arguments).result(self._call_seconds)
+        except BrokenProcessPool as error:
+            self.kill()
+            raise ChildLost("its process crashed", self._assignment.log) from error
+        except TimeoutError as error:
+            self.kill()
+            reason = f"it took longer than {self._call_seconds:g} seconds"
+            raise ChildLost(reason, self._assignment.log) from error
+
+    def end(self) -> None:
+        """Lets the process end; the next call starts another."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def kill(self) -> None:
+        """Ends the process whatever it is doing: one that hangs would not hear anything gentler."""
+        if self._pool is not None:
+            for process in list(self._pool._processes.values()):
+                process.kill()
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def _begin(assignment: Assignment, parent: int) -> None:
+    # If whoever exports is killed, a compilation must not go on behind its back.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was killed before that
+        os._exit(1)
+    log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):  # compilers and exporters print; the parent's screen is for people
+        os.dup2(log, stream)
+    assignment.begin()
+
+
+@contextmanager
+def child_process(assignment: Assignment) -> Iterator[Child]:
+    child = Child(assignment)
+    try:
+        yield child
+    except BaseException:
+        child.kill()
+        raise
+    child.end()

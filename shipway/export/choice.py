@@ -1,0 +1,185 @@
+"""Which program to serve: the best by the objective among those within the accuracy budget."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import geometric_mean
+from typing import Literal
+
+from shipway.artifact.certificate import Candidate, Latency
+from shipway.artifact.manifest import ParetoPoint
+from shipway.export.errors import NothingFitsBudget
+
+Objective = Literal["latency", "throughput", "size"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    name: str
+    because: str
+    pareto: tuple[ParetoPoint, ...]
+    threads: int
+    workers: int
+
+
+def points_lost(candidate: Candidate) -> float:
+    """In percent: accuracy lost where true classes are known, else disagreement with eager.
+
+    For embeddings, which have no classes, a hundred times one minus the worst row's cosine.
+    """
+    if candidate.accuracy is not None:
+        lost = -candidate.accuracy.change
+    else:
+        lost = max(
+            1 - (each.cosine if each.top1_agreement is None else each.top1_agreement)
+            for each in candidate.agreement
+        )
+    return round(100 * lost, 9)  # 5 of 100 rows are 5 points, not 5.000000000000004
+
+
+def rows_of(shape: str) -> int:
+    """The rows of a shape such as "8" or "8x128"."""
+    return int(shape.partition("x")[0])
+
+
+def latency_ms(candidate: Candidate, shapes: tuple[str, ...]) -> float:
+    """The geometric mean over shapes at the best threads: each counts in proportion."""
+    return geometric_mean(candidate.best_ms(shape) or float("inf") for shape in shapes)
+
+
+def cost(candidate: Candidate, shapes: tuple[str, ...], objective: Objective, cores: int) -> float:
+    """What the objective asks to be small."""
+    match objective:
+        case "latency":
+            return latency_ms(candidate, shapes)
+        case "throughput":
+            return 1 / max(_rates(candidate.latency[shapes[-1]], shapes[-1], cores).values())
+        case "size":
+            return float(candidate.bytes or 0)
+
+
+def _rates(by_threads: Mapping[int, Latency], shape: str, cores: int) -> dict[int, float]:
+    """Rows per millisecond, by threads, with as many workers as the cores have room for."""
+    return {
+        threads: (cores // threads) * rows_of(shape) / each.median_ms
+        for threads, each in by_threads.items()
+    }
+
+
+def slower_than_fp32(
+    candidates: Mapping[str, Candidate], name: str, shapes: tuple[str, ...]
+) -> str | None:
+    """The reason to refuse a quantized program that gains nothing, or None.
+
+    It is held against fp32 on the same runtime where there is that, else against the fastest.
+    """
+    candidate = candidates[name]
+    if candidate.precision == "fp32":
+        return None
+    fp32 = {
+        other: each
+        for other, each in candidates.items()
+        if each.passed and each.precision == "fp32" and each.latency
+    }
+    kin = {
+        other: each
+        for other, each in fp32.items()
+        if (each.runtime, each.format) == (candidate.runtime, candidate.format)
+    }
+    rivals = kin or fp32
+    if not rivals:
+        return None
+    rival = min(rivals, key=lambda other: latency_ms(rivals[other], shapes))
+    ours, theirs = latency_ms(candidate, shapes), latency_ms(rivals[rival], shapes)
+    if ours <= theirs:
+        return None
+    return f"at {ours:.3g} ms it is slower here than {rival} in fp32, {theirs:.3g} ms"
+
+
+def choose(
+    candidates: Mapping[str, Candidate],
+    eager: Mapping[str, Mapping[int, Latency]],
+    shapes: tuple[str, ...],
+    *,
+    objective: Objective,
+    budget: float,
+    cores: int,
+) -> Choice:
+    """The winner among the candidates that passed; raises NothingFitsBudget, saying how far off.
+
+    `budget` is in points, see `points_lost`.
+    """
+    passed = {name: each for name, each in candidates.items() if each.passed}
+    within = {name: each for name, each in passed.items() if points_lost(each) <= budget}
+    if not within:
+        raise NothingFitsBudget(budget, {name: points_lost(each) for name, each in passed.items()})
+    name = min(within, key=lambda each: cost(within[each], shapes, objective, cores))
+    winner = within[name]
+    if objective == "throughput":
+        rates = _rates(winner.latency[shapes[-1]], shapes[-1], cores)
+        threads = max(rates, key=lambda each: rates[each])
+        workers = max(1, cores // threads)
+    else:
+        threads = _best_threads(winner, shapes)
+        workers = 1
+    return Choice(
+        name=name,
+        because=_because(winner, eager, shapes, objective, budget),
+        pareto=_pareto(passed, shapes),
+        threads=threads,
+        workers=workers,
+    )
+
+
+def _best_threads(candidate: Candidate, shapes: tuple[str, ...]) -> int:
+    # Not every number of threads was measured at every shape: the losers dropped out early.
+    measured = set.intersection(*(set(candidate.latency[shape]) for shape in shapes))
+    return min(
+        measured,
+        key=lambda threads: geometric_mean(
+            candidate.latency[shape][threads].median_ms for shape in shapes
+        ),
+    )
+
+
+def _because(
+    winner: Candidate,
+    eager: Mapping[str, Mapping[int, Latency]],
+    shapes: tuple[str, ...],
+    objective: Objective,
+    budget: float,
+) -> str:
+    parts = []
+    for shape in shapes:
+        ours = winner.best_ms(shape) or float("inf")
+        part = f"{ours:.3g} ms at {_in_words(shape)}"
+        if shape in eager:
+            eagers = min(each.median_ms for each in eager[shape].values())
+            part += f", {eagers / ours:.1f} times eager's speed"
+        parts.append(part)
+    speed = "; ".join(parts)
+    return (
+        f"best {objective} of those that lose at most {budget:g} points: it loses "
+        f"{max(0.0, points_lost(winner)):.2g}; {speed}"
+    )
+
+
+def _in_words(shape: str) -> str:
+    rows, _, tokens = shape.partition("x")
+    return f"batch {rows}" + (f" of {tokens} tokens" if tokens else "")
+
+
+def _pareto(passed: Mapping[str, Candidate], shapes: tuple[str, ...]) -> tuple[ParetoPoint, ...]:
+    points = [
+        ParetoPoint(
+            program=name,
+            points_lost=round(max(0.0, points_lost(each)), 4),
+            latency_ms=round(latency_ms(each, shapes), 4),
+            bytes=each.bytes or 0,
+        )
+        for name, each in passed.items()
+    ]
+    front: list[ParetoPoint] = []
+    for point in sorted(points, key=lambda each: (each.points_lost, each.latency_ms)):
+        if not front or point.latency_ms < front[-1].latency_ms:
+            front.append(point)
+    return tuple(front)

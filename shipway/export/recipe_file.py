@@ -1,0 +1,87 @@
+"""A recipe by its name or by the path of its file."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from pydantic import ValidationError
+
+from shipway.artifact.bundle import problems_in
+from shipway.plugins import load_plugins
+from shipway.recipe import InvalidRecipe, Recipe
+
+RECIPES = Path("export/recipes")
+"""Where a project keeps its recipes."""
+
+
+def find_recipe(name: str) -> tuple[Recipe, Path]:
+    """The recipe of that name among export/recipes/, or in the file of that path.
+
+    Raises InvalidRecipe.
+    """
+    if name.endswith(".py"):
+        path = Path(name)
+        if not path.is_file():
+            raise InvalidRecipe(f"There is no file {path}.")
+    else:
+        path = _in_project(name)
+    module = _import_file(path)
+    recipe = getattr(module, "recipe", None)
+    if not isinstance(recipe, Recipe):
+        raise InvalidRecipe(
+            f"{path} defines no `recipe = Recipe(...)`. "
+            "export/recipes/efficientnet_lite0.py shows one."
+        )
+    load_plugins(recipe.plugins, path.resolve().parent)
+    return recipe, path.resolve()
+
+
+def recipes_folder(start: Path) -> Path | None:
+    """The nearest export/recipes/ from `start` upward."""
+    for folder in (start, *start.parents):
+        if (folder / RECIPES).is_dir():
+            return folder / RECIPES
+    return None
+
+
+def is_in_project(name: str) -> bool:
+    """Whether a recipe can be exported here by its name alone."""
+    folder = recipes_folder(Path.cwd())
+    return folder is not None and (folder / f"{name}.py").is_file()
+
+
+def _in_project(name: str) -> Path:
+    folder = recipes_folder(Path.cwd())
+    own = "A recipe of your own is given by its path: shipway export my_recipe.py"
+    if folder is None:
+        raise InvalidRecipe(
+            f"There is no recipe {name!r}: neither this folder nor one above it has {RECIPES}/. "
+            f"{own}"
+        )
+    known = sorted(each.stem for each in folder.glob("[a-z]*.py"))
+    if name not in known:
+        raise InvalidRecipe(f"There is no recipe {name!r}. There are {', '.join(known)}. {own}")
+    return folder / f"{name}.py"
+
+
+def _import_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    folder = path.resolve().parent
+    sys.path.insert(0, str(folder))  # a recipe may import the model beside it
+    if folder.parts[-2:] == RECIPES.parts:  # and one of a project what lies in export/training/
+        sys.path.insert(0, str(folder.parents[1]))
+    try:
+        spec.loader.exec_module(module)
+    except InvalidRecipe:
+        raise
+    except ValidationError as error:
+        raise InvalidRecipe(f"{path}: {error.title} is not right: {problems_in(error)}") from error
+    except Exception as error:
+        raise InvalidRecipe(
+            f"{path} could not be read as a recipe: {type(error).__name__}: {error}"
+        ) from error
+    return module

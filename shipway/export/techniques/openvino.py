@@ -1,0 +1,67 @@
+"""The ONNX programs once more, run by OpenVINO: another program, with its own certificate.
+
+Not the dynamic int8 one: OpenVINO 2026.4 computes every product of it in fp32.
+"""
+
+import shutil
+from pathlib import Path
+
+from shipway.artifact.manifest import Precision, Requirements
+from shipway.export.techniques import onnx_int8, register
+from shipway.export.techniques.aot_inductor import BF16_FLAG, require_bf16
+from shipway.export.techniques.base import Job, Technique, Unavailable, require_package
+from shipway.export.techniques.onnx_fp32 import TECHNIQUE as FP32
+
+
+def _running(source: Technique, name: str, precision: Precision) -> Technique:
+    def build(job: Job, path: Path) -> None:
+        require_package("openvino")
+        if precision == "bf16":
+            require_bf16()
+        if not path.exists():
+            raise Unavailable(f"it runs the file of {source.name}, which is not there")
+
+    def requires() -> Requirements:
+        if precision == "bf16":
+            return Requirements(cpu_flags=(BF16_FLAG,))
+        return source.requires()
+
+    return Technique(
+        order=100,
+        name=name,
+        file=source.file,
+        runs=source.name,
+        format="onnx",
+        runtime="openvino",
+        precision=precision,
+        quantization=source.quantization,
+        suits=source.suits,
+        build=build,
+        requires=requires,
+    )
+
+
+def _build_int8(job: Job, path: Path) -> None:
+    """A file of its own: given pixels directly, OpenVINO computes the first layer in fp32."""
+    require_package("openvino")
+    source = onnx_int8.beside(job.programs / onnx_int8.TECHNIQUE.file)
+    if not source.exists():
+        raise Unavailable(f"it is made with {onnx_int8.TECHNIQUE.name}, which is not there")
+    shutil.copyfile(source, path)
+
+
+register(
+    _running(FP32, "openvino_fp32", "fp32"),
+    _running(FP32, "openvino_bf16", "bf16"),
+    Technique(
+        order=100,
+        name="openvino_int8",
+        file="openvino_int8.onnx",
+        format="onnx",
+        runtime="openvino",
+        precision="int8",
+        quantization=onnx_int8.TECHNIQUE.quantization,
+        build=_build_int8,
+        requires=onnx_int8.requires,
+    ),
+)

@@ -1,0 +1,88 @@
+"""Inputs from real prose: passages of one to sixteen sentences, the same ones each time.
+
+B = texts, T = tokens.
+"""
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shipway.errors import ShipwayError
+from shipway.export.errors import BadInputs
+from shipway.recipe import Inputs, Recipe, Rows, TextPreprocessing
+from shipway.runtime.texts import Texts
+
+SENTENCES = (1, 2, 4, 16)
+"""How many a passage holds, in turns: from a query to more than most models read."""
+
+
+def passages(files: Sequence[Path], *, rows: int, seed: int, of: str) -> Inputs:
+    """`rows` of the passages in these files: plain text, reStructuredText, or Python's docstrings.
+
+    `of` says what they are, for the certificate.
+    """
+
+    def load(recipe: Recipe) -> Rows:
+        texts = [text for file in files for text in passages_of(file)]
+        if len(texts) < rows:
+            raise BadInputs(f"The files hold {len(texts)} passages; {rows} are asked for.")
+        chosen = np.random.default_rng(seed).choice(len(texts), rows, replace=False)
+        return Rows(tokenized([texts[index] for index in sorted(chosen)], recipe))
+
+    longest = max(SENTENCES)
+    return Inputs(description=f"{rows} passages of 1 to {longest} sentences of {of}", load=load)
+
+
+def tokenized(texts: Sequence[str], recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and mask of the texts, both int64 (B, T), T being the longest's length."""
+    spec = recipe.preprocessing
+    assert isinstance(spec, TextPreprocessing)
+    tokenizer = Texts(recipe.files()[spec.tokenizer.removeprefix("files/")], spec)
+    found = []
+    for each in tokenizer.encode(texts):
+        if isinstance(each, ShipwayError):
+            raise BadInputs(f'{each} Leave it out, or say too_long="truncate".') from each
+        found.append(each.ids)
+    ids_BT = np.full((len(found), max(map(len, found))), spec.pad_id, np.int64)
+    mask_BT = np.zeros_like(ids_BT)
+    for row, ids in enumerate(found):
+        ids_BT[row, : len(ids)] = ids
+        mask_BT[row, : len(ids)] = 1
+    return ids_BT, mask_BT
+
+
+def passages_of(file: Path) -> Iterator[str]:
+    found = [
+        sentence
+        for text in _texts(file)
+        for paragraph in re.split(r"\n\s*\n", text)
+        for sentence in _sentences(paragraph)
+    ]
+    sentences = list(dict.fromkeys(found))  # functions that are alike share theirs
+    start = turn = 0
+    while start + SENTENCES[turn] <= len(sentences):
+        yield " ".join(sentences[start : start + SENTENCES[turn]])
+        start, turn = start + SENTENCES[turn], (turn + 1) % len(SENTENCES)
+
+
+def _texts(file: Path) -> Iterator[str]:
+    if file.suffix != ".py":
+        yield file.read_text()
+        return
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def _sentences(paragraph: str) -> list[str]:
+    """None for what is no prose: headings, tables, lists, code, formulas."""
+    prose = re.sub(r":[a-z:]+:`~?([^`]*)`", r"\1", " ".join(paragraph.split()))
+    prose = re.sub(r"\s*\[\w+\]_|[`*]|_(?=\W|$)", "", prose)
+    if not re.fullmatch(r"[A-Z].*[.!?]", prose) or re.search(
+        r"::| : |>>>|==|--|[|\\{}$<=]|\.\.", prose
+    ):
+        return []
+    return [each for each in re.split(r"(?<=[a-z)][.!?])\s+(?=[A-Z])", prose) if " " in each]

@@ -1,0 +1,304 @@
+"""How many replicas carry a load under a latency target, by a simulation that is calibrated with
+load tests of one. What it assumes, and how well it agrees with servers: docs/capacity.md.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product, starmap
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from shipway.loadtest.errors import ReportError
+from shipway.loadtest.load import Closed, Open
+from shipway.loadtest.queueing import QUEUE, Replica, Steady, most_rows, poisson, serve
+from shipway.loadtest.report import Report, read_report
+from shipway.loadtest.result import Latency, Result
+
+SLOWER = (0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
+"""What a run of one row may take in an open loop, by what it takes while one client asks on."""
+SPREADS = (0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
+"""Powers of that client's noise."""
+SERVED = 0.95
+"""Of the capacity: a queue at higher rates tells more of how long the load lasted."""
+FEWEST_LOADS, FEWEST_ANSWERS = 2, 100
+ROUGH, FINE, SHORTLIST = 5_000, 40_000, 6
+"""Requests simulated of each load, in repetitions if it had fewer: for every pair of these first,
+then for the nearest. A p99 of 5,000 is still off by several percent."""
+SOUND = 0.15
+"""How far off a measurement the simulation may be."""
+PRECISION = 1.01
+"""The highest rate is found when one so close above it does not keep the target."""
+TOLD = 3
+"""So many of the reports that were passed over, where none is left."""
+LOWEST = 1e-3
+"""Of the capacity: a replica that is hardly asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One of the report's loads, and the same arrivals simulated."""
+
+    rate: float
+    measured_p50_ms: float
+    measured_p99_ms: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def p50_off(self) -> float:
+        return self.p50_ms / self.measured_p50_ms - 1
+
+    @property
+    def p99_off(self) -> float:
+        return self.p99_ms / self.measured_p99_ms - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A replica as one report found it."""
+
+    report: Report
+    replica: Replica
+    compared: tuple[Compared, ...]
+
+    @property
+    def cores(self) -> int | None:
+        """Of its node. None for one that was asked from another machine."""
+        local = urlsplit(self.report.subject.url).hostname in ("127.0.0.1", "localhost", "::1")
+        return self.report.host.cores if local else None
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the report is not to be relied on, or what was made of it."""
+        found = []
+        loads = [str(each.load) for each in self.report.results if each.generator.was_bottleneck]
+        if loads:
+            found.append(
+                f"the load generator was the bottleneck under {', '.join(loads)}: latencies are "
+                "its own as much as the server's. Measure from another machine, or a quiet one"
+            )
+        worst = max(self.compared, key=lambda each: abs(math.log1p(each.p99_off)))
+        if abs(worst.p99_off) > SOUND:
+            found.append(
+                f"the simulation is off by {worst.p99_off:+.0%} at {worst.rate:g} a second, where "
+                f"a p99 of {worst.measured_p99_ms:.1f} ms was measured. Measure on a quiet machine "
+                "and for longer (`shipway bench NAME --seconds 60`)"
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Enough replicas of one kind."""
+
+    kind: Kind
+    replicas: int
+    spare: int
+    """So many may be lost."""
+    highest: Steady
+    """One replica at the highest rate that keeps the target."""
+    whole: Steady
+    """One replica while all of them run."""
+    reduced: Steady
+    """One replica while the spare ones are lost."""
+
+    @property
+    def cores(self) -> int | None:
+        return None if self.kind.cores is None else self.replicas * self.kind.cores
+
+
+def newest_of_each(folder: Path) -> list[Path]:
+    """The reports of a folder, the newest of each server, protocol, model, setting and kind of
+    input. Others' files are passed over, and so are reports without a sweep. Raises ReportError if
+    none is left, and says why the last ones are not."""
+    found: dict[tuple[object, ...], tuple[str, Path]] = {}
+    passed_over = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            report = read_report(path)
+            _Measured(report)
+        except ReportError as error:
+            passed_over.append(str(error))
+            continue
+        protocol = urlsplit(report.subject.url).scheme
+        which = (report.host, report.subject.model_copy(update={"url": ""}), protocol, report.sent)
+        found[which] = max(found.get(which, ("", path)), (report.made, path))
+    if not found:
+        raise ReportError(
+            f"{folder} has no report of a sweep. `shipway bench NAME` makes one of the server that "
+            "runs here, `make bench` of the demo model; --from names a report that lies elsewhere."
+            + "".join(f"\n  {each}" for each in passed_over[-TOLD:])
+        )
+    return [path for _, path in found.values()]
+
+
+def calibrated(report: Report) -> Kind:
+    """Raises ReportError where the report tells too little."""
+    measured = _Measured(report)
+    every = starmap(measured.replica, product(SLOWER, SPREADS))
+    nearest = sorted(every, key=lambda each: _distance(measured.compared_with(each, ROUGH)))
+    fits = ((each, measured.compared_with(each, FINE)) for each in nearest[:SHORTLIST])
+    replica, compared = min(fits, key=lambda each: _distance(each[1]))
+    return Kind(report=report, replica=replica, compared=compared)
+
+
+def _distance(compared: Sequence[Compared]) -> float:
+    """The mean square of the logarithms of what is off."""
+    off = [[each.p50_off, each.p99_off] for each in compared]
+    return float(np.mean(np.log1p(off) ** 2))
+
+
+class _Measured:
+    """A report's part that calibration needs."""
+
+    def __init__(self, report: Report) -> None:
+        """Raises ReportError."""
+        subject = report.subject
+        if not subject.workers or not subject.batch_size:
+            raise _too_little(
+                report,
+                "does not say how many workers the server has, nor how they batch. `shipway bench "
+                "NAME`, beside the server, records it; --url cannot",
+            )
+        if report.partial:
+            raise _too_little(report, f"is partial: {report.partial}. Repeat it")
+        self._workers, self._batch_size = subject.workers, subject.batch_size
+        self._delay_ms = subject.max_batch_delay_ms or 0
+        by_clients = {
+            each.load.clients: each
+            for each in report.results
+            if isinstance(each.load, Closed) and each.latency
+        }
+        if len(by_clients) < 2 or 1 not in by_clients:
+            raise _too_little(report, "lacks the closed loops of a sweep: 1 client, and many")
+        self._alone = by_clients[1]
+        self._busiest = max(report.results, key=lambda each: each.rate)
+        self._loads = [
+            (each, each.latency) for each in report.results if each.latency and self._served(each)
+        ]
+        if len(self._loads) < FEWEST_LOADS:
+            raise _too_little(
+                report,
+                f"has fewer than {FEWEST_LOADS} open loops (--rate) with {FEWEST_ANSWERS} answers, "
+                f"no failures and at most {SERVED:.0%} of the {self._busiest.rate:.0f} requests a "
+                "second that the server could answer. Without loads of its own `shipway bench "
+                "NAME` finds such rates",
+            )
+
+    def _served(self, result: Result) -> bool:
+        return (
+            isinstance(result.load, Open)
+            and result.load.rate <= SERVED * self._busiest.rate
+            and result.answered >= FEWEST_ANSWERS
+            and not result.failed
+        )
+
+    def replica(self, slower: float, spread: float) -> Replica:
+        """As measured, a lone row so much slower, its noise to this power.
+
+        The busiest load has full batches, so it tells how long these take.
+        """
+        took_ms, overhead_ms = self._alone_ms
+        noise = (took_ms / np.median(took_ms)) ** spread
+        one_ms = min(slower * float(took_ms.mean()), self._full_batch[1])
+        rows, rows_ms = self._full_batch
+        row_ms = (rows_ms - one_ms) / (rows - 1) if rows > 1 else 0.0
+        return Replica(
+            workers=self._workers,
+            batch_size=self._batch_size,
+            delay_ms=self._delay_ms,
+            batch_ms=rows_ms - rows * row_ms,
+            row_ms=row_ms,
+            noise=noise / noise.mean(),
+            overhead_ms=overhead_ms,
+        )
+
+    @cached_property
+    def _alone_ms(self) -> tuple[np.ndarray, float]:
+        """What runs of one client's rows took a worker, and what its requests took besides."""
+        assert self._alone.latency
+        delay_ms = self._delay_ms if self._batch_size > 1 else 0
+        latency_ms = self._alone.latency.all_ms() - delay_ms
+        inside_ms = self._alone.handler_p50_ms
+        # Who does not tell is taken to be busy all the time.
+        outside_ms = max(0.0, float(np.median(latency_ms)) - inside_ms) if inside_ms else 0.0
+        least_ms = 0.1 * float(np.median(latency_ms))
+        return np.maximum(latency_ms - outside_ms, least_ms), outside_ms
+
+    @cached_property
+    def _full_batch(self) -> tuple[int, float]:
+        """The rows of a batch under the busiest load, and how long a run of it takes."""
+        load = self._busiest.load
+        asking = load.clients if isinstance(load, Closed) else QUEUE
+        most = most_rows(self._batch_size, self._delay_ms)
+        rows = max(1, min(most, asking // self._workers))
+        return rows, 1000 * self._workers * rows / self._busiest.rate
+
+    def compared_with(self, replica: Replica, requests: int) -> tuple[Compared, ...]:
+        """`requests` are simulated of each load."""
+        return tuple(_compared(replica, *each, requests) for each in self._loads)
+
+
+def _too_little(report: Report, what: str) -> ReportError:
+    return ReportError(f"The report on {report.title} of {report.made} {what}.")
+
+
+def _compared(replica: Replica, result: Result, latency: Latency, requests: int) -> Compared:
+    assert isinstance(result.load, Open)
+    moments = result.load.arrivals(-result.warm_up_s, result.seconds)
+    arrivals_ms = 1000 * (np.array([*moments][:requests]) + result.warm_up_s)
+    counts = arrivals_ms >= 1000 * result.warm_up_s
+    found_ms = [
+        serve(replica, arrivals_ms, np.random.default_rng(seed)).latency_ms_N[counts]
+        for seed in range(math.ceil(requests / len(arrivals_ms)))
+    ]
+    p50_ms, p99_ms = np.percentile(np.concatenate(found_ms), [50, 99], method="inverted_cdf")
+    return Compared(
+        rate=result.load.rate,
+        measured_p50_ms=latency.p50_ms,
+        measured_p99_ms=latency.p99_ms,
+        p50_ms=float(p50_ms),
+        p99_ms=float(p99_ms),
+    )
+
+
+def highest(replica: Replica, slo_p99_ms: float) -> Steady | None:
+    """The highest rate at which 99% of requests stay below the target and none is refused; None
+    if there is none."""
+
+    def kept(found: Steady) -> bool:
+        return found.p99_ms <= slo_p99_ms and not found.refused
+
+    best = poisson(replica, LOWEST * replica.capacity)
+    if not kept(best):
+        return None
+    failed = replica.capacity
+    while failed / best.rate > PRECISION:
+        found = poisson(replica, (best.rate + failed) / 2)
+        if kept(found):
+            best = found
+        else:
+            failed = found.rate
+    return best
+
+
+def fleet(kind: Kind, rate: float, slo_p99_ms: float, spare: int) -> Fleet | None:
+    """Replicas behind a balancer that chooses at random, enough for `rate` requests a second while
+    `spare` of them are lost. None if not even a replica that is hardly asked keeps the target."""
+    best = highest(kind.replica, slo_p99_ms)
+    if best is None:
+        return None
+    needed = math.ceil(rate / best.rate)
+    # Poisson traffic that is dealt out at random is Poisson traffic at each of them.
+    return Fleet(
+        kind=kind,
+        replicas=needed + spare,
+        spare=spare,
+        highest=best,
+        whole=poisson(kind.replica, rate / (needed + spare)),
+        reduced=poisson(kind.replica, rate / needed),
+    )

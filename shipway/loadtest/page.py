@@ -1,0 +1,274 @@
+"""The report for people: one file that loads nothing. Its numbers are the report's own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from shlex import quote
+
+from markupsafe import Markup
+
+from shipway.loadtest import charts
+from shipway.loadtest.load import Closed, Open
+from shipway.loadtest.report import Report
+from shipway.loadtest.result import BUSIEST, LATEST, Result
+from shipway.report import svg
+from shipway.report.page import NARROW, WIDE, at_widths, environment
+
+MOST_CURVES = 5
+
+
+def render(report: Report, earlier: Mapping[str, Report]) -> str:
+    """`earlier` are the reports that it is compared with, by the names that they go by."""
+    page = environment(Path(__file__).parent).get_template("report.html.j2")
+    several = len(earlier) > 1
+    before = [
+        Earlier(called=f"before ({place})" if several else "before", name=name, report=each)
+        for place, (name, each) in enumerate(earlier.items(), start=1)
+    ]
+    view = View(report=report, earlier=before)
+    return page.render(view=view, report=report, busiest=BUSIEST, latest=LATEST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """A report to compare with."""
+
+    called: str
+    """In charts and tables, where a file's name has no room."""
+    name: str
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A load, or the knee, of this report and of an earlier one."""
+
+    what: str
+    earlier: Earlier
+    now: Result
+    before: Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What the template asks for beyond the report itself."""
+
+    report: Report
+    earlier: Sequence[Earlier]
+
+    @cached_property
+    def knee(self) -> Result | None:
+        return self.report.knee
+
+    @property
+    def alone(self) -> Result | None:
+        """One client by itself."""
+        loads = (each for each in self.report.results if each.load == Closed(clients=1))
+        return next((each for each in loads if each.latency), None)
+
+    @property
+    def fastest(self) -> Result | None:
+        """The load with the most answers a second."""
+        answered = [each for each in self.report.results if each.latency]
+        return max(answered, key=lambda each: each.rate, default=None)
+
+    @property
+    def failed(self) -> int:
+        return sum(each.failed for each in self.report.results)
+
+    @property
+    def asked(self) -> int:
+        return self.failed + sum(each.answered for each in self.report.results)
+
+    @property
+    def bottlenecks(self) -> list[Result]:
+        return [each for each in self.report.results if each.generator.was_bottleneck]
+
+    @property
+    def shares_a_machine(self) -> bool:
+        """Whether generator and server take each other's cores."""
+        return any(host in self.report.subject.url for host in ("//127.", "//localhost", "//[::1]"))
+
+    @property
+    def opened(self) -> bool:
+        return any(isinstance(each.load, Open) for each in self.report.results)
+
+    @property
+    def compared(self) -> list[Compared]:
+        found = []
+        for one in self.earlier:
+            before = {str(each.load): each for each in one.report.results if each.latency}
+            for each in self.report.results:
+                if each.latency and (other := before.get(str(each.load))):
+                    found.append(Compared(what=str(each.load), earlier=one, now=each, before=other))
+            if self.knee and (knee := one.report.knee):
+                found.append(Compared(what="the knee", earlier=one, now=self.knee, before=knee))
+        return found
+
+    @property
+    def errors(self) -> list[tuple[str, str, int]]:
+        """Kind, first message, how many in all; most frequent first."""
+        counts: dict[str, int] = {}
+        messages: dict[str, str] = {}
+        for each in self.report.results:
+            for error in each.errors:
+                counts[str(error)] = counts.get(str(error), 0) + error.count
+                messages.setdefault(str(error), error.message)
+        ranked = sorted(counts.items(), key=lambda each: -each[1])
+        return [(kind, messages[kind], count) for kind, count in ranked]
+
+    @property
+    def durations(self) -> list[tuple[float, float]]:
+        """Warm-ups and measured seconds, each pair once."""
+        return list(dict.fromkeys((each.warm_up_s, each.seconds) for each in self.report.results))
+
+    @property
+    def command(self) -> list[str]:
+        """The same loads again, by words not to be broken."""
+        subject = self.report.subject
+        if subject.task is None:
+            words = ["shipway bench", f"--url {quote(subject.url)}"]
+        else:
+            grpc = ["--grpc"] if subject.url.startswith("grpc:") else []
+            words = ["shipway bench", quote(subject.model), *grpc]
+        for each in self.report.results:
+            load = each.load
+            words.append(
+                f"--clients {load.clients}" if isinstance(load, Closed) else f"--rate {load.rate:g}"
+            )
+        return words
+
+    @cached_property
+    def curves(self) -> list[tuple[Result, str]]:
+        """The loads in the chart of percentiles, and the style of each: all, or where there are
+        many those that tell most."""
+        answered = [each for each in self.report.results if each.latency]
+        if len(answered) > MOST_CURVES:
+            opened = [each for each in answered if isinstance(each.load, Open)]
+            wanted = (self.alone, *opened[:1], self.knee, *opened[-1:], answered[-1])
+            answered = [each for each in answered if any(each is one for one in wanted)]
+        return [(each, f"c{place}") for place, each in enumerate(answered)]
+
+    @property
+    def percentile_chart(self) -> Markup:
+        drawn = [
+            charts.Curve(label=str(each.load), points=each.latency.curve(), style=style)
+            for each, style in self.curves
+            if each.latency
+        ]
+        for one in self.earlier:
+            before = {str(each.load): each for each in one.report.results}
+            for each, style in self.curves:
+                if (other := before.get(str(each.load))) and other.latency:
+                    label = f"{each.load}, {one.called}"
+                    points = other.latency.curve()
+                    drawn.append(charts.Curve(label=label, points=points, style=f"{style} earlier"))
+        return at_widths(
+            "percentiles",
+            lambda name, width: charts.by_percentile(
+                drawn,
+                name=name,
+                width=width,
+                height=420 if width > NARROW else 380,
+                title="Latency by percentile",
+                description="; ".join(
+                    f"{each.load}: p50 {each.latency.p50_ms:.3g}, p99 {each.latency.p99_ms:.3g} ms"
+                    for each, _ in self.curves
+                    if each.latency
+                ),
+            ),
+            WIDE,
+        )
+
+    @property
+    def time_chart(self) -> Markup:
+        stretches = [
+            charts.Stretch(
+                label=str(place),
+                p50_ms=[second.p50_ms for second in each.timeline],
+                p99_ms=[second.p99_ms for second in each.timeline],
+                errors=[second.errors for second in each.timeline],
+            )
+            for place, each in enumerate(self.report.results, start=1)
+            if each.timeline
+        ]
+        return at_widths(
+            "time",
+            lambda name, width: charts.over_time(
+                stretches,
+                name=name,
+                width=width,
+                height=360 if width > NARROW else 340,
+                title="Latency over time",
+                description="p50 and p99 of the requests of every second, load after load",
+            ),
+            WIDE,
+        )
+
+    @property
+    def throughput_chart(self) -> Markup:
+        knee = self.knee
+
+        def spots(report: Report, *, ours: bool) -> list[charts.Spot]:
+            found = []
+            for each in sorted(report.results, key=_offered):
+                if each.latency is None:
+                    continue
+                kind: svg.Kind = "reference" if isinstance(each.load, Closed) else "front"
+                label = str(each.load)
+                if each is knee:
+                    kind, label = "chosen", f"knee: {each.load}"
+                found.append(
+                    charts.Spot(
+                        label=label if ours else "",
+                        rate=each.rate,
+                        p50_ms=each.latency.p50_ms,
+                        p99_ms=each.latency.p99_ms,
+                        kind=kind if ours else "beaten",
+                        joined=isinstance(each.load, Open),
+                    )
+                )
+            return found
+
+        now = spots(self.report, ours=True)
+        before = [spots(each.report, ours=False) for each in self.earlier]
+        return at_widths(
+            "throughput",
+            lambda name, width: charts.throughput(
+                now,
+                earlier=before,
+                name=name,
+                width=width,
+                height=440 if width > NARROW else 400,
+                title="Latency against throughput",
+                description="; ".join(
+                    f"{each.label}: {each.rate:.3g} answers a second, p99 {each.p99_ms:.3g} ms"
+                    for each in now
+                ),
+            ),
+            WIDE,
+        )
+
+    @property
+    def error_chart(self) -> Markup:
+        rows = [
+            svg.Bar(label=kind, value=count, text=f"{count:,}", kind="refused")
+            for kind, _, count in self.errors
+        ]
+        return at_widths(
+            "errors",
+            lambda name, width: svg.bars(
+                rows,
+                name=name,
+                width=width,
+                title="Errors by kind",
+                description="; ".join(f"{each.label} {each.text}" for each in rows),
+                x_title="requests",
+            ),
+            WIDE,
+        )
+
+
+def _offered(result: Result) -> float:
+    return result.load.rate if isinstance(result.load, Open) else 0.0

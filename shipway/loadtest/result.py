@@ -1,0 +1,305 @@
+"""What was measured under one load, and how it comes from the generator's ticks.
+
+A latency runs from the moment at which a request was to be sent, as a service time does from the
+moment at which it was. In a closed loop the two are the same. What counts is every request that
+was to be sent within the measured seconds, however late its answer; the rate counts answers that
+arrived within them. An error is no answer.
+"""
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from hdrh.histogram import HdrHistogram
+from pydantic import field_validator
+
+from shipway.loadtest.load import LONGEST_S, Load, Open, Plan, Record
+from shipway.loadtest.ticks import Tick
+
+HIGHEST_US = round(2e6 * LONGEST_S)
+"""As long for a client to be free, as long again for the answer."""
+DIGITS = 3
+BUSIEST = 0.9
+"""A generator that is busy for more of the time is the bottleneck itself."""
+LATEST = 0.5
+"""So is one that is late, at p99, by more of the p99 that it measured."""
+
+
+class Latency(Record):
+    """Milliseconds."""
+
+    count: int
+    p50_ms: float
+    p75_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    p99_9_ms: float
+    max_ms: float
+    histogram: str
+    """All of it, in HdrHistogram's own encoding (V2, compressed, base64), in microseconds."""
+
+    @field_validator("histogram")
+    @classmethod
+    def _reads(cls, histogram: str) -> str:
+        try:
+            HdrHistogram.decode(histogram)
+        except Exception as error:  # what it raises for damaged text is not documented
+            raise ValueError("is no histogram in HdrHistogram's encoding") from error
+        return histogram
+
+    def all_ms(self) -> np.ndarray:
+        """Every one of them, ascending, to three digits."""
+        steps = HdrHistogram.decode(self.histogram).get_recorded_iterator()
+        found = [(each.value_iterated_to, each.count_added_in_this_iter_step) for each in steps]
+        return np.repeat(*zip(*found, strict=True)) / 1000
+
+    def curve(self) -> list[tuple[float, float]]:
+        """Percentiles, ever closer to 100, and milliseconds."""
+        last = 100 * (1 - 1 / (self.count + 1))
+        steps = HdrHistogram.decode(self.histogram).get_percentile_iterator(5)
+        return [
+            (min(each.percentile_level_iterated_to, last), each.value_iterated_to / 1000)
+            for each in steps
+        ]
+
+
+class Errors(Record):
+    """Requests that failed in the same way."""
+
+    kind: str
+    """http, grpc, timeout or connection."""
+    status: str
+    """HTTP's or gRPC's; empty where no answer came."""
+    type: str
+    message: str
+    """Of the first."""
+    count: int
+
+    def __str__(self) -> str:
+        return " ".join(each for each in (self.kind, self.status, self.type) if each)
+
+
+class Second(Record):
+    """One second of a load: what was to be sent in it, and what it cost the generator."""
+
+    answers: int
+    """That arrived in this second."""
+    errors: int
+    p50_ms: float | None
+    p99_ms: float | None
+    """None where nothing that was to be sent in this second was answered."""
+
+
+class Generator(Record):
+    """The load generator's own load while it measured."""
+
+    cpu: float
+    """Of one core."""
+    busy: float
+    """The share of time in which it ran, or waited for a core to run on."""
+    lag_p50_ms: float
+    lag_p99_ms: float
+    """How late it was for a timer."""
+    was_bottleneck: bool
+    because: str = ""
+
+
+class Result(Record):
+    """One load, measured."""
+
+    load: Load
+    warm_up_s: float
+    seconds: float
+    """As long as it was measured: shorter than planned if it is partial."""
+    partial: bool
+    rate: float
+    """Answers a second."""
+    latency: Latency | None
+    """None without a single answer; so are the three below where nobody told."""
+    service: Latency | None
+    """In an open loop alone."""
+    handler_p50_ms: float | None
+    """What the handler says that it took, in Server-Timing."""
+    handler_p99_ms: float | None
+    errors: tuple[Errors, ...]
+    timeline: tuple[Second, ...]
+    generator: Generator
+
+    @property
+    def answered(self) -> int:
+        return self.latency.count if self.latency else 0
+
+    @property
+    def failed(self) -> int:
+        return sum(each.count for each in self.errors)
+
+    @property
+    def failed_share(self) -> float:
+        asked = self.answered + self.failed
+        return self.failed / asked if asked else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How a load stands, for whoever watches."""
+
+    plan: Plan
+    at: float
+    """Seconds since the warm-up's end, negative before."""
+    rate: float
+    """Answers a second, since the last time, as p50 and p99."""
+    p50_ms: float | None
+    p99_ms: float | None
+    """None without an answer."""
+    failed: int
+    """So far, the warm-up's left out."""
+    cpu: float
+
+
+class Collector:
+    """Ticks in, a Result out."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._latency, self._service = _histogram(), _histogram()
+        self._by_second: dict[int, array[int]] = {}
+        self._handler_ms: array[float] = array("f")
+        self._answers_in_time = 0
+        self._answers_by_second: Counter[int] = Counter()
+        self._errors: Counter[tuple[str, str, str]] = Counter()
+        self._messages: dict[tuple[str, str, str], str] = {}
+        self._errors_by_second: Counter[int] = Counter()
+        self._measured: list[tuple[float, Tick]] = []
+        self._last_at = -plan.warm_up_s
+        self.finished = False
+
+    def add(self, tick: Tick) -> Progress:
+        seconds = self._plan.seconds
+        for intended, latency_us, service_us, handler_ms in tick.answers:
+            ended = intended + latency_us / 1e6
+            self._answers_in_time += 0 <= ended < seconds
+            self._answers_by_second[math.floor(ended)] += 1
+            if not 0 <= intended < seconds:
+                continue
+            self._latency.record_value(min(latency_us, HIGHEST_US))
+            self._service.record_value(min(service_us, HIGHEST_US))
+            self._by_second.setdefault(int(intended), array("L")).append(latency_us)
+            if handler_ms is not None:
+                self._handler_ms.append(handler_ms)
+        for second, kind, status, type_, message, count in tick.errors:
+            if 0 <= second < seconds:
+                self._errors[kind, status, type_] += count
+                self._messages.setdefault((kind, status, type_), message)
+                self._errors_by_second[second] += count
+        took, self._last_at = tick.at - self._last_at, tick.at
+        if 0.5 < tick.at < seconds + 0.5:  # it tells of the time before it
+            self._measured.append((took, tick))
+        self.finished = tick.last
+        latencies_us = [each[1] for each in tick.answers]
+        return Progress(
+            plan=self._plan,
+            at=tick.at,
+            rate=len(tick.answers) / took,
+            p50_ms=_percentile(50, latencies_us),
+            p99_ms=_percentile(99, latencies_us),
+            failed=self._errors.total(),
+            cpu=tick.cpu,
+        )
+
+    def result(self) -> Result:
+        """Of what was added so far; partial unless the last tick was."""
+        plan = self._plan
+        # A load that is over before its time, for all its requests are answered, is not shorter.
+        seconds = plan.seconds if self.finished else max(0.0, min(plan.seconds, self._last_at))
+        latency = _summary(self._latency)
+        handler_us = [1000 * each for each in self._handler_ms]
+        return Result(
+            load=plan.load,
+            warm_up_s=plan.warm_up_s,
+            seconds=seconds,
+            partial=not self.finished,
+            rate=self._answers_in_time / seconds if seconds else 0.0,
+            latency=latency,
+            service=_summary(self._service) if isinstance(plan.load, Open) else None,
+            handler_p50_ms=_percentile(50, handler_us),
+            handler_p99_ms=_percentile(99, handler_us),
+            errors=tuple(
+                Errors(
+                    kind=kind,
+                    status=status,
+                    type=type_,
+                    message=self._messages[kind, status, type_],
+                    count=count,
+                )
+                for (kind, status, type_), count in self._errors.most_common()
+            ),
+            timeline=tuple(self._second(at) for at in range(math.ceil(seconds))),
+            generator=_generator(self._measured, latency),
+        )
+
+    def _second(self, at: int) -> Second:
+        found = self._by_second.get(at, ())
+        return Second(
+            answers=self._answers_by_second[at],
+            errors=self._errors_by_second[at],
+            p50_ms=_percentile(50, found),
+            p99_ms=_percentile(99, found),
+        )
+
+
+def _histogram() -> HdrHistogram:
+    return HdrHistogram(1, HIGHEST_US, DIGITS)
+
+
+def _summary(histogram: HdrHistogram) -> Latency | None:
+    if not histogram.total_count:
+        return None
+    at = histogram.get_percentile_to_value_dict([50, 75, 90, 95, 99, 99.9])
+    return Latency(
+        count=histogram.total_count,
+        p50_ms=at[50] / 1000,
+        p75_ms=at[75] / 1000,
+        p90_ms=at[90] / 1000,
+        p95_ms=at[95] / 1000,
+        p99_ms=at[99] / 1000,
+        p99_9_ms=at[99.9] / 1000,
+        max_ms=histogram.get_max_value() / 1000,
+        histogram=histogram.encode().decode(),
+    )
+
+
+def _percentile(percentile: float, microseconds: Sequence[float]) -> float | None:
+    """In milliseconds, an observed one; None of nothing."""
+    if not len(microseconds):
+        return None
+    return float(np.percentile(microseconds, percentile, method="inverted_cdf")) / 1000
+
+
+def _generator(measured: Sequence[tuple[float, Tick]], latency: Latency | None) -> Generator:
+    """`measured` are ticks and the seconds that each tells of."""
+    if not measured:
+        return Generator(cpu=0, busy=0, lag_p50_ms=0, lag_p99_ms=0, was_bottleneck=False)
+    took, ticks = zip(*measured, strict=True)
+    lags_us = [lag for each in ticks for lag in each.lags_us]
+    busy = float(np.average([each.busy for each in ticks], weights=took))
+    late_ms = _percentile(99, lags_us) or 0.0
+    reasons = []
+    if busy > BUSIEST:
+        reasons.append(f"it was busy {busy:.0%} of the time (at most {BUSIEST:.0%} is sound)")
+    if latency and late_ms > LATEST * latency.p99_ms:
+        reasons.append(
+            f"it was {late_ms:.1f} ms late at p99, {late_ms / latency.p99_ms:.0%} of the p99 that "
+            f"it measured (at most {LATEST:.0%} is sound)"
+        )
+    return Generator(
+        cpu=float(np.average([each.cpu for each in ticks], weights=took)),
+        busy=busy,
+        lag_p50_ms=_percentile(50, lags_us) or 0.0,
+        lag_p99_ms=late_ms,
+        was_bottleneck=bool(reasons),
+        because="; ".join(reasons),
+    )

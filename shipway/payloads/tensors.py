@@ -1,0 +1,124 @@
+"""Numbers as they are sent, in nested lists or in files of NumPy, to arrays that a model takes."""
+
+import io
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from shipway.payloads.errors import BadTensor
+from shipway.payloads.request import check_count
+from shipway.recipe import Axis, TensorSpec
+
+DATATYPES = {
+    "BOOL": "bool",
+    "UINT8": "uint8",
+    "UINT16": "uint16",
+    "UINT32": "uint32",
+    "UINT64": "uint64",
+    "INT8": "int8",
+    "INT16": "int16",
+    "INT32": "int32",
+    "INT64": "int64",
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+}
+DATATYPE_OF = {dtype: name for name, dtype in DATATYPES.items()}
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def check_shape(shape: Sequence[int], spec: TensorSpec) -> None:
+    """Raises BadTensor, or TooManyRows."""
+    fits = len(shape) == len(spec.shape) and all(
+        axis.min <= length <= axis.max if isinstance(axis, Axis) else length == axis
+        for length, axis in zip(shape[1:], spec.shape[1:], strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(
+            f"{axis.min} to {axis.max}" if isinstance(axis, Axis) else str(axis)
+            for axis in spec.shape[1:]
+        )
+        raise BadTensor(
+            f"The shape of {spec.name!r} is {list(shape)[:8]}; this model takes [rows, {wanted}]."
+        )
+    check_count(shape[0], "rows")
+
+
+def check_together(arrays: Sequence[np.ndarray], inputs: Sequence[TensorSpec]) -> None:
+    """Raises BadTensor where inputs differ in their rows, or in another axis that they share."""
+    if len({len(each) for each in arrays}) != 1:
+        raise BadTensor("The inputs differ in their number of rows.")
+    sizes: dict[str, int] = {}
+    for array, spec in zip(arrays, inputs, strict=True):
+        for size, axis in zip(array.shape, spec.shape, strict=True):
+            if isinstance(axis, Axis) and sizes.setdefault(axis.name, size) != size:
+                raise BadTensor(
+                    f"{spec.name!r} has {axis.name} {size}; an input before it has "
+                    f"{sizes[axis.name]}."
+                )
+
+
+def check_finite(array: np.ndarray, name: str) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadTensor(f"{name!r} holds NaN or infinity.")
+
+
+def as_array(data: Any, spec: TensorSpec) -> np.ndarray:
+    """Numbers in nested lists as the model's dtype; raises BadTensor for anything that is lost."""
+    try:
+        found = np.array(data)
+    except (ValueError, OverflowError) as error:  # lists of several lengths, among others
+        raise BadTensor(f"The data of {spec.name!r} is no tensor: {error}.") from error
+    if found.dtype == float and spec.dtype == "uint64":
+        # NumPy takes large and small whole numbers together for floats.
+        exact = np.array(data, object)
+        if all(type(each) is int and 0 <= each < 2**64 for each in exact.flat):
+            found = exact.astype(np.uint64)
+    kinds = {"b": "b", "u": "ui", "i": "ui", "f": "uif"}[np.dtype(spec.dtype).kind]
+    if found.size and found.dtype.kind not in kinds:
+        raise BadTensor(
+            f"The data of {spec.name!r} is not all numbers that {DATATYPE_OF[spec.dtype]} can hold."
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = found.astype(spec.dtype)
+    if found.dtype.kind in "ui" and array.dtype.kind in "ui" and not np.array_equal(array, found):
+        raise BadTensor(
+            f"The data of {spec.name!r} goes beyond what {DATATYPE_OF[spec.dtype]} can hold."
+        )
+    check_finite(array, spec.name)
+    return array
+
+
+def from_npy(data: bytes | bytearray, spec: TensorSpec, *, one_row: bool = False) -> np.ndarray:
+    """The array of a .npy file, which holds numbers and nothing that runs; `one_row` lacks the
+    first axis, and is given it. The header is checked before anything is made of what it says."""
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        shape, in_columns, dtype = _HEADERS[version](file)
+    except Exception as error:  # a header is a Python literal, and may be broken in as many ways
+        raise BadTensor(
+            f"The body is no .npy file of format 1 or 2: {str(error)[:200]}."
+        ) from error
+    if str(dtype) != spec.dtype:
+        raise BadTensor(
+            f"The array is {str(dtype)[:40]}; {spec.name!r} is {spec.dtype} "
+            f"({DATATYPE_OF[spec.dtype]} in v2)."
+        )
+    if one_row:
+        shape = (1, *shape)
+    check_shape(shape, spec)
+    rest, expected = data[file.tell() :], prod(shape) * dtype.itemsize
+    if len(rest) != expected:
+        raise BadTensor(
+            f"The array of shape {list(shape)} has {expected} bytes; {len(rest)} are there."
+        )
+    array = np.frombuffer(rest, dtype).reshape(shape, order="F" if in_columns else "C")
+    check_finite(array, spec.name)
+    return array

@@ -1,0 +1,178 @@
+"""`releases.json`: which versions should be served, which is the default, and how it came about.
+
+The file is in the state directory and outlives the server: with it and the model store,
+`shipway serve` brings back what was served. It is written whole, by a rename, after the server has
+made a change, and by one process at a time.
+"""
+
+import fcntl
+import getpass
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Literal, TextIO
+
+from pydantic import Field
+
+from shipway.artifact.bundle import read_record, write_record
+from shipway.artifact.errors import InvalidManifest
+from shipway.engines.errors import ChangeUnderWay, ReleasesError
+from shipway.engines.state import StateDirectory
+from shipway.recipe import Positive, Record, Sha256
+
+FORMAT: Literal[1] = 1
+
+LOCK_ATTEMPTS = 20
+LOCK_PAUSE_S = 0.05
+
+What = Literal["registered", "promoted", "rolled back", "scaled", "unregistered", "found"]
+"""`found`: by this tool on the server, where somebody had done it by other means."""
+
+
+class Version(Record):
+    """A version that should be registered, and how."""
+
+    mar: str
+    """Its archive, a file in the model store."""
+    digest: Sha256
+    """Of the archive."""
+    batch_size: Positive
+    max_batch_delay_ms: Annotated[int, Field(ge=0)]
+    workers: Annotated[int, Field(ge=0)]
+
+
+class Event(Record):
+    """Something that was done to a model."""
+
+    at: str
+    """ISO 8601, UTC."""
+    what: What
+    version: str
+    digest: Sha256
+    default: str | None
+    """The version that answered requests that name none, from then on."""
+    by: str
+    """USER@HOST."""
+    because: str | None = None
+
+
+class Release(Record):
+    """What should be served of one model, and its history."""
+
+    versions: Mapping[str, Version] = {}
+    default: str | None = None
+    """Answers requests that name no version; None if no version is left."""
+    before: tuple[str, ...] = ()
+    """The defaults before this one that are still registered; the last is the fallback."""
+    history: tuple[Event, ...] = ()
+    """The oldest first."""
+
+    @property
+    def fallback(self) -> str | None:
+        """Where a rollback leads."""
+        return self.before[-1] if self.before else None
+
+
+class Releases(Record):
+    format: Literal[1] = FORMAT
+    models: Mapping[str, Release] = {}
+
+
+def read_releases(state: StateDirectory) -> Releases:
+    """What should be served; nothing where nothing ever was. Raises ReleasesError."""
+    path = state.releases_file
+    advice = (
+        "Nothing was changed. Put back a copy of it, or start with `shipway serve --fresh`, which "
+        "sets it aside."
+    )
+    try:
+        found = json.loads(path.read_bytes())["format"]
+        if found != FORMAT:
+            raise ReleasesError(f"{path} has format {found}; this build reads {FORMAT}. {advice}")
+        return read_record(path, Releases)
+    except FileNotFoundError:
+        return Releases()
+    except InvalidManifest as error:
+        raise ReleasesError(f"{error}. {advice}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReleasesError(f"{path} does not read: {error!r}. {advice}") from error
+
+
+def write_releases(state: StateDirectory, releases: Releases) -> None:
+    """Publishes the file whole; it is on the disk when this returns. Raises ReleasesError."""
+    path = state.releases_file
+    partial = path.with_suffix(".partial")  # of the one process that holds the lock
+    try:
+        write_record(partial, releases)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise ReleasesError(
+            f"{path} cannot be written: {error}. The server has the change, the file has not; the "
+            "next change that succeeds notes both."
+        ) from error
+
+
+def set_aside(state: StateDirectory) -> str | None:
+    """Gives the file another name, which is returned; None if there is none."""
+    aside = state.releases_file.with_name(f"releases-until-{now().replace(':', '')}.json")
+    try:
+        state.releases_file.rename(aside)
+    except FileNotFoundError:
+        return None
+    return str(aside)
+
+
+@contextmanager
+def exclusively(state: StateDirectory, doing: str) -> Iterator[None]:
+    """Lets one process at a time change what is served; raises ChangeUnderWay to the others, and
+    ReleasesError where what is changed could not be noted.
+
+    The lock is the kernel's: it ends with the process, however that ends.
+    """
+    state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with state.releases_lock.open("a+") as file:
+        _lock(file)
+        file.truncate(0)  # of somebody who was killed
+        try:
+            os.write(file.fileno(), f"{whoami()} is {doing} since {now()}".encode())
+        except OSError as error:
+            raise ReleasesError(
+                f"{state.releases_lock} cannot be written: {error}. Nothing was changed."
+            ) from error
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _lock(file: TextIO) -> None:
+    for _ in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            file.seek(0)
+            if who := file.read():
+                break
+        time.sleep(LOCK_PAUSE_S)  # whoever has it is about to write who it is, or to let it go
+    else:
+        who = "Somebody is changing what is served"
+    raise ChangeUnderWay(f"{who}. Nothing was changed; try again after that.")
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def whoami() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,287 @@
+"""Open Inference Protocol v2, JSON and its binary extension: requests to tensors and back.
+
+The protocol: github.com/kserve/open-inference-protocol. The extension, which `tritonclient` speaks:
+github.com/triton-inference-server/server, docs/protocol/extension_binary_data.md.
+"""
+
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import orjson
+
+from shipway.payloads.errors import BadRequest, BadTensor, UnsupportedContent
+from shipway.payloads.request import JSON, MAX_ROWS, Request, check_count, json_type, parse_json
+from shipway.payloads.tensors import (
+    DATATYPE_OF,
+    as_array,
+    check_finite,
+    check_shape,
+    check_together,
+)
+from shipway.recipe import Axis, TensorSpec
+
+HEADER_LENGTH = "inference-header-content-length"
+ACCEPTED = (
+    'Accepted is {"inputs": [{"name", "shape", "datatype", "data"}, …]}, or the same without data, '
+    "followed by the tensors' bytes."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A parsed request."""
+
+    id: str | None
+    arrays: tuple[np.ndarray, ...] = ()
+    """One for each of the model's inputs, (rows, …); none if the natural form came in BYTES."""
+    items: tuple[bytes, ...] = ()
+    """The elements of a BYTES tensor, each an input in the task's own form."""
+    binary: frozenset[str] | None = None
+    """The outputs wanted in binary; None for all of them."""
+    outputs: tuple[str, ...] | None = None
+    """The outputs wanted at all; None for all of them."""
+
+
+def is_one(request: Request, value: Any) -> bool:
+    """Whether a request is v2: by its header, or by its form where JSON was decoded already."""
+    if HEADER_LENGTH in request.headers:
+        return True
+    return (
+        isinstance(value, Mapping)
+        and isinstance(value.get("inputs"), list)
+        and bool(value["inputs"])
+        and all(isinstance(each, Mapping) and "datatype" in each for each in value["inputs"])
+    )
+
+
+def read(
+    request: Request, value: Any, inputs: Sequence[TensorSpec], outputs: Sequence[str], natural: str
+) -> Asked:
+    """`value` is the request's body, bytes or decoded JSON; `natural` the name of a BYTES tensor.
+
+    Raises BadRequest, BadTensor, TooManyRows or UnsupportedContent.
+    """
+    if encoding := request.headers.get("content-encoding", ""):
+        raise UnsupportedContent(f"The content encoding {encoding[:40]!r} is not known here.")
+    header, rest = _split(request, value)
+    if not isinstance(header, Mapping) or not isinstance(header.get("inputs"), list):
+        raise BadRequest(f"The v2 request has no list `inputs`. {ACCEPTED}")
+    declared = _by_name(header["inputs"])
+    all_binary = bool(_parameters(header).get("binary_data_output"))
+    wanted = header.get("outputs")
+    if wanted is not None and not isinstance(wanted, list):
+        raise BadRequest(f"`outputs` is a JSON {json_type(wanted)}, not a list. {ACCEPTED}")
+    binary: set[str] = set()
+    names: list[str] = []
+    for each in wanted or ():
+        name = str(each.get("name")) if isinstance(each, Mapping) else ""
+        if name not in outputs:
+            raise BadTensor(f"There is no output {name!r}; the outputs are {', '.join(outputs)}.")
+        parameters = _parameters(each)
+        if "classification" in parameters:
+            raise BadRequest("The classification extension is not offered; ask for the output.")
+        names.append(name)
+        if parameters.get("binary_data", all_binary):
+            binary.add(name)
+    identity = header.get("id")
+    found: dict[str, Any] = {
+        "id": str(identity)[:256] if identity is not None else None,
+        "binary": None if all_binary and not names else frozenset(binary),
+        "outputs": tuple(names) or None,
+    }
+    if list(declared) == [natural] and declared[natural].get("datatype") == "BYTES":
+        items = _bytes_tensor(declared[natural], rest)
+        return Asked(items=items, **found)
+    if set(declared) != {spec.name for spec in inputs}:
+        raise BadTensor(
+            f"The inputs are {', '.join(map(repr, declared)) or 'none'}; "
+            f"this model takes {', '.join(spec.name for spec in inputs)}."
+        )
+    specs = {spec.name: spec for spec in inputs}
+    found_arrays: dict[str, np.ndarray] = {}
+    for name, each in declared.items():  # their bytes lie in the order of the request
+        found_arrays[name], rest = _tensor(each, specs[name], rest)
+    arrays = [found_arrays[spec.name] for spec in inputs]
+    check_together(arrays, inputs)
+    if rest:
+        raise BadTensor(f"{len(rest)} bytes are left after the last tensor.")
+    return Asked(arrays=tuple(arrays), **found)
+
+
+def write(
+    model: str,
+    version: str,
+    asked: Asked,
+    outputs: Mapping[str, np.ndarray],
+    parameters: Mapping[str, Any],
+) -> tuple[bytes, dict[str, str]]:
+    """A reply's body and headers; each of `outputs` is (rows, …). `parameters` go with it."""
+    described, tail = [], []
+    for name, array in outputs.items():
+        if asked.outputs is not None and name not in asked.outputs:
+            continue
+        tensor: dict[str, Any] = {
+            "name": name,
+            "datatype": DATATYPE_OF[str(array.dtype)],
+            "shape": list(array.shape),
+        }
+        array = np.ascontiguousarray(array)
+        if asked.binary is None or name in asked.binary:
+            tensor["parameters"] = {"binary_data_size": array.nbytes}
+            tail.append(array.tobytes())
+        else:
+            tensor["data"] = array.ravel()
+        described.append(tensor)
+    reply: dict[str, Any] = {"model_name": model, "model_version": version}
+    if asked.id is not None:
+        reply["id"] = asked.id
+    if parameters:
+        reply["parameters"] = dict(parameters)
+    header = orjson.dumps(reply | {"outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not tail:
+        return header, {"content-type": JSON}
+    return b"".join([header, *tail]), {
+        "content-type": "application/octet-stream",
+        "Inference-Header-Content-Length": str(len(header)),
+    }
+
+
+def metadata(name: str, version: str, inputs: Any, outputs: Any, platform: str) -> dict[str, Any]:
+    """The model metadata of the protocol; a dynamic axis is -1."""
+
+    def described(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": spec.name,
+                "datatype": DATATYPE_OF[spec.dtype],
+                "shape": [-1 if isinstance(axis, Axis) else axis for axis in spec.shape],
+            }
+            for spec in specs
+        ]
+
+    return {
+        "name": name,
+        "versions": [version],
+        "platform": platform,
+        "inputs": described(inputs),
+        "outputs": described(outputs),
+    }
+
+
+def _split(request: Request, value: Any) -> tuple[Any, memoryview]:
+    """The JSON and the binary part."""
+    length = request.headers.get(HEADER_LENGTH)
+    if not isinstance(value, bytes | bytearray):
+        return value, memoryview(b"")
+    if length is None:
+        return parse_json(value, ACCEPTED), memoryview(b"")
+    if not re.fullmatch("[0-9]{1,18}", length) or int(length) > len(value):
+        raise BadRequest(
+            f"The header {HEADER_LENGTH} is {length[:40]!r}; the body has {len(value)} bytes."
+        )
+    body = memoryview(value)
+    return parse_json(bytes(body[: int(length)]), ACCEPTED), body[int(length) :]
+
+
+def _parameters(holder: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = holder.get("parameters") or {}
+    if not isinstance(found, Mapping):
+        raise BadRequest(f"`parameters` is a JSON {json_type(found)}, not an object. {ACCEPTED}")
+    return found
+
+
+def _by_name(inputs: list[Any]) -> dict[str, Mapping[str, Any]]:
+    declared: dict[str, Mapping[str, Any]] = {}
+    for each in inputs[:64]:
+        name = each.get("name") if isinstance(each, Mapping) else None
+        if not isinstance(name, str) or name in declared:
+            raise BadTensor(
+                f"Each of `inputs` must be an object with a name of its own. {ACCEPTED}"
+            )
+        declared[name[:128]] = each
+    return declared
+
+
+def _shape(declared: Mapping[str, Any]) -> tuple[int, ...]:
+    shape = declared.get("shape")
+    name = declared["name"][:128]
+    if not isinstance(shape, list) or not all(
+        isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in shape
+    ):
+        raise BadTensor(f"The shape of {name!r} is not a list of whole numbers.")
+    return tuple(shape)
+
+
+def _tensor(
+    declared: Mapping[str, Any], spec: TensorSpec, rest: memoryview
+) -> tuple[np.ndarray, memoryview]:
+    """The array of one input, checked against what the model takes, and the bytes after it."""
+    shape = _shape(declared)
+    wanted = DATATYPE_OF[spec.dtype]
+    if declared.get("datatype") != wanted:
+        found = str(declared.get("datatype"))[:40]
+        raise BadTensor(f"The datatype of {spec.name!r} is {found}; this model takes {wanted}.")
+    check_shape(shape, spec)
+    size = _parameters(declared).get("binary_data_size")
+    if size is None:
+        return _from_data(declared.get("data"), shape, spec), rest
+    expected = prod(shape) * np.dtype(spec.dtype).itemsize
+    if size != expected or len(rest) < expected:
+        raise BadTensor(
+            f"{spec.name!r} of shape {list(shape)} has {expected} bytes; {str(size)[:40]} are "
+            f"declared and {len(rest)} are there."
+        )
+    array = np.frombuffer(rest[:expected], spec.dtype).reshape(shape)
+    if array.dtype == bool and array.view(np.uint8).max(initial=0) > 1:
+        raise BadTensor(f"{spec.name!r} holds bytes other than 0 and 1.")
+    check_finite(array, spec.name)
+    return array, rest[expected:]
+
+
+def _from_data(data: Any, shape: tuple[int, ...], spec: TensorSpec) -> np.ndarray:
+    if not isinstance(data, list):
+        raise BadTensor(f"{spec.name!r} has neither a list `data` nor a binary_data_size.")
+    array = as_array(data, spec)
+    if array.size != prod(shape):
+        raise BadTensor(
+            f"{spec.name!r} of shape {list(shape)} has {prod(shape)} elements; "
+            f"its data has {array.size}."
+        )
+    return array.reshape(shape)
+
+
+def _bytes_tensor(declared: Mapping[str, Any], rest: memoryview) -> tuple[bytes, ...]:
+    """The elements of a BYTES tensor: strings in JSON, or each with its length before it."""
+    shape = _shape(declared)
+    name = declared["name"]
+    if prod(shape) > MAX_ROWS or not 1 <= len(shape) <= 2 or shape[1:] not in ((), (1,)):
+        if len(shape) in (1, 2) and shape[1:] in ((), (1,)):
+            check_count(shape[0], "rows")
+        raise BadTensor(f"The shape of {name!r} is {list(shape)[:8]}; [rows] is accepted.")
+    check_count(shape[0], "rows")
+    size = _parameters(declared).get("binary_data_size")
+    if size is None:
+        data = declared.get("data")
+        if not isinstance(data, list) or not all(isinstance(each, str) for each in data):
+            raise BadTensor(f"{name!r} has neither a list of strings nor a binary_data_size.")
+        if rest:
+            raise BadTensor(f"{len(rest)} bytes are left after the last tensor.")
+        items = [each.encode(errors="surrogatepass") for each in data]
+    else:
+        if size != len(rest):
+            raise BadTensor(f"{name!r} declares {str(size)[:40]} bytes; {len(rest)} are there.")
+        items = []
+        while rest and len(items) <= shape[0]:
+            length = struct.unpack("<I", rest[:4])[0] if len(rest) >= 4 else len(rest)
+            if len(rest) < 4 or 4 + length > len(rest):
+                raise BadTensor(f"The elements of {name!r} end in the middle of one.")
+            items.append(bytes(rest[4 : 4 + length]))
+            rest = rest[4 + length :]
+    if len(items) != shape[0]:
+        raise BadTensor(f"{name!r} of shape {list(shape)} has {len(items)} elements.")
+    return tuple(items)

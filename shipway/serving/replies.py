@@ -1,0 +1,49 @@
+"""Answers and refusals, as JSON or as v2 tensors, before any server's own form."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from shipway.errors import ShipwayError
+from shipway.payloads.errors import DeadlinePassed
+from shipway.payloads.request import JSON
+from shipway.serving.statuses import STATUS_OF
+
+RETRY_AFTER_S = 1
+"""The least that the header can say. By then a queue of 100 has moved on, or is full of others."""
+
+
+@dataclass(slots=True)
+class Reply:
+    body: bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=lambda: {"content-type": JSON})
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON; arrays of numbers are written as lists."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def refusal(error: ShipwayError, *, v2: bool = False) -> Reply:
+    """In the shape of TorchServe's own errors, and in v2's too where that was spoken.
+
+    gRPC drops the status, so the body alone must tell an error from an answer.
+    """
+    status = STATUS_OF[type(error)]
+    body = {"code": status, "type": type(error).__name__, "message": str(error)}
+    reply = Reply(b"", status)
+    if isinstance(error, DeadlinePassed):
+        reply.headers["Retry-After"] = str(RETRY_AFTER_S)
+        v2 = True  # nobody looked at what was spoken
+    if v2:
+        body["error"] = str(error)
+    reply.body = encode(body)
+    return reply
+
+
+def server_timing(milliseconds: Mapping[str, float]) -> str:
+    """The value of a Server-Timing header (w3.org/TR/server-timing), durations in milliseconds."""
+    return ", ".join(f"{name};dur={each:.3f}" for name, each in milliseconds.items())

@@ -1,0 +1,46 @@
+"""The HTTP status of each error that a request can meet."""
+
+from shipway.errors import ShipwayError
+from shipway.payloads.errors import (
+    BadRequest,
+    BadTensor,
+    DeadlinePassed,
+    InternalError,
+    NotFinite,
+    TooManyRows,
+    UnsupportedContent,
+)
+from shipway.runtime.errors import (
+    BadImage,
+    BadText,
+    ImageTooLarge,
+    NotAnImage,
+    OutOfMemory,
+    TextTooLong,
+)
+
+STATUS_OF: dict[type[ShipwayError], int] = {
+    BadRequest: 400,
+    BadTensor: 400,
+    BadImage: 400,
+    BadText: 400,
+    ImageTooLarge: 413,
+    TextTooLong: 413,
+    TooManyRows: 413,
+    NotAnImage: 415,
+    UnsupportedContent: 415,
+    NotFinite: 422,
+    InternalError: 500,
+    DeadlinePassed: 504,
+    OutOfMemory: 507,
+}
+PHRASE_OF = {
+    200: "OK",
+    400: "Bad Request",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    500: "Internal Server Error",
+    504: "Gateway Timeout",
+    507: "Insufficient Storage",
+}

@@ -1,0 +1,127 @@
+"""Image classification: the bytes of an image in, the most probable classes out."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+from shipway.artifact.manifest import Manifest
+from shipway.errors import ShipwayError
+from shipway.payloads.errors import BadRequest, InternalError
+from shipway.payloads.request import (
+    BINARY,
+    JSON,
+    Request,
+    from_base64,
+    input_of,
+    json_type,
+    only_field,
+    parse_json,
+)
+from shipway.payloads.schemas import Schema, an_object
+from shipway.recipe import ImagePreprocessing
+from shipway.runtime.errors import BadImage, ImageTooLarge, NotAnImage
+from shipway.runtime.host import available_cores
+from shipway.runtime.images import decode_image
+from shipway.runtime.model import Model
+from shipway.tasks import TASKS
+from shipway.tasks.base import Decoded, Example, Inputs, Task
+from shipway.tasks.shared import demo_inputs
+from shipway.tasks.shared.classes import rank, ranked_schema
+
+logger = logging.getLogger(__name__)
+
+FIELDS = ("body", "data", "image", "file")
+"""The names under which an image is looked for. TorchServe calls a plain HTTP body `body`."""
+
+ACCEPTED = (
+    "Accepted are the bytes of an image as the body, a multipart form with a field "
+    '`image`, or JSON such as {"image": "<base64>"}.'
+)
+
+
+@TASKS.register("image_classification")
+class ImageClassification(Task):
+    """The bytes of an image in, the most probable classes out."""
+
+    output = "logits"
+    classifies = True
+    bytes_tensor = "image"
+
+    def __init__(self, model: Model) -> None:
+        spec = model.manifest.preprocessing
+        assert isinstance(spec, ImagePreprocessing)  # as the archive was packed
+        self._spec = spec
+        self._manifest = model.manifest
+        (self._staging_BHWC,) = model.staging
+        self._decoders = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
+        if model.described.runtime != "torch":
+            # Only resizing is torch's then, half a millisecond of it: a second thread would take
+            # a core from another photo, or another worker, to save a part of that.
+            torch.set_num_threads(1)
+
+    def parse(self, request: Request) -> Inputs:
+        return Inputs([image_bytes(request)])
+
+    def parse_bytes(self, data: bytes) -> bytes:
+        return data
+
+    def decode(self, items: Sequence[bytes]) -> list[Decoded | ShipwayError]:
+        """In threads; straight into the staging buffer, as far as it goes."""
+        places = range(len(items))
+        run = self._decoders.map if len(items) > 1 else map
+        return list(run(self._decode, items, places))
+
+    def _decode(self, data: bytes, place: int) -> Decoded | ShipwayError:
+        start = time.perf_counter()
+        try:
+            pixels_HWC = decode_image(data, self._spec)
+            row: int | tuple[np.ndarray] = (pixels_HWC,)
+            if place < len(self._staging_BHWC):
+                self._staging_BHWC[place] = pixels_HWC
+                row = place
+        except (BadImage, ImageTooLarge, NotAnImage) as error:
+            return error
+        except Exception:  # whatever one row provokes, its neighbours are answered
+            logger.exception("decoding a row failed")
+            return InternalError("The image could not be read for a reason unknown here.")
+        return Decoded(row, milliseconds=1000 * (time.perf_counter() - start))
+
+    def answers(
+        self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
+    ) -> list[Any]:
+        return list(rank(outputs[0], self._manifest.labels, self._manifest.top_k))
+
+    @classmethod
+    def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
+        field = {"type": "string", "contentMediaType": "image/*"}
+        contents: dict[str, Schema] = {
+            BINARY: {"type": "string", "format": "binary"},
+            JSON: an_object({"image": {"type": "string", "contentEncoding": "base64"}}),
+            "multipart/form-data": an_object({"image": field | {"format": "binary"}}),
+        }
+        return contents, ranked_schema(manifest)
+
+    @classmethod
+    def examples(cls, tensors: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
+        return demo_inputs.photos()
+
+
+def image_bytes(request: Request) -> bytes | bytearray:
+    """The bytes of the image in a request. Raises BadRequest, saying what was found."""
+    # Whatever the content type says of an image, its first bytes say it better.
+    value = input_of(request, FIELDS, ACCEPTED)
+    if isinstance(value, bytes | bytearray):
+        # No image format starts with a brace, and gRPC carries no content type.
+        if value[:64].lstrip()[:1] != b"{":
+            return value
+        value = parse_json(value, ACCEPTED)
+    if isinstance(value, Mapping):
+        value = only_field(value, FIELDS, "The JSON object", ACCEPTED)
+    if not isinstance(value, str):
+        raise BadRequest(f"The image is a JSON {json_type(value)}, not a string. {ACCEPTED}")
+    return from_base64(value, ACCEPTED)

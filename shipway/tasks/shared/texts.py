@@ -1,0 +1,127 @@
+"""What the tasks for texts share: a text, or a list of texts, to token ids."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from shipway.errors import ShipwayError
+from shipway.payloads.errors import BadRequest, BadTensor, InternalError
+from shipway.payloads.request import (
+    JSON,
+    Request,
+    as_text,
+    check_count,
+    json_type,
+    looks_like_json,
+    only_field,
+    parse_json,
+    value_of,
+)
+from shipway.payloads.schemas import Schema, an_object, one_or_several
+from shipway.recipe import TextPreprocessing
+from shipway.runtime.model import Model
+from shipway.runtime.texts import MAX_CHARACTERS, Texts, Tokens
+from shipway.tasks.base import Decoded, Example, Inputs, Task
+from shipway.tasks.shared import demo_inputs
+
+logger = logging.getLogger(__name__)
+
+FIELDS = ("body", "data", "text", "texts")
+ACCEPTED = (
+    'Accepted are a text as the body, JSON such as "a text" or ["one", "two"] or '
+    '{"text": …}, or a form with a field `text`.'
+)
+
+
+class TextTask(Task):
+    """The half that reads; what the outputs mean is each task's own."""
+
+    bytes_tensor = "text"
+
+    def __init__(self, model: Model) -> None:
+        spec = model.manifest.preprocessing
+        assert isinstance(spec, TextPreprocessing)  # as the archive was packed
+        self._manifest = model.manifest
+        self._texts = Texts(model.artifact.path / spec.tokenizer, spec)
+
+    def parse(self, request: Request) -> Inputs:
+        value = value_of(request, FIELDS, ACCEPTED)
+        if isinstance(value, bytes | bytearray):
+            # Nothing says what these bytes are: over gRPC nothing can.
+            value = parse_loosely(value)
+        if isinstance(value, Mapping):
+            value = only_field(value, FIELDS[1:], "The JSON object", ACCEPTED)
+        many = isinstance(value, list)
+        texts = value if many else [value]
+        check_count(len(texts), "texts")
+        for text in texts:
+            if not isinstance(text, str):
+                raise BadRequest(f"A text is a JSON {json_type(text)}, not a string. {ACCEPTED}")
+        return Inputs(texts, many)
+
+    def parse_bytes(self, data: bytes) -> str:
+        return as_text(data)
+
+    def decode(self, items: Sequence[str]) -> list[Decoded | ShipwayError]:
+        start = time.perf_counter()
+        found = self._encoded(items)
+        each_ms = 1000 * (time.perf_counter() - start) / max(1, len(items))
+        return [
+            each
+            if isinstance(each, ShipwayError)
+            else Decoded(
+                (each.ids, np.ones_like(each.ids)),
+                {"tokens": len(each.ids), "truncated": each.truncated},
+                each_ms,
+            )
+            for each in found
+        ]
+
+    def _encoded(self, items: Sequence[str]) -> Sequence[Tokens | ShipwayError]:
+        try:
+            return self._texts.encode(items)
+        except Exception:  # whatever one text provokes, its neighbours are answered
+            logger.exception("tokenizing %d texts failed", len(items))
+            if len(items) > 1:
+                return [each for item in items for each in self._encoded([item])]
+            return [InternalError("The text could not be read for a reason unknown here.")]
+
+    @classmethod
+    def examples(cls, tensors: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
+        return demo_inputs.texts()
+
+    def check(self, arrays: tuple[np.ndarray, ...]) -> None:
+        ids_BT, mask_BT = arrays
+        if ids_BT.min() < 0 or ids_BT.max() >= self._texts.vocabulary:
+            raise BadTensor(
+                f"{self._manifest.inputs[0].name!r} must be from 0 to {self._texts.vocabulary - 1}."
+            )
+        if not np.isin(mask_BT, (0, 1)).all() or not mask_BT.any(axis=1).all():
+            raise BadTensor(
+                f"{self._manifest.inputs[1].name!r} must be of 0 and 1, with a 1 in every row."
+            )
+
+
+def text_contents() -> dict[str, Schema]:
+    """What each content type holds, for OpenAPI."""
+    text = {"type": "string", "maxLength": MAX_CHARACTERS}
+    body = one_or_several(text)
+    return {JSON: {"anyOf": [*body["anyOf"], an_object({"text": body})]}, "text/plain": text}
+
+
+def noted(answer: dict[str, Schema]) -> Schema:
+    """An answer with what is said of its text."""
+    return an_object(answer | {"tokens": {"type": "integer"}, "truncated": {"type": "boolean"}})
+
+
+def parse_loosely(value: bytes | bytearray) -> Any:
+    """JSON if it is JSON, else a text."""
+    if looks_like_json(value):
+        try:
+            return parse_json(value, ACCEPTED)
+        except BadRequest:
+            pass
+    return as_text(value)

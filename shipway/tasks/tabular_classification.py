@@ -1,0 +1,115 @@
+"""Tabular classification: a row of numbers, or several, in; the most probable classes out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from shipway.artifact.manifest import Manifest
+from shipway.errors import ShipwayError
+from shipway.payloads.errors import BadRequest, BadTensor
+from shipway.payloads.request import (
+    JSON,
+    Request,
+    check_count,
+    json_type,
+    only_field,
+    parse_json,
+    value_of,
+)
+from shipway.payloads.schemas import Schema, an_object, one_or_several
+from shipway.payloads.tensors import as_array
+from shipway.recipe import TablePreprocessing
+from shipway.runtime.model import Model
+from shipway.tasks import TASKS
+from shipway.tasks.base import Decoded, Example, Inputs, Task
+from shipway.tasks.shared import demo_inputs
+from shipway.tasks.shared.classes import rank, ranked_schema
+
+FIELDS = ("body", "data", "rows")
+ACCEPTED = (
+    "Accepted is JSON: a row as a list of numbers in the columns' order, or as an object with "
+    "a number for each column, or a list of such rows."
+)
+
+
+@TASKS.register("tabular_classification")
+class TabularClassification(Task):
+    """A row of numbers, or several, in; the most probable classes out."""
+
+    output = "logits"
+    classifies = True
+    bytes_tensor = "row"
+
+    def __init__(self, model: Model) -> None:
+        spec = model.manifest.preprocessing
+        assert isinstance(spec, TablePreprocessing)  # as the archive was packed
+        self._manifest = model.manifest
+        self._columns = spec.columns
+        (self._input,) = model.manifest.inputs
+
+    def parse(self, request: Request) -> Inputs:
+        value = value_of(request, FIELDS, ACCEPTED)
+        if isinstance(value, bytes | bytearray | str):
+            value = parse_json(value, ACCEPTED)
+        if isinstance(value, Mapping) and not set(value) & set(self._columns):
+            value = only_field(value, FIELDS[1:], "The JSON object", ACCEPTED)
+        many = isinstance(value, list) and (not value or isinstance(value[0], list | Mapping))
+        rows = value if many else [value]
+        check_count(len(rows), "rows")
+        return Inputs(rows, many)
+
+    def parse_bytes(self, data: bytes) -> Any:
+        return parse_json(data, ACCEPTED)
+
+    def decode(self, items: Sequence[Any]) -> list[Decoded | ShipwayError]:
+        found: list[Decoded | ShipwayError] = []
+        for item in items:
+            try:
+                found.append(Decoded((self._numbers(item),)))
+            except (BadRequest, BadTensor) as error:
+                found.append(error)
+        return found
+
+    def _numbers(self, row: Any) -> np.ndarray:
+        if isinstance(row, Mapping):
+            if wrong := [str(each)[:40] for each in set(row) ^ set(self._columns)]:
+                raise BadRequest(
+                    f"The row has {len(row)} columns; this model takes {len(self._columns)}. "
+                    f"Missing or not known: {', '.join(sorted(wrong)[:5])}."
+                )
+            row = [row[each] for each in self._columns]
+        if not isinstance(row, list):
+            raise BadRequest(f"A row is a JSON {json_type(row)}. {ACCEPTED}")
+        if len(row) != len(self._columns):
+            raise BadRequest(
+                f"The row has {len(row)} numbers; this model takes {len(self._columns)}: "
+                f"{', '.join(self._columns[:3])}, …"
+            )
+        numbers = as_array(row, self._input)
+        if numbers.ndim != 1:
+            raise BadRequest(f"A row holds a list. {ACCEPTED}")
+        return numbers
+
+    def answers(
+        self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
+    ) -> list[Any]:
+        return list(rank(outputs[0], self._manifest.labels, self._manifest.top_k))
+
+    @classmethod
+    def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
+        spec = manifest.preprocessing
+        assert isinstance(spec, TablePreprocessing)
+        number = {"type": "number"}
+        in_order = {"type": "array", "items": number, "minItems": len(spec.columns)}
+        row = {
+            "anyOf": [
+                in_order | {"maxItems": len(spec.columns)},
+                an_object(dict.fromkeys(spec.columns, number)),
+            ]
+        }
+        return {JSON: one_or_several(row)}, one_or_several(ranked_schema(manifest))
+
+    @classmethod
+    def examples(cls, tensors: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
+        return demo_inputs.table_rows(columns=tensors[0]["shape"][-1])

@@ -1,0 +1,34 @@
+"""Text classification: a text, or a list of texts, in; the most probable classes of each out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from shipway.artifact.manifest import Manifest
+from shipway.payloads.schemas import Schema, one_or_several
+from shipway.tasks import TASKS
+from shipway.tasks.shared.classes import rank, ranked_schema
+from shipway.tasks.shared.texts import TextTask, noted, text_contents
+
+
+@TASKS.register("text_classification")
+class TextClassification(TextTask):
+    """A text, or a list of texts, in; the most probable classes of each out."""
+
+    output = "logits"
+    classifies = True
+
+    def answers(
+        self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
+    ) -> list[Any]:
+        ranked = rank(outputs[0], self._manifest.labels, self._manifest.top_k)
+        return [
+            {"predictions": predictions, **(note or {})}
+            for predictions, note in zip(ranked, notes, strict=True)
+        ]
+
+    @classmethod
+    def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
+        answer = noted({"predictions": ranked_schema(manifest)})
+        return text_contents(), one_or_several(answer)

@@ -1,0 +1,33 @@
+"""Text embedding: a text, or a list of texts, in; a vector for each out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from shipway.artifact.manifest import Manifest
+from shipway.payloads.schemas import Schema, one_or_several
+from shipway.tasks import TASKS
+from shipway.tasks.shared.texts import TextTask, noted, text_contents
+
+
+@TASKS.register("text_embedding")
+class TextEmbedding(TextTask):
+    """A text, or a list of texts, in; a vector for each out. Pooling and normalisation are part of
+    the program."""
+
+    output = "embedding"
+
+    def answers(
+        self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
+    ) -> list[Any]:
+        embeddings_BK = np.ascontiguousarray(outputs[0])
+        return [
+            {"embedding": embedding_K, **(note or {})}
+            for embedding_K, note in zip(embeddings_BK, notes, strict=True)
+        ]
+
+    @classmethod
+    def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
+        answer = noted({"embedding": {"type": "array", "items": {"type": "number"}}})
+        return text_contents(), one_or_several(answer)

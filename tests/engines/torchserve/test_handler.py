@@ -1,0 +1,56 @@
+"""What a worker finds out about the server that it is part of."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+WORKER = """
+import sys
+print("ready", flush=True)
+sys.stdin.readline()
+from shipway.engines.torchserve.handler import workers_here
+print(workers_here(), flush=True)
+sys.stdin.readline()
+"""
+SERVER = """
+import subprocess, sys
+worker, *folders = sys.argv[1:]
+pipe = subprocess.PIPE
+workers = [
+    subprocess.Popen([sys.executable, worker], cwd=each, stdin=pipe, stdout=pipe, text=True)
+    for each in folders
+]
+for each in workers:
+    each.stdout.readline()
+workers[0].stdin.write("\\n")
+workers[0].stdin.flush()
+print(workers[0].stdout.readline())
+for each in workers:
+    each.communicate("\\n")
+"""
+
+
+def unpacked(folder: Path, name: str, version: str) -> Path:
+    manifest = folder / f"{name}-{version}" / "MAR-INF" / "MANIFEST.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(json.dumps({"model": {"modelName": name, "modelVersion": version}}))
+    return manifest.parent.parent
+
+
+def test_versions_of_one_model_do_not_share_the_cores_and_models_do(tmp_path):
+    worker = tmp_path / "model_service_worker.py"
+    worker.write_text(WORKER)
+    old, new, other = (
+        unpacked(tmp_path, *each) for each in (("a", "1.0"), ("a", "2.0"), ("b", "1.0"))
+    )
+
+    def found(*folders: Path) -> int:
+        command = [sys.executable, "-c", SERVER, worker, *folders]
+        return int(subprocess.check_output(command, text=True))
+
+    assert found(new) == 1
+    assert found(new, old) == 1
+    assert found(new, new, old) == 2
+    assert found(new, old, other, other) == 3
+    assert found(new, tmp_path) == 2  # a folder that tells nothing
