@@ -30,7 +30,7 @@ from benchmarks.stock import IMAGES
 from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.loadtest import servers
-from shipway.tasks.shared.demo_inputs import jpegs
+from shipway.tasks.demo_inputs import jpegs
 
 REPOSITORY = Path(__file__).parent.parent
 CONFIG = REPOSITORY / "deploy/prometheus/prometheus.yml"

@@ -27,7 +27,7 @@ from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.loadtest import servers
 from shipway.runtime.host import available_cores, describe_host
-from shipway.tasks.shared.demo_inputs import jpegs
+from shipway.tasks.demo_inputs import jpegs
 
 IMAGES = Path("artifacts/efficientnet_lite0-1.0")
 SCRAPE_EVERY_S = 10.0

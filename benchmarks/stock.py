@@ -34,7 +34,7 @@ from shipway.loadtest.servers import closed_loop
 from shipway.runtime.host import available_cores
 from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
-from shipway.tasks.shared.demo_inputs import jpegs, sentences
+from shipway.tasks.demo_inputs import jpegs, sentences
 
 IMAGES = Path("artifacts/efficientnet_lite0-1.0")
 TEXTS = Path("artifacts/minilm-1.0")

@@ -33,7 +33,7 @@ from shipway.loadtest import servers
 from shipway.runtime.host import available_cores
 from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
-from shipway.tasks.shared.demo_inputs import jpegs
+from shipway.tasks.demo_inputs import jpegs
 
 TITLES: dict[Comparison, str] = {
     "same_program": "The same program everywhere: what the server costs",

@@ -47,7 +47,7 @@ SERVING = ("__init__", "deadlines", "oip", "replies", "service", "statuses")
 CODE = (
     *("__init__.py", "errors.py", "plugins.py", "recipe.py", "registry.py"),
     *("artifact/*.py", "payloads/*.py", "runtime/*.py", "runtime/backends/*.py"),
-    *("tasks/*.py", "tasks/shared/*.py"),
+    "tasks/*.py",
     *(f"serving/{name}.py" for name in SERVING),
     *(f"metrics/{name}.py" for name in ("__init__", "observed", "declared", "recorder", "traces")),
     *("engines/__init__.py", "engines/torchserve/__init__.py", "engines/torchserve/handler.py"),

@@ -7,9 +7,8 @@ from typing import Any
 
 from shipway.loadtest.errors import NoInput
 from shipway.loadtest.load import Input
-from shipway.tasks import TASKS
+from shipway.tasks import TASKS, demo_inputs
 from shipway.tasks.base import Example
-from shipway.tasks.shared import demo_inputs
 
 
 def from_files(paths: Sequence[Path]) -> tuple[Input, ...]:

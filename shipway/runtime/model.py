@@ -17,7 +17,7 @@ from shipway.artifact.bundle import PLUGINS, Artifact
 from shipway.plugins import load_plugins
 from shipway.recipe import Axis, TensorSpec, TextPreprocessing
 from shipway.runtime.backends import BACKENDS
-from shipway.runtime.backends.base import Outputs, Overlapping
+from shipway.runtime.backends.base import Backend, Outputs, Overlapping
 from shipway.runtime.choice import choose_program
 from shipway.runtime.errors import WrongRows, device_error
 from shipway.runtime.host import available_cores
@@ -96,7 +96,6 @@ class Model:
                 self.fell_back_because,
             )
         self.described = self.manifest.programs[self.program_name]
-        self._backend = BACKENDS.get(self.described.runtime)
         share = max(1, available_cores() // max(1, workers))
         self.threads = threads or min(self.manifest.serving.threads, share)
         self._program = open_program(
@@ -114,6 +113,10 @@ class Model:
         zeros = self._overlapping.zeros if self._overlapping else np.zeros
         self.staging = self._buffers(zeros) if fixed else ()
         self._gathered = self._buffers(np.zeros) if fixed else ()
+
+    @property
+    def _backend(self) -> Backend:
+        return BACKENDS.get(self.described.runtime)
 
     @property
     def most_rows(self) -> int:

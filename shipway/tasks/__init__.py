@@ -3,4 +3,6 @@
 from shipway.registry import Registry
 from shipway.tasks.base import Task
 
-TASKS: Registry[type[Task]] = Registry("task", __name__, apart=("base",))
+TASKS: Registry[type[Task]] = Registry(
+    "task", __name__, apart=("base", "classes", "demo_inputs", "texts")
+)

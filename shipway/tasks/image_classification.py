@@ -28,10 +28,9 @@ from shipway.runtime.errors import BadImage, ImageTooLarge, NotAnImage
 from shipway.runtime.host import available_cores
 from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
-from shipway.tasks import TASKS
+from shipway.tasks import TASKS, demo_inputs
 from shipway.tasks.base import Decoded, Example, Inputs, Task
-from shipway.tasks.shared import demo_inputs
-from shipway.tasks.shared.classes import rank, ranked_schema
+from shipway.tasks.classes import rank, ranked_schema
 
 logger = logging.getLogger(__name__)
 

@@ -21,10 +21,9 @@ from shipway.payloads.schemas import Schema, an_object, one_or_several
 from shipway.payloads.tensors import as_array
 from shipway.recipe import TablePreprocessing
 from shipway.runtime.model import Model
-from shipway.tasks import TASKS
+from shipway.tasks import TASKS, demo_inputs
 from shipway.tasks.base import Decoded, Example, Inputs, Task
-from shipway.tasks.shared import demo_inputs
-from shipway.tasks.shared.classes import rank, ranked_schema
+from shipway.tasks.classes import rank, ranked_schema
 
 FIELDS = ("body", "data", "rows")
 ACCEPTED = (

@@ -13,9 +13,8 @@ from shipway.payloads.schemas import Schema, an_object, nested, several
 from shipway.payloads.tensors import as_array, check_shape, check_together, from_npy
 from shipway.recipe import TensorSpec
 from shipway.runtime.model import Model
-from shipway.tasks import TASKS
+from shipway.tasks import TASKS, demo_inputs
 from shipway.tasks.base import Decoded, Example, Inputs, Task
-from shipway.tasks.shared import demo_inputs
 
 FIELDS = ("body", "data")
 NUMPY = b"\x93NUMPY"

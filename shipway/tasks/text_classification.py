@@ -8,8 +8,8 @@ import numpy as np
 from shipway.artifact.manifest import Manifest
 from shipway.payloads.schemas import Schema, one_or_several
 from shipway.tasks import TASKS
-from shipway.tasks.shared.classes import rank, ranked_schema
-from shipway.tasks.shared.texts import TextTask, noted, text_contents
+from shipway.tasks.classes import rank, ranked_schema
+from shipway.tasks.texts import TextTask, noted, text_contents
 
 
 @TASKS.register("text_classification")

@@ -63,10 +63,10 @@ def test_the_code_in_a_mar_runs_where_this_project_is_not_installed(mar, tmp_pat
     with zipfile.ZipFile(mar) as archive:
         archive.extractall(tmp_path)
     script = (
-        "import sys; sys.path.insert(0, '.'); import entry, shipway, handlers; "
+        "import sys; sys.path.insert(0, '.'); import entry, shipway, handler; "
         "from types import SimpleNamespace as N; m = entry.Model(); "
         "m.initialize(N(system_properties={'model_dir': '.', 'batch_size': 2}, metrics=None)); "
-        "print(shipway.__file__, handlers.__file__, m.service.model.program_name)"
+        "print(shipway.__file__, handler.__file__, m.service.model.program_name)"
     )
     # -S leaves out the editable install's .pth file; the packages themselves are put back.
     site = next(path for path in sys.path if path.endswith("site-packages"))

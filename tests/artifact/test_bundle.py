@@ -85,8 +85,8 @@ def test_open_refuses_a_folder_that_is_something_else(tmp_path):
 
 
 def test_open_says_which_format_a_newer_artifact_has(copy):
-    edit_manifest(copy, format=2)
-    with pytest.raises(UnsupportedFormat, match="has format 2; this build reads 1"):
+    edit_manifest(copy, format=3)
+    with pytest.raises(UnsupportedFormat, match="has format 3; this build reads 2"):
         open_artifact(copy)
 
 

@@ -32,7 +32,7 @@ from shipway.export.pipeline import export
 from shipway.releases.history import Release, Releases, read_releases, write_releases
 from shipway.releases.rollout import ask_why_not_ready, changing, version_of
 from shipway.runtime.program import open_program
-from shipway.tasks.shared.classes import rank
+from shipway.tasks.classes import rank
 from tests.conftest import DATA, Silent, retold
 from tests.load import load_on
 from tests.servers import SHIPWAY, RunningServer, build_mar, running_server, until, write_config

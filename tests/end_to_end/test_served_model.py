@@ -20,7 +20,7 @@ from shipway.archive.mar import pack
 from shipway.engines.errors import PredictionFailed
 from shipway.runtime.images import decode_image
 from shipway.runtime.program import open_program
-from shipway.tasks.shared.classes import rank
+from shipway.tasks.classes import rank
 from tests.conftest import PHOTOS, REPOSITORY, encoded, retold
 from tests.servers import SHIPWAY, RunningServer, is_worker, running_server, until
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from shipway.artifact.manifest import Requirements
-from shipway.runtime import host
+from shipway.runtime import choice, host
 from shipway.runtime.choice import choose_program, unsupported_reason
 from shipway.runtime.errors import NoProgramFits
 from shipway.runtime.host import available_cores, cpu_flags, has_cuda, own_device, visible_devices
@@ -118,8 +118,8 @@ def test_a_worker_takes_the_gpu_it_was_given(monkeypatch, named, gpu_id, index, 
     ],
 )
 def test_a_program_compiled_for_a_gpu_wants_one_like_it(tiny, monkeypatch, here, reason):
-    monkeypatch.setattr(host, "has_cuda", lambda: True)
-    monkeypatch.setattr(host, "_compute_capability", lambda index: here)
+    monkeypatch.setattr(choice, "has_cuda", lambda: True)
+    monkeypatch.setattr(choice, "_compute_capability", lambda index: here)
     program = tiny.manifest.programs["torch_export"].model_copy(
         update={"device": "cuda", "requires": Requirements(compute_capability="9.0")}
     )
@@ -127,12 +127,12 @@ def test_a_program_compiled_for_a_gpu_wants_one_like_it(tiny, monkeypatch, here,
 
 
 def test_a_gpu_that_torch_does_not_see_has_no_compute_capability():
-    assert host._compute_capability(99) is None
+    assert choice._compute_capability(99) is None
 
 
 def test_onnx_runtime_without_cuda_is_told_before_it_is_tried(tiny, monkeypatch):
-    if host._installed_exactly("onnxruntime-gpu"):
+    if host.installed_exactly("onnxruntime-gpu"):
         pytest.skip("ONNX Runtime is here with CUDA")
-    monkeypatch.setattr(host, "has_cuda", lambda: True)
+    monkeypatch.setattr(choice, "has_cuda", lambda: True)
     program = tiny.manifest.programs["onnx_fp32"].model_copy(update={"device": "cuda"})
     assert "onnxruntime-gpu" in unsupported_reason(program)

@@ -19,7 +19,7 @@ from shipway.runtime.model import Model
 from shipway.runtime.texts import Texts
 from shipway.serving.oip import HEADER_LENGTH
 from shipway.serving.service import Service
-from shipway.tasks.shared.classes import rank
+from shipway.tasks.classes import rank
 from tests.conftest import encoded
 from tests.serving.test_oip import declared, elements
 

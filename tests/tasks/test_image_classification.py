@@ -10,7 +10,7 @@ from ts.context import Context, RequestProcessor
 from shipway.engines.torchserve.handler import Handler
 from shipway.runtime.images import decode_image
 from shipway.runtime.program import open_program
-from shipway.tasks.shared.classes import rank
+from shipway.tasks.classes import rank
 from tests.conftest import PHOTOS, encoded
 
 GOOD = (PHOTOS / "chelsea.png").read_bytes()

@@ -16,7 +16,7 @@ from shipway.artifact.bundle import open_artifact
 from shipway.runtime.backends.onnxruntime import OnnxRuntimeProgram
 from shipway.runtime.host import available_cores
 from shipway.runtime.images import decode_image
-from shipway.tasks.shared.classes import Prediction, rank
+from shipway.tasks.classes import Prediction, rank
 
 ARTIFACT = Path(os.environ["PEERS_ARTIFACT"])
 WORKERS = int(os.environ["PEERS_WORKERS"])

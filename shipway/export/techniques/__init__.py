@@ -17,4 +17,4 @@ def register(*techniques: Technique) -> None:
 def in_order() -> dict[str, Technique]:
     """Every technique, in the order in which they are tried: what others build on comes first."""
     techniques = TECHNIQUES.all().items()
-    return dict(sorted(techniques, key=lambda item: (item[1].order, item[0])))
+    return dict(sorted(techniques, key=lambda item: item[1].order))

@@ -24,8 +24,8 @@ from shipway.payloads.schemas import Schema, an_object, one_or_several
 from shipway.recipe import TextPreprocessing
 from shipway.runtime.model import Model
 from shipway.runtime.texts import MAX_CHARACTERS, Texts, Tokens
+from shipway.tasks import demo_inputs
 from shipway.tasks.base import Decoded, Example, Inputs, Task
-from shipway.tasks.shared import demo_inputs
 
 logger = logging.getLogger(__name__)
 
