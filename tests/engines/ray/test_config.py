@@ -248,7 +248,7 @@ def test_every_other_part_does_without_ray():
     done = run_without_ray(
         "import pkgutil, importlib\n"
         "import shipway\n"
-        "own = ('shipway.archive.entry', 'shipway.engines.torchserve.generated')\\n"
+        "own = ('shipway.archive.entry', 'shipway.engines.torchserve.generated')\n"
         "own += ('shipway.__main__',)\n"
         "for each in pkgutil.walk_packages(shipway.__path__, 'shipway.'):\n"
         "    if not each.name.startswith((*own, 'shipway.engines.ray')):\n"
