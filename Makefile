@@ -7,7 +7,7 @@ UV     := .uv/bin/uv
 BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
-.PHONY: help env demo demo-ray test check serve up model format bench bench-stock bench-peers bench-observability \
+.PHONY: help env env-long demo demo-ray test test-long check serve up model format bench bench-stock bench-peers bench-observability \
 	test-faults soak fuzz watch check-monitoring check-plan lock clean
 .DEFAULT_GOAL := help
 
@@ -36,8 +36,22 @@ $(SYNCED): requirements/$(EXTRA).lock pyproject.toml $(UV)
 demo: env  ## export a real pretrained model, serve it, ask it over HTTP and gRPC, stop
 	@scripts/demo
 
-test: env  ## every test, the real server included
+test: env  ## every test but the long ones, the real server included (12 minutes)
 	@$(BIN)/python -m pytest
+
+# A sample of each long study, with a time limit of its own. The studies themselves are targets too.
+test-long: env-long model artifacts/minilm-1.0  ## a sample of the long studies: faults, soak, fuzz, Ray (15 minutes)
+	@echo "== tests marked long"
+	@timeout --kill-after=30 300 $(BIN)/python -m pytest -m long
+	@echo "== every fault once"
+	@timeout --kill-after=30 480 $(BIN)/python -m tests.faults --rounds 1
+	@echo "== soak, 2 minutes"
+	@timeout --kill-after=30 300 $(BIN)/python -m benchmarks.soak --mar $(MODEL) --minutes 2 --out build/soak
+	@echo "== fuzzing, 60 seconds"
+	@$(MAKE) --no-print-directory fuzz-readers SECONDS=15
+	@timeout --kill-after=30 120 $(BIN)/python -m tests.fuzz.fuzz_server 1500
+	@echo "== Ray: two nodes, a rollout, a lost node"
+	@timeout --kill-after=30 480 $(BIN)/python -m benchmarks.demo_ray --out build/ray
 
 check: env  ## lint and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -96,14 +110,19 @@ soak: env model  ## half of what the server can do for MINUTES=10: does anything
 	@$(BIN)/python -m benchmarks.soak --mar $(MODEL) --minutes $(MINUTES)
 
 SECONDS ?= 60
-fuzz: env  ## each reader for SECONDS=60, by coverage; 50,000 requests to a real server
-	@$(UV) pip install --quiet atheris==3.0.0
-	@$(BIN)/python -m tests.fuzz.corpus build/fuzz
-	@for each in manifest archive oip; do PYTHONPATH=. $(BIN)/python tests/fuzz/fuzz_$$each.py -max_total_time=$(SECONDS) -artifact_prefix=build/fuzz/ build/fuzz/$$each || exit 1; done
+fuzz: fuzz-readers  ## each reader for SECONDS=60, by coverage; 50,000 requests to a real server
 	@$(BIN)/python -m tests.fuzz.fuzz_server 50000
 
-demo-ray: env artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## two Ray nodes on this machine: answers, a rollout, a lost node (4 minutes)
-	@$(UV) pip install --quiet --no-build-isolation --editable '.[ray]'
+.PHONY: fuzz-readers
+fuzz-readers: env-long
+	@$(BIN)/python -m tests.fuzz.corpus build/fuzz
+	@for each in manifest archive oip; do PYTHONPATH=. $(BIN)/python tests/fuzz/fuzz_$$each.py -max_total_time=$(SECONDS) -artifact_prefix=build/fuzz/ build/fuzz/$$each || exit 1; done
+
+# Ray and the fuzzer come beside what .venv has already; the next sync removes them again.
+env-long: $(SYNCED) requirements/long.lock
+	@$(UV) pip install --quiet --require-hashes -r requirements/long.lock
+
+demo-ray: env-long artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## two Ray nodes on this machine: answers, a rollout, a lost node (4 minutes)
 	@$(BIN)/python -m benchmarks.demo_ray
 
 watch: env  ## Prometheus beside the server, with the rules and alerts of deploy/, until Ctrl-C
@@ -117,6 +136,7 @@ lock: $(UV)  ## resolve the lock files anew
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" requirements/uv.in -o requirements/uv.lock
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements/cpu.lock
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra dev --extra gpu --overrides requirements/gpu-overrides.txt pyproject.toml -o requirements/gpu.lock
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --constraint requirements/cpu.lock requirements/long.in -o requirements/long.lock
 	@for each in benchmarks/peers/requirements/*.in; do \
 		$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $$each -o $${each%.in}.txt || exit 1; done
 

@@ -23,6 +23,24 @@ TINY_RECIPE = DATA / "tiny_recipe.py"
 PHOTOS = Path(skimage.data.__file__).parent
 
 
+REPETITIONS = 2
+"""Of a test marked `timing` that fails; no other test is repeated."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets pytest-rerunfailures repeat the tests marked `timing`."""
+    for item in items:
+        if item.get_closest_marker("timing"):
+            item.add_marker(pytest.mark.flaky(reruns=REPETITIONS, reruns_delay=2))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many repetitions the result took, none included."""
+    repeated = terminalreporter.stats.get("rerun", [])
+    tests = {report.nodeid for report in repeated}
+    terminalreporter.write_line(f"{len(repeated)} repetitions, of {len(tests)} tests.")
+
+
 class Silent:
     """Steps that nobody watches."""
 
