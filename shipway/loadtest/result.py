@@ -54,8 +54,8 @@ class Latency(Record):
     def all_ms(self) -> np.ndarray:
         """Every one of them, ascending, to three digits."""
         steps = HdrHistogram.decode(self.histogram).get_recorded_iterator()
-        found = [(each.value_iterated_to, each.count_added_in_this_iter_step) for each in steps]
-        return np.repeat(*zip(*found, strict=True)) / 1000
+        counts = {each.value_iterated_to: each.count_added_in_this_iter_step for each in steps}
+        return np.repeat(list(counts), list(counts.values())) / 1000
 
     def curve(self) -> list[tuple[float, float]]:
         """Percentiles, ever closer to 100, and milliseconds."""

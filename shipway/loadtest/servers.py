@@ -244,7 +244,8 @@ def with_settings(text: str, settings: Mapping[str, object]) -> str:
     """A config.properties with other values for some keys, those it lacks at its end."""
     for key, value in settings.items():
         line = f"{key}={value}"
-        text, found = re.subn(rf"^{key}=.*$", lambda _, line=line: line, text, flags=re.MULTILINE)
+        escaped = line.replace("\\", r"\\")
+        text, found = re.subn(rf"^{key}=.*$", escaped, text, flags=re.MULTILINE)
         if not found:
             text += f"{line}\n"
     return text
