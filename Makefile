@@ -7,7 +7,7 @@ UV     := .uv/bin/uv
 BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
-.PHONY: help env env-long demo demo-ray test test-long check serve up model format bench bench-stock bench-peers bench-observability \
+.PHONY: help env env-long demo demo-ray test test-long structure check serve up model format bench bench-stock bench-peers bench-observability \
 	test-faults soak fuzz watch check-monitoring check-plan lock clean
 .DEFAULT_GOAL := help
 
@@ -52,6 +52,9 @@ test-long: env-long model artifacts/minilm-1.0  ## a sample of the long studies:
 	@timeout --kill-after=30 120 $(BIN)/python -m tests.fuzz.fuzz_server 1500
 	@echo "== Ray: two nodes, a rollout, a lost node"
 	@timeout --kill-after=30 480 $(BIN)/python -m benchmarks.demo_ray --out build/ray
+
+structure: env  ## cycles, lengths, docstrings, tests by name: what is past its bound
+	@$(BIN)/python scripts/structure --report
 
 check: env  ## lint and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
