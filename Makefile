@@ -30,7 +30,6 @@ $(SYNCED): requirements/$(EXTRA).lock pyproject.toml $(UV)
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	@$(UV) pip sync --quiet --require-hashes requirements/$(EXTRA).lock
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --offline --editable .
-	@$(BIN)/python -m shipway.engines.torchserve.protos
 	@rm -f .venv/.synced-* && echo $(EXTRA) > .venv/.extra && touch $@
 
 demo: env  ## export a real pretrained model, serve it, ask it over HTTP and gRPC, stop
@@ -135,13 +134,15 @@ watch: env  ## Prometheus beside the server, with the rules and alerts of deploy
 check-monitoring: env artifacts/efficientnet_lite0-1.0  ## two minutes of load, every dashboard query, an alert that fires
 	@$(BIN)/python -m benchmarks.monitoring
 
-lock: $(UV)  ## resolve the lock files anew
-	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" requirements/uv.in -o requirements/uv.lock
-	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements/cpu.lock
-	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra dev --extra gpu --overrides requirements/gpu-overrides.txt pyproject.toml -o requirements/gpu.lock
-	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --constraint requirements/cpu.lock requirements/long.in -o requirements/long.lock
-	@for each in benchmarks/peers/requirements/*.in; do \
-		$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" $$each -o $${each%.in}.txt || exit 1; done
+# Without the address of a package index, so that the lock files are the same wherever they are made.
+COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+
+lock: $(UV)  ## resolve the lock files again
+	@$(COMPILE) --universal requirements/uv.in -o requirements/uv.lock
+	@$(COMPILE) --universal --extra dev pyproject.toml -o requirements/cpu.lock
+	@$(COMPILE) --universal --extra dev --overrides requirements/gpu-overrides.txt pyproject.toml requirements/gpu.in -o requirements/gpu.lock
+	@$(COMPILE) --universal --constraint requirements/cpu.lock requirements/long.in -o requirements/long.lock
+	@for each in benchmarks/peers/requirements/*.in; do $(COMPILE) $$each -o $${each%.in}.txt || exit 1; done
 
 clean:  ## everything that was made, the environment included
-	rm -rf .venv .uv .tools .peers .shipway artifacts reports build *.egg-info shipway/engines/torchserve/generated model_store/*.mar model_store/*.mar.sig model_store/*.tuned.json
+	rm -rf .venv .uv .tools .peers .shipway artifacts reports build dist *.egg-info model_store/*.mar model_store/*.mar.sig model_store/*.tuned.json

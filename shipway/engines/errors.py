@@ -86,7 +86,3 @@ class StoreError(ServerError):
 
 class NotApplicable(ServerError):
     """A models file that the server cannot be brought to; nothing was changed."""
-
-
-class StubsError(ServerError):
-    """The gRPC stubs could not be made."""

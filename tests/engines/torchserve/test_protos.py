@@ -1,34 +1,29 @@
+"""The committed stubs are those that the protos in TorchServe's jar give."""
+
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
+
+from packaging.version import Version
 
 from shipway.engines.torchserve import protos
 
-
-def test_the_stubs_are_made_once_and_then_left_alone(tmp_path):
-    destination = tmp_path / "generated"
-    assert protos.generate(destination)
-    assert not protos.generate(destination)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["generated"]
+ROOT = Path(__file__).parents[3]
+GENERATED = ROOT / "shipway/engines/torchserve/generated"
 
 
-def test_stubs_of_other_versions_are_replaced_whole(tmp_path):
-    destination = tmp_path / "generated"
-    protos.generate(destination)
-    (destination / protos.STAMP).write_text("torchserve 0.11.0, grpcio-tools 1.0\n")
-    (destination / "left_over.py").touch()
-    assert protos.generate(destination)
-    assert not (destination / "left_over.py").exists()
+def test_the_committed_stubs_are_those_that_the_script_generates(tmp_path: Path) -> None:
+    script = ROOT / "scripts/generate_stubs.py"
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True)
+
+    committed = {path.name: path.read_text() for path in GENERATED.glob("*.py")}
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.py")} == committed
+    assert len(committed) == 5
 
 
-def test_half_made_stubs_are_made_again(tmp_path):
-    destination = tmp_path / "generated"
-    destination.mkdir()
-    (destination / "inference_pb2.py").touch()
-    assert protos.generate(destination)
-    assert (destination / "inference_pb2.py").stat().st_size > 0
-
-
-def test_the_stubs_import_and_hold_torchserves_services():
+def test_the_stubs_import_and_hold_torchserves_services() -> None:
     stubs = protos.load()
     request = stubs.inference_pb2.PredictionsRequest(model_name="m", input={"body": b"x"})
     assert stubs.inference_pb2.PredictionsRequest.FromString(request.SerializeToString()) == request
@@ -36,10 +31,23 @@ def test_the_stubs_import_and_hold_torchserves_services():
     assert hasattr(stubs.management_pb2_grpc, "ManagementAPIsServiceStub")
 
 
-def test_making_stubs_imports_neither_torch_nor_torchserve(tmp_path):
+def test_the_package_asks_for_versions_that_the_stubs_accept() -> None:
+    """The stubs refuse to be imported with an older grpcio or protobuf than they name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    bounds = dict(line.split(">=") for line in project["dependencies"] if ">=" in line)
+    for name in ("inference", "management"):
+        service = (GENERATED / f"{name}_pb2_grpc.py").read_text()
+        messages = (GENERATED / f"{name}_pb2.py").read_text()
+        grpcio = re.search(r"GRPC_GENERATED_VERSION = '(.+)'", service)
+        protobuf = re.search(r"# Protobuf Python Version: (.+)", messages)
+        assert grpcio and protobuf
+        assert Version(bounds["grpcio"]) >= Version(grpcio[1])
+        assert Version(bounds["protobuf"]) >= Version(protobuf[1])
+
+
+def test_loading_the_stubs_imports_neither_torch_nor_torchserve() -> None:
     code = (
-        "import pathlib, sys; from server import protos;"
-        f"protos.generate(pathlib.Path({str(tmp_path)!r}) / 'generated');"
+        "import sys; from shipway.engines.torchserve import protos; protos.load();"
         "sys.exit(bool({'torch', 'ts'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
