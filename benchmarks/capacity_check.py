@@ -23,12 +23,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import psutil
-import typer
 
 from benchmarks.variants import with_code
 from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import open_artifact
-from shipway.cli.main import bench as cli
+from shipway.cli.main import app
 from shipway.engines.state import StateDirectory
 from shipway.errors import ShipwayError
 from shipway.loadtest import preflight, servers
@@ -149,9 +148,7 @@ def _server(folder: Path, mar: Path) -> Iterator[servers.Served]:
 
 def _swept(name: str, state: StateDirectory, folder: Path) -> Kind:
     """The server of `state`, as its own report has it."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    cli.register(app)
-    app([name, "--state", str(state.path), "--out", str(folder)], standalone_mode=False)
+    app(["bench", name, "--state", str(state.path), "--out", str(folder)], standalone_mode=False)
     [path] = folder.glob(f"{name}-*.json")
     return calibrated(read_report(path))
 

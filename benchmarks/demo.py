@@ -7,10 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import typer
-
 from shipway.archive.mar import inspect_mar
-from shipway.cli.main import bench as cli
+from shipway.cli.main import app
+from shipway.cli.output import err
 from shipway.errors import ShipwayError
 from shipway.loadtest import servers
 
@@ -18,12 +17,10 @@ from shipway.loadtest import servers
 def main() -> int:
     mar, *arguments = sys.argv[1:]
     info = inspect_mar(Path(mar))
-    app = typer.Typer(pretty_exceptions_enable=False)
-    cli.register(app)
     servers.end_with_us()
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
         folder = Path(temporary)
-        cli.err.print("Starting a server of its own …")
+        err.print("Starting a server of its own …")
         with servers.ours(
             folder,
             Path(mar).absolute(),
@@ -31,7 +28,7 @@ def main() -> int:
             batch_size=info.batch_size,
             delay_ms=info.max_batch_delay_ms,
         ):
-            given = [info.name, "--state", str(folder / "state"), *arguments]
+            given = ["bench", info.name, "--state", str(folder / "state"), *arguments]
             return app(given, standalone_mode=False) or 0
 
 

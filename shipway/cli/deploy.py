@@ -1,18 +1,17 @@
-"""`shipway deploy`."""
+"""`shipway deploy`: a group of commands, one for each kind of cluster."""
 
 import typer
 
-from shipway.cli import deploy_kubernetes as kubernetes
-from shipway.cli import deploy_ray as ray
+from shipway.cli.deploy_kubernetes import kubernetes
+from shipway.cli.deploy_ray import ray
+
+app = typer.Typer(no_args_is_help=True)
 
 
-def register(app: typer.Typer) -> None:
-    deploy = typer.Typer(no_args_is_help=True, help="Serve artifacts on many machines.")
-    app.add_typer(deploy, name="deploy")
+@app.callback()
+def deploy() -> None:
+    """Serve artifacts on many machines."""
 
-    @deploy.callback()
-    def callback() -> None:
-        """Serve artifacts on many machines."""
 
-    kubernetes.add_to(deploy)
-    ray.add_to(deploy)
+app.command()(kubernetes)
+app.command()(ray)

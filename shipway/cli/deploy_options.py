@@ -1,24 +1,24 @@
-"""What every `shipway deploy` command is told alike."""
+"""Arguments and options that all `shipway deploy` commands share."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Artifacts = Annotated[
+ArtifactsArgument = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="ARTIFACT",
-        help="All that is to be served: folders that `shipway export` wrote. Of one model, the "
-        "last is the default.",
+        metavar="[ARTIFACT]...",
+        help="The artifacts to serve: folders that `shipway export` wrote. Of several versions of "
+        "a model, the last one is the default.",
         show_default=False,
     ),
 ]
-Models = Annotated[
+ModelsOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="A models.yaml that names the artifacts, instead; all that is served.",
+        help="A models.yaml that names the artifacts to serve, instead of ARTIFACT.",
         show_default=False,
     ),
 ]

@@ -1,60 +1,90 @@
-"""The `shipway` command."""
+"""The `shipway` command: one app, with a command from each file of this folder."""
 
 import sys
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from shipway import __version__
-from shipway.cli import bench, deploy, export, package, plan, server, tune
+from shipway.cli import deploy
+from shipway.cli.apply import apply
 from shipway.cli.background import step_aside
+from shipway.cli.bench import bench
+from shipway.cli.describe import describe
+from shipway.cli.export import export
+from shipway.cli.models import models
+from shipway.cli.new import new
+from shipway.cli.openapi import openapi
+from shipway.cli.output import err
+from shipway.cli.package import package
+from shipway.cli.plan import plan
+from shipway.cli.predict import predict
+from shipway.cli.promote import promote
+from shipway.cli.ready import ready
+from shipway.cli.register import register
+from shipway.cli.releases import releases
+from shipway.cli.rollback import rollback
+from shipway.cli.serve import serve
+from shipway.cli.stop import stop
+from shipway.cli.tune import tune
+from shipway.cli.unregister import unregister
 from shipway.errors import ShipwayError
 
 BESIDE_REQUESTS = ("apply", "promote", "register")
-"""What is done while a server answers, and need not be quick."""
+"""Commands that run while a server answers, and that need not be quick."""
 
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"shipway {__version__}")
         raise typer.Exit
 
 
-def build_app() -> typer.Typer:
-    """The command with the verbs of every installed room, in the order of a model's life."""
-    app = typer.Typer(
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-
-    @app.callback()
-    def shipway(
-        version: bool = typer.Option(
-            False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+@app.callback()
+def shipway(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
-    ) -> None:
-        """From a trained PyTorch state_dict to a model answering HTTP and gRPC requests."""
+    ] = False,
+) -> None:
+    """From a trained PyTorch state_dict to a model answering HTTP and gRPC requests."""
 
-    for module in (export, package, server, bench, deploy, plan, tune):
-        module.register(app)
-    return app
+
+# In the order of a model's life; `shipway --help` lists them in this order.
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "From a state_dict to an archive": (new, export, package, openapi),
+    "A running server": (serve, ready, register, promote, rollback, unregister, apply, stop),
+    "Models on a running server": (models, describe, releases, predict),
+    "Load, settings and capacity": (bench, tune, plan),
+}
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(deploy.app, name="deploy", rich_help_panel="Many machines")
 
 
 def main() -> None:
+    """Runs the command line. Exit codes: 1 for an error, 2 for wrong arguments, 130 for Ctrl-C."""
     try:
         if sys.argv[1:2] and sys.argv[1] in BESIDE_REQUESTS:
             step_aside()
-        build_app()()
+        app()
     except ShipwayError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        err.print("error: ", style="bold red", end="")
+        err.print(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
-        errors.print("stopped")
+        err.print("stopped")
         sys.exit(130)
 
 

@@ -1,50 +1,45 @@
-"""`shipway package` and `shipway openapi`."""
+"""`shipway package`."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
-console = Console(highlight=False, soft_wrap=True)
+from shipway.cli.options import ArtifactArgument
+from shipway.cli.output import err, out
 
 
-def register(app: typer.Typer) -> None:
-    @app.command()
-    def package(
-        artifact: Path = typer.Argument(help="The folder that `shipway export` wrote."),
-        model_store: Path = typer.Option(
-            Path("model_store"), "--model-store", help="Where the .mar goes."
+def package(
+    artifact: ArtifactArgument,
+    model_store: Annotated[
+        Path, typer.Option("--model-store", help="The folder to write the .mar into.")
+    ] = Path("model_store"),
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign",
+            metavar="KEY.pem",
+            help="Sign the .mar with this EC key and write NAME.mar.sig beside it.",
+            show_default=False,
         ),
-        sign: Path | None = typer.Option(
-            None, "--sign", metavar="KEY.pem", help="Sign it with this EC key, for NAME.mar.sig."
-        ),
-    ) -> None:
-        """Make a self-contained .mar of an artifact."""
-        from shipway.archive import signatures
-        from shipway.archive.mar import pack
-        from shipway.artifact.bundle import open_artifact
+    ] = None,
+) -> None:
+    """Make a self-contained .mar archive of an artifact."""
+    # pydantic takes half a second to import.
+    from shipway.archive import signatures
+    from shipway.archive.mar import pack
+    from shipway.artifact.bundle import open_artifact
 
+    with err.status(f"Checking {artifact} and writing the archive …"):
         opened = open_artifact(artifact)
         path = pack(opened, model_store)
-        manifest = opened.manifest
-        programs = manifest.chosen
-        if manifest.fallback != manifest.chosen:
-            programs += f" with {manifest.fallback} for other hosts"
-        console.print(
-            f"[green]packaged[/] {manifest.name} {manifest.version}: {path} "
-            f"({path.stat().st_size / 1e6:.1f} MB, {programs})"
-        )
-        if sign:
-            console.print(f"[green]signed[/] {signatures.sign(path, sign)}")
-
-    @app.command()
-    def openapi(
-        artifact: Path = typer.Argument(help="The folder that `shipway export` wrote."),
-    ) -> None:
-        """Print the OpenAPI description of what its archive answers, as JSON."""
-        import json
-
-        from shipway.artifact.bundle import open_artifact
-        from shipway.serving.openapi import describe
-
-        print(json.dumps(describe(open_artifact(artifact).manifest), indent=2, ensure_ascii=False))
+    manifest = opened.manifest
+    programs = manifest.chosen
+    if manifest.fallback != manifest.chosen:
+        programs += f" with {manifest.fallback} for other hosts"
+    size = f"{path.stat().st_size / 1e6:.1f} MB"
+    summary = f" {manifest.name} {manifest.version}: {path} ({size}, {programs})"
+    out.print(Text.assemble(("packaged", "green"), summary))
+    if sign:
+        out.print(Text.assemble(("signed", "green"), f" {signatures.sign(path, sign)}"))

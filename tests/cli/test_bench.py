@@ -5,41 +5,31 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from shipway.cli.main import bench as cli
+from shipway.cli.main import app
 from shipway.engines.errors import ModelNotFound, NoServer, VersionNotFound
 from shipway.errors import ShipwayError
 from shipway.loadtest.errors import NoInput, NotReady, ReportError
 from shipway.loadtest.report import read_report
 from shipway.loadtest.servers import free_ports
-from tests.servers import REPOSITORY, until
+from tests.servers import REPOSITORY, SHIPWAY, until
 
-# The verb alone, so that this tree's is run whatever is installed.
-BENCH = (
-    sys.executable,
-    "-c",
-    "import typer, shipway.cli.bench; from shipway import cli; app = typer.Typer();"
-    "shipway.cli.bench.register(app); cli.build_app = lambda: app; cli.main()",
-)
+BENCH = (*SHIPWAY, "bench")
 
 
 @pytest.fixture
 def bench(server, tmp_path):
     """The command on the test's server; reports go to a folder of their own."""
-    app = typer.Typer()
-    cli.register(app)
 
     def run(*arguments: object, fails: type[ShipwayError] | None = None):
-        given = ["--out", tmp_path / "reports", *arguments]
+        given = ["bench", "--out", tmp_path / "reports", *arguments]
         result = CliRunner().invoke(
             app, [*map(str, given)], env={"SHIPWAY_STATE": str(server.state.path)}
         )
@@ -243,11 +233,3 @@ def test_a_port_that_is_taken_by_another_is_told(server, hello, tmp_path):
     assert process.returncode == 1
     assert f"error: Locust's page cannot be served on port {taken}" in said
     assert "--web-port" in said and "Address already in use" in said
-
-
-def test_the_verb_starts_without_locust():
-    code = (
-        "import sys, typer, shipway.cli.bench; benchmarks.cli.register(typer.Typer());"
-        "sys.exit(bool({'torch', 'locust', 'gevent', 'grpc', 'httpx'} & set(sys.modules)))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)

@@ -3,10 +3,9 @@ import subprocess
 import sys
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from shipway.cli.main import server as cli
+from shipway.cli.main import app
 from shipway.engines.errors import ServerError, VersionExists, VersionNotFound
 from shipway.errors import ShipwayError
 from tests.echo import mar_info
@@ -21,12 +20,12 @@ def shipway(server):
             raise ShipwayError(f"{path} is no .mar")
         return mar_info(path, "echo", path.stem.removeprefix("echo-"))
 
-    app = typer.Typer()
-    cli.register(app, inspect=inspect)
-
     def run(*arguments: object, fails: type[ShipwayError] | None = None):
         result = CliRunner().invoke(
-            app, [*map(str, arguments)], env={"SHIPWAY_STATE": str(server.state.path)}
+            app,
+            [*map(str, arguments)],
+            env={"SHIPWAY_STATE": str(server.state.path)},
+            obj=inspect,
         )
         if fails:
             assert isinstance(result.exception, fails), result.output
@@ -150,11 +149,3 @@ def test_register_checks_the_archive_and_then_asks_for_a_server(shipway, echo_ma
     assert "is no .mar" in str(missing.exception)
     alone = shipway("register", echo_mars["1.0"], "--state", empty, fails=ShipwayError)
     assert "No server is running here" in str(alone.exception)
-
-
-def test_the_verbs_start_without_torch():
-    code = (
-        "import sys, typer, shipway.cli.server; server.cli.register(typer.Typer());"
-        "sys.exit(bool({'torch', 'ts', 'grpc', 'httpx'} & set(sys.modules)))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,14 +14,13 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
-import typer
 import yaml
 from typer.testing import CliRunner
 
 from shipway.archive.mar import pack
 from shipway.artifact.manifest import Serving
 from shipway.artifact.tuned import Tuned, write_tuned
-from shipway.cli.deploy import register
+from shipway.cli.main import app
 from shipway.deploy.errors import NotWritable
 from shipway.engines.torchserve.config import parse_properties
 from shipway.releases.models_file import read_models
@@ -227,8 +226,6 @@ def two(tiny_table, tmp_path_factory) -> Path:
 @pytest.fixture
 def deploy(two, tmp_path, monkeypatch) -> Callable[..., Any]:
     monkeypatch.chdir(two)
-    app = typer.Typer()
-    register(app)
 
     def run(*words: object) -> Any:
         words = ("deploy", "kubernetes", *words, "--output", tmp_path / "out")

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from shipway.archive.errors import ArchiveError
@@ -16,7 +15,7 @@ from shipway.archive.mar import inspect_mar
 from shipway.archive.signatures import SignatureError
 from shipway.artifact.bundle import open_artifact
 from shipway.artifact.errors import ArtifactError
-from shipway.cli.main import server as cli
+from shipway.cli.main import app
 from shipway.engines.state import LAUNCH_MARK, ServerRecord, StateDirectory
 from shipway.engines.torchserve.config import Addresses
 from tests.hostile import archives, artifacts, payloads
@@ -127,8 +126,6 @@ def state(tmp_path_factory):
 @pytest.fixture
 def register(state):
     """`shipway register` on that server; returns what it raised."""
-    app = typer.Typer()
-    cli.register(app)
 
     def run(mar: Path) -> BaseException | None:
         return CliRunner().invoke(app, ["register", str(mar), "--state", str(state.path)]).exception

@@ -5,10 +5,9 @@ import math
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from shipway.cli.main import plan as capacity_cli
+from shipway.cli.main import app
 from shipway.loadtest.capacity import calibrated, fleet, highest
 from shipway.loadtest.errors import NoReplicaKeeps, ReportError
 from shipway.loadtest.load import Closed, Open
@@ -170,11 +169,9 @@ def test_a_million_requests_a_second_take_as_many_more_replicas(kind, thousand):
 def plan(tmp_path, monkeypatch):
     """The command, in a folder with nothing in it but what a test puts there."""
     monkeypatch.chdir(tmp_path)
-    app = typer.Typer()
-    capacity_cli.register(app)
 
     def run(*arguments: object, fails: type[Exception] | None = None):
-        result = CliRunner().invoke(app, [*map(str, arguments)])
+        result = CliRunner().invoke(app, ["plan", *map(str, arguments)])
         if fails:
             assert isinstance(result.exception, fails), result.output + repr(result.exception)
         return result

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import Artifact
-from shipway.cli.main import build_app
+from shipway.cli.main import app
 from shipway.deploy.errors import NotDeployable, NotWritable
 from shipway.deploy.kubernetes import read_served
 from shipway.deploy.versions import read_versions
@@ -31,11 +31,6 @@ def newer(tiny_table, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shipway():
-    from shipway.cli.deploy import register
-
-    app = build_app()
-    if "deploy" not in {each.name for each in app.registered_groups}:
-        register(app)
     return lambda *arguments: CliRunner().invoke(app, [str(each) for each in arguments])
 
 
@@ -234,10 +229,8 @@ def run_without_ray(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_without_ray_the_command_names_the_extra(tiny_table):
     done = run_without_ray(
-        "import typer, shipway.cli.deploy\n"
+        "from shipway.cli.main import app\n"
         "from shipway.engines.ray.errors import RayMissing\n"
-        "app = typer.Typer()\n"
-        "shipway.cli.deploy.register(app)\n"
         f"try: app(['deploy', 'ray', {str(tiny_table.path)!r}], standalone_mode=False)\n"
         "except RayMissing as error: print(error)"
     )

@@ -1,0 +1,116 @@
+"""`shipway apply`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from shipway.cli.options import BecauseOption, StateOption
+from shipway.cli.output import err, lines, out, warn
+from shipway.cli.server import Inspect, inspector, management
+from shipway.engines.errors import NotApplicable
+from shipway.engines.state import state_directory
+
+if TYPE_CHECKING:
+    from shipway.releases.apply import Change, WantedModel
+    from shipway.releases.rollout import Rollout
+
+PAST_TENSE = {
+    "register": "registered",
+    "promote": "promoted",
+    "scale": "scaled",
+    "unregister": "unregistered",
+}
+SIGNS = {"register": "+", "promote": "●", "scale": "~", "unregister": "-"}
+"""As in `shipway models`, a dot is for the default."""
+
+
+def apply(
+    context: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(help="A models.yaml: the models and versions to serve.", show_default=False),
+    ],
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show what would be changed, and change nothing."),
+    ] = False,
+    interrupt: Annotated[
+        bool,
+        typer.Option(
+            "--interrupt",
+            help="Allow changes that take a default version out of service for seconds.",
+        ),
+    ] = False,
+    because: BecauseOption = None,
+    state: StateOption = None,
+) -> None:
+    """Change what the server serves to what FILE says. The changes are shown first."""
+    # httpx and pydantic take a second to import.
+    from shipway.releases.apply import plan
+    from shipway.releases.history import read_releases
+    from shipway.releases.rollout import changing
+
+    inspect = inspector(context)
+    where = state_directory(state)
+    wanted = read_models_file(file, Path(where.require_running().model_store), inspect)
+    if dry_run:
+        with management(where) as client:
+            _print_plan(plan(wanted, read_releases(where), client.models()), file)
+        return
+    with changing(where, f"applying {file.name}", warn=warn) as rollout:
+        changes = plan(wanted, rollout.releases, rollout.models())
+        _print_plan(changes, file)
+        if (interruptions := [change for change in changes if change.interrupts]) and not interrupt:
+            first = interruptions[0]
+            raise NotApplicable(
+                f"Nothing was changed: {first.name} {first.version} is the default, and "
+                "TorchServe takes these settings only when a version starts. Give them to a "
+                "new version, or let it be out of service for its start with --interrupt."
+            )
+        failures = carry_out_changes(rollout, changes, inspect, because or file.name)
+    if failures:
+        raise typer.Exit(1)
+    where.unapplied_file.unlink(missing_ok=True)
+
+
+def read_models_file(file: Path, store: Path, inspect: Inspect) -> "list[WantedModel]":
+    """Reads a models.yaml and checks the archives that it names. Raises ShipwayError."""
+    # httpx and pydantic take a second to import.
+    from shipway.releases.apply import check_models
+    from shipway.releases.models_file import read_models
+
+    with err.status(f"Checking the archives that {file} names …"):
+        return check_models(read_models(file), store, inspect)
+
+
+def carry_out_changes(
+    rollout: "Rollout", changes: "list[Change]", inspect: Inspect, because: str
+) -> list[str]:
+    """Makes the changes, prints each outcome, and returns a line for each change that failed."""
+    # httpx and pydantic take a second to import.
+    from shipway.releases.apply import carry_out
+
+    failures = []
+    with err.status("") as status:
+        for change, error in carry_out(
+            rollout, changes, inspect=inspect, because=because, say=status.update
+        ):
+            done = f"{PAST_TENSE[change.what]} {change.name} {change.version}"
+            if error is None:
+                out.print(done)
+            else:
+                err.print(f"not {done}: {error}", style="red")
+                failures.append(f"not {done}")
+    return failures
+
+
+def _print_plan(changes: "list[Change]", file: Path) -> None:
+    if not changes:
+        out.print(f"{file}: the server is as it says")
+        return
+    table = Table("", "model", "version", "what will be done", box=None)
+    for change in changes:
+        table.add_row(SIGNS[change.what], change.name, change.version, change.told)
+    lines.print(table)

@@ -1,0 +1,96 @@
+"""Arguments and options of `shipway bench`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NameArgument = Annotated[
+    str | None,
+    typer.Argument(help="A model of the server that runs here.", show_default=False),
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A model of any server: http://HOST:PORT/predictions/NAME, or grpc://HOST:PORT/NAME.",
+        show_default=False,
+    ),
+]
+VersionOption = Annotated[
+    str | None,
+    typer.Option(help="A version. By default, the promoted one.", show_default=False),
+]
+GrpcOption = Annotated[bool, typer.Option("--grpc", help="Send the requests over gRPC.")]
+ClientsOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        min=1,
+        help="A closed loop: this many clients, each with one request at a time. May be repeated.",
+        show_default=False,
+    ),
+]
+RateOption = Annotated[
+    list[float] | None,
+    typer.Option(
+        min=0.01,
+        max=100_000,
+        help="An open loop: this many requests a second, at random times. May be repeated.",
+        show_default=False,
+    ),
+]
+SecondsOption = Annotated[float, typer.Option(min=1, help="How long each load is measured.")]
+WarmUpOption = Annotated[
+    float,
+    typer.Option(min=0, help="Seconds at the start of each load that are not measured."),
+]
+TimeoutOption = Annotated[
+    float, typer.Option(min=0.1, max=120, help="Seconds after which a client gives up.")
+]
+InputOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        exists=True,
+        help="A file to send, or a folder of files. By default, photos, sentences or numbers that "
+        "the model accepts. May be repeated.",
+        show_default=False,
+    ),
+]
+HeaderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="'NAME: VALUE'",
+        help="A header to send with every request. May be repeated.",
+        show_default=False,
+    ),
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SHIPWAY_TOKEN",
+        help="The inference token of the server that --url names.",
+        show_default=False,
+    ),
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", file_okay=False, help="The folder to write the report into.")
+]
+CompareOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="REPORT.json",
+        help="An earlier report to compare with. If no load is given, the loads of the first one "
+        "are repeated. May be repeated.",
+        show_default=False,
+    ),
+]
+WebOption = Annotated[
+    bool,
+    typer.Option("--web", help="Serve Locust's own web page instead of writing a report."),
+]
+WebPortOption = Annotated[
+    int,
+    typer.Option(min=1, max=65535, help="The port of Locust's web page on 127.0.0.1."),
+]
+ReportJsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the report as JSON, for scripts.")
+]

@@ -1,0 +1,43 @@
+"""`shipway models`."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from shipway.cli.options import JsonOption, StateOption
+from shipway.cli.output import out, print_json
+from shipway.cli.server import management, print_differences
+from shipway.engines.state import state_directory
+
+if TYPE_CHECKING:
+    from shipway.engines.torchserve.management import ModelVersion
+
+
+def models(as_json: JsonOption = False, state: StateOption = None) -> None:
+    """List the registered versions of every model."""
+    where = state_directory(state)
+    with management(where) as client:
+        versions = client.models()
+    if as_json:
+        print_json([asdict(version) for version in versions])
+        return
+    if versions:
+        out.print(_models_table(versions))
+    else:
+        out.print("No model is registered. `shipway register MAR` does that.")
+    print_differences(where)
+
+
+def _models_table(versions: "list[ModelVersion]") -> Table:
+    table = Table("name", "version", "default", "workers ready", "batch size", "delay")
+    for version in versions:
+        table.add_row(
+            version.name,
+            version.version,
+            "●" if version.default else "",
+            f"{version.workers_ready} of {version.workers}",
+            str(version.batch_size),
+            f"{version.max_batch_delay_ms} ms",
+        )
+    return table

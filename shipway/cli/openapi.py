@@ -1,0 +1,13 @@
+"""`shipway openapi`."""
+
+from shipway.cli.options import ArtifactArgument
+from shipway.cli.output import print_json
+
+
+def openapi(artifact: ArtifactArgument) -> None:
+    """Print the OpenAPI description of the served model, as JSON."""
+    # pydantic takes half a second to import.
+    from shipway.artifact.bundle import open_artifact
+    from shipway.serving.openapi import describe
+
+    print_json(describe(open_artifact(artifact).manifest))

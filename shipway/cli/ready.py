@@ -1,0 +1,38 @@
+"""`shipway ready`."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from shipway.cli.options import StateOption
+from shipway.cli.output import err, out
+from shipway.engines.state import state_directory
+
+POLL_S = 0.5
+
+
+def ready(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A model. By default, every model.", show_default=False),
+    ] = None,
+    wait: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="How long to wait until it is ready."),
+    ] = 0,
+    state: StateOption = None,
+) -> None:
+    """Exit with 0 if the default version of every model has all its workers ready, else with 1."""
+    # httpx and pydantic take a second to import.
+    from shipway.releases.rollout import ask_why_not_ready
+
+    where = state_directory(state)
+    deadline = time.monotonic() + wait
+    while (reasons := ask_why_not_ready(where, name)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    for reason in reasons:
+        err.print(f"not ready: {reason}", style="red")
+    if reasons:
+        raise typer.Exit(1)
+    out.print("ready")

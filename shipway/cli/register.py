@@ -1,0 +1,96 @@
+"""`shipway register`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shipway.cli.options import BecauseOption, StateOption
+from shipway.cli.output import err, out, warn
+from shipway.cli.server import inspector
+from shipway.engines.state import StateDirectory, state_directory
+
+if TYPE_CHECKING:
+    from shipway.archive.mar import MarInfo
+    from shipway.releases.history import Version
+
+
+def register(
+    context: typer.Context,
+    mar: Annotated[
+        Path,
+        typer.Argument(help="A .mar file, as `shipway package` writes it.", show_default=False),
+    ],
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The largest number of rows in a batch. [default: as tuned, or the .mar's]",
+            show_default=False,
+        ),
+    ] = None,
+    max_batch_delay: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Milliseconds that a batch waits for more rows. "
+            "[default: as tuned, or the .mar's]",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The number of worker processes. [default: as tuned, or the .mar's]",
+            show_default=False,
+        ),
+    ] = None,
+    because: BecauseOption = None,
+    state: StateOption = None,
+) -> None:
+    """Check an archive, register its version and wait until its workers are ready."""
+    # httpx and pydantic take a second to import.
+    from shipway.releases.rollout import version_of
+
+    where = state_directory(state)
+    info = inspector(context)(mar)
+    store = Path(where.require_running().model_store)
+    if batch_size and info.max_batch and batch_size > info.max_batch:
+        raise typer.BadParameter(
+            f"{info.name} {info.version} takes at most {info.max_batch} rows at once.",
+            param_hint="--batch-size",
+        )
+    settings = version_of(
+        info, store, batch_size=batch_size, max_batch_delay_ms=max_batch_delay, workers=workers
+    )
+    register_archive(where, info, settings, because)
+
+
+def register_archive(
+    state: StateDirectory, info: "MarInfo", settings: "Version", because: str | None = None
+) -> None:
+    """Copies an archive into the store, registers it and prints how it is served.
+
+    Returns when its workers are ready. Raises ServerError; the store is then as it was.
+    """
+    # httpx and pydantic take a second to import.
+    from shipway.archive.store import stored
+    from shipway.releases.rollout import changing, in_words
+
+    store = Path(state.require_running().model_store)
+    with (
+        changing(state, f"registering {info.name} {info.version}", warn=warn) as rollout,
+        stored(info.path, store, digest=info.digest),
+        err.status(f"Starting the workers of {info.name} {info.version} …"),
+    ):
+        versions = rollout.register(info.name, info.version, settings, because)
+    [new] = [one for one in versions if one.version == info.version]
+    [default] = [one for one in versions if one.default]
+    role = (
+        "it answers all requests that name no version"
+        if new is default
+        else f"the default is still {default.version}; "
+        f"`shipway promote {info.name} {info.version}` changes that"
+    )
+    out.print(f"registered {info.name} {info.version} ({in_words(new)}): {role}")

@@ -1,0 +1,59 @@
+"""`shipway releases`."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from shipway.cli.options import JsonOption, NameArgument, StateOption
+from shipway.cli.output import lines, out, print_json
+from shipway.cli.server import print_differences
+from shipway.engines.errors import ReleasesError
+from shipway.engines.state import state_directory
+
+if TYPE_CHECKING:
+    from shipway.releases.history import Event, Release
+
+
+def releases(name: NameArgument, as_json: JsonOption = False, state: StateOption = None) -> None:
+    """Show a model's history: which version was the default when, who changed it and why."""
+    # pydantic takes half a second to import.
+    from shipway.releases.history import read_releases
+
+    where = state_directory(state)
+    release = read_releases(where).models.get(name)
+    if release is None:
+        raise ReleasesError(f"{where.releases_file} has no history of {name}.")
+    if as_json:
+        print_json(release.model_dump(mode="json"))
+        return
+    lines.print(_history_table(release.history))
+    out.print(_current_state(name, release))
+    if where.running():
+        print_differences(where, [name])
+
+
+def _history_table(history: "Iterable[Event]") -> Table:
+    table = Table("when", "what", "version", "default", "by", "archive", "because", box=None)
+    for event in history:
+        table.add_row(
+            event.at,
+            event.what,
+            event.version,
+            event.default or "–",
+            event.by,
+            event.digest[:12],
+            event.because or "",
+        )
+    return table
+
+
+def _current_state(name: str, release: "Release") -> str:
+    if release.default is None:
+        return f"No version of {name} is registered."
+    if release.fallback is None:
+        return f"The default of {name} is {release.default}; there is none to roll back to."
+    return (
+        f"The default of {name} is {release.default}; `shipway rollback {name}` leads to "
+        f"{release.fallback}."
+    )

@@ -1,0 +1,15 @@
+"""`shipway rollback`."""
+
+from shipway.cli.options import BecauseOption, NameArgument, StateOption
+from shipway.cli.output import out, warn
+from shipway.engines.state import state_directory
+
+
+def rollback(name: NameArgument, because: BecauseOption = None, state: StateOption = None) -> None:
+    """Make the previous default version the default again. It is still registered."""
+    # httpx and pydantic take a second to import.
+    from shipway.releases.rollout import changing
+
+    with changing(state_directory(state), f"rolling back {name}", warn=warn) as rollout:
+        version, previous = rollout.rollback(name, because)
+    out.print(f"rolled back {name} to {version}, from {previous}, which stays registered")

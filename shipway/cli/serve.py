@@ -1,0 +1,197 @@
+"""`shipway serve`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from shipway.cli.apply import carry_out_changes, read_models_file
+from shipway.cli.options import ModelStoreOption, StateOption
+from shipway.cli.output import err, out, warn
+from shipway.cli.register import register_archive
+from shipway.cli.server import Inspect, inspector, management
+from shipway.cli.signals import end_as_by_ctrl_c
+from shipway.engines.state import ServerRecord, StateDirectory, state_directory
+from shipway.engines.torchserve.config import FILE_NAME, find_config, read_config
+from shipway.errors import ShipwayError
+
+if TYPE_CHECKING:
+    from shipway.archive.mar import MarInfo
+    from shipway.engines.torchserve.launch import Launched
+    from shipway.releases.apply import WantedModel
+
+BackgroundOption = Annotated[
+    bool, typer.Option("--background", help="Return when the server is ready.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        help=f"The configuration. By default, {FILE_NAME} in this folder or the nearest one above.",
+        show_default=False,
+    ),
+]
+RegisterOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="MAR",
+        help="An archive to register unless its version was restored. May be repeated.",
+        show_default=False,
+    ),
+]
+ModelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Serve what this models.yaml says, and nothing else.",
+        show_default=False,
+    ),
+]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Restore nothing, and set the history aside.")
+]
+ExposeManagementOption = Annotated[
+    bool,
+    typer.Option(
+        "--expose-management",
+        help="Let other machines reach more than inference, if the configuration allows it too.",
+    ),
+]
+
+
+def serve(
+    context: typer.Context,
+    background: BackgroundOption = False,
+    config: ConfigOption = None,
+    model_store: ModelStoreOption = None,
+    register: RegisterOption = None,
+    models: ModelsOption = None,
+    fresh: FreshOption = False,
+    expose_management: ExposeManagementOption = False,
+    state: StateOption = None,
+) -> None:
+    """Start TorchServe and restore what it served before. Ctrl-C stops it."""
+    # httpx and pydantic take a second to import.
+    from shipway.engines.torchserve import launch
+    from shipway.engines.torchserve.java import find_java
+    from shipway.releases.apply import plan
+    from shipway.releases.history import read_releases, set_aside
+
+    if models and register:
+        raise typer.BadParameter("--models says all that is served; --register adds to that.")
+
+    end_as_by_ctrl_c()
+    inspect = inspector(context)
+    where = state_directory(state)
+    settings = read_config(config or find_config(Path.cwd()))
+    store = model_store or settings.path.parent / "model_store"
+    java = find_java()
+    archives = [inspect(path) for path in register or ()]
+    wanted = read_models_file(models, store, inspect) if models else []
+    if fresh and not where.running() and (aside := set_aside(where)):
+        err.print(f"What was served, and its history, are in {aside} now.", style="yellow")
+    # Before the server starts: is that file whole, and do the two fit together?
+    noted = read_releases(where)
+    if models:
+        plan(wanted, noted, [])
+    if java.remark:
+        warn(java.remark)
+    launched: Launched | None = None
+    try:
+        with err.status(f"Starting TorchServe on Java {java.major} …"):
+            launched = launch.start(
+                settings,
+                java=java,
+                model_store=store,
+                state=where,
+                dies_with_us=not background,
+                expose_management=expose_management,
+            )
+        _print_addresses(launched.record, where)
+        try:
+            if models:
+                complete = _serve_models(where, wanted, models, inspect)
+            else:
+                complete = _restore(where, archives)
+        except ShipwayError:
+            if not background:
+                launch.end(launched, where)
+            raise
+        if background:
+            out.print("`shipway stop` ends it.")
+            if not complete:
+                raise typer.Exit(1)
+            return
+        out.print("Ctrl-C ends it.")
+        launch.wait(launched, where)
+    except KeyboardInterrupt:
+        if not launched:
+            err.print("stopped before it was ready")
+            raise typer.Exit(130) from None
+        with err.status("Stopping TorchServe and its workers … (Ctrl-C again: at once)"):
+            launch.end(launched, where)
+    out.print("stopped")
+
+
+def _restore(state: StateDirectory, archives: "list[MarInfo]") -> bool:
+    """Restores what was served, and registers the archives whose versions are not among it.
+
+    Returns whether all of it is served; what is not was printed.
+    """
+    # httpx and pydantic take a second to import.
+    from shipway.releases.history import read_releases
+    from shipway.releases.rollout import changing, version_of
+
+    complete = True
+    if read_releases(state).models:
+        with (
+            changing(state, "restoring what was served", warn=warn) as rollout,
+            err.status("") as status,
+        ):
+            for name, version, error in rollout.restore(status.update):
+                if error is None:
+                    out.print(f"restored {name} {version}")
+                else:
+                    err.print(f"{name} {version} is not restored: {error}", style="red")
+                    complete = False
+    store = Path(state.require_running().model_store)
+    with management(state) as client:
+        registered = {(version.name, version.version) for version in client.models()}
+    for info in archives:
+        if (info.name, info.version) not in registered:
+            register_archive(state, info, version_of(info, store))
+    return complete
+
+
+def _serve_models(
+    state: StateDirectory, wanted: "list[WantedModel]", file: Path, inspect: Inspect
+) -> bool:
+    """Changes a server that has just started to what the file says; it is not ready before.
+
+    Returns whether all of it is served; what is not was printed.
+    """
+    # httpx and pydantic take a second to import.
+    from shipway.releases.apply import plan
+    from shipway.releases.rollout import changing
+
+    state.unapplied_file.write_text(f"{file} is being applied\n")
+    with changing(state, f"applying {file.name}", warn=warn) as rollout:
+        changes = plan(wanted, rollout.releases, rollout.models())
+        failures = carry_out_changes(rollout, changes, inspect, file.name)
+    if failures:
+        state.unapplied_file.write_text("".join(f"{failure}\n" for failure in failures))
+    else:
+        state.unapplied_file.unlink()
+    return not failures
+
+
+def _print_addresses(record: ServerRecord, state: StateDirectory) -> None:
+    addresses = record.addresses
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("inference", addresses.inference, f"gRPC {addresses.grpc_inference}")
+    table.add_row("management", addresses.management, f"gRPC {addresses.grpc_management}")
+    table.add_row("metrics", f"{addresses.exporter or addresses.metrics}/metrics")
+    table.add_row("tokens", str(state.key_file))
+    table.add_row("logs", str(state.logs))
+    out.print("TorchServe is ready.", style="green")
+    out.print(table)
