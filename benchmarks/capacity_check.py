@@ -24,18 +24,22 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
+from benchmarks.study import exit_on_sigterm
 from benchmarks.variants import with_code
 from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import open_artifact
 from shipway.cli.main import app
 from shipway.engines.state import StateDirectory
+from shipway.engines.torchserve.temporary import ServedModel, free_ports, served_model
 from shipway.errors import ShipwayError
-from shipway.loadtest import preflight, servers
+from shipway.loadtest import preflight
 from shipway.loadtest.capacity import Compared, Kind, calibrated, highest
-from shipway.loadtest.load import Closed, Open, Plan, Target
+from shipway.loadtest.load_test import LoadTest, Target
 from shipway.loadtest.queueing import poisson
 from shipway.loadtest.report import read_report
 from shipway.loadtest.runner import measure
+from shipway.loadtest.shapes.closed import ClosedLoop
+from shipway.loadtest.shapes.open import OpenLoop
 from shipway.loadtest.trials import judged
 from shipway.loadtest.tune import At, Setting, highest_rate
 from shipway.runtime.host import describe_host
@@ -102,7 +106,7 @@ def main() -> None:
     given = parser.parse_args()
     if not given.nginx:
         sys.exit("error: no nginx on the PATH; Debian and Ubuntu have it as nginx-light.")
-    servers.end_with_us()
+    exit_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary, ExitStack() as stack:
         folder = Path(temporary)
         original = pack(open_artifact(ARTIFACT), folder / "original")
@@ -117,7 +121,7 @@ def main() -> None:
             while len(fleet) < count:
                 fleet.append(stack.enter_context(_server(folder / str(len(fleet)), mar)))
             with _balanced(given.nginx, folder, fleet[:count]) as url:
-                plan = Plan(target=Target(url=url), inputs=sent, load=Closed(clients=1))
+                plan = LoadTest(target=Target(url=url), inputs=sent, load=ClosedLoop(clients=1))
                 found.append(_checked(kind, plan, count, given.slo_p99_ms))
     record = {
         "slo_p99_ms": given.slo_p99_ms,
@@ -134,9 +138,9 @@ def main() -> None:
 
 
 @contextmanager
-def _server(folder: Path, mar: Path) -> Iterator[servers.Served]:
+def _server(folder: Path, mar: Path) -> Iterator[ServedModel]:
     folder.mkdir()
-    with servers.ours(
+    with served_model(
         folder,
         mar,
         workers=SETTING.workers,
@@ -154,9 +158,9 @@ def _swept(name: str, state: StateDirectory, folder: Path) -> Kind:
 
 
 @contextmanager
-def _balanced(nginx: str, folder: Path, fleet: Sequence[servers.Served]) -> Iterator[str]:
+def _balanced(nginx: str, folder: Path, fleet: Sequence[ServedModel]) -> Iterator[str]:
     """Where nginx hands each request to one of these servers, by chance."""
-    [port] = servers.free_ports(1)
+    [port] = free_ports(1)
     share = f"{100 / len(fleet):.2f}%"
     names = [f"replica{number}" for number in range(len(fleet))]
     named = dict(zip(names, fleet, strict=True))
@@ -186,7 +190,7 @@ def _balanced(nginx: str, folder: Path, fleet: Sequence[servers.Served]) -> Iter
         process.wait(ENDS_WITHIN_S)
 
 
-def _checked(kind: Kind, plan: Plan, count: int, slo_p99_ms: float) -> dict[str, object]:
+def _checked(kind: Kind, plan: LoadTest, count: int, slo_p99_ms: float) -> dict[str, object]:
     """So many servers behind the plan's address, beside what was predicted of them."""
     best = highest(kind.replica, slo_p99_ms)
     assert best
@@ -194,7 +198,7 @@ def _checked(kind: Kind, plan: Plan, count: int, slo_p99_ms: float) -> dict[str,
 
     def load(rate: float) -> At:
         psutil.cpu_percent()
-        planned = {"load": Open(rate=rate), "seconds": math.ceil(REQUESTS / rate)}
+        planned = {"load": OpenLoop(rate=rate), "seconds": math.ceil(REQUESTS / rate)}
         result = measure(plan.model_copy(update=planned))
         busy_cores.append(psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1))
         predicted, at = poisson(kind.replica, rate / count), judged(result, rate, slo_p99_ms)

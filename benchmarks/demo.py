@@ -7,21 +7,22 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.study import exit_on_sigterm
 from shipway.archive.mar import inspect_mar
 from shipway.cli.main import app
 from shipway.cli.output import err
+from shipway.engines.torchserve.temporary import served_model
 from shipway.errors import ShipwayError
-from shipway.loadtest import servers
 
 
 def main() -> int:
     mar, *arguments = sys.argv[1:]
     info = inspect_mar(Path(mar))
-    servers.end_with_us()
+    exit_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
         folder = Path(temporary)
         err.print("Starting a server of its own …")
-        with servers.ours(
+        with served_model(
             folder,
             Path(mar).absolute(),
             workers=info.workers,

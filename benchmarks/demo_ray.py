@@ -31,15 +31,16 @@ import yaml
 from rich.console import Console
 
 from benchmarks.ray_cluster import RayCluster, RayNode, ray_cluster
+from benchmarks.study import exit_on_sigterm
 from shipway.archive.mar import pack
 from shipway.artifact.bundle import MANIFEST, Artifact, open_artifact, write_record
 from shipway.artifact.digests import SUMS, write_sums
 from shipway.artifact.samples import file_of, relative_error
+from shipway.engines.torchserve.temporary import free_ports, registered, temporary_server
 from shipway.engines.torchserve.tensors import pack as pack_tensors
 from shipway.engines.torchserve.tensors import unpack
-from shipway.loadtest import servers
 from shipway.loadtest.inputs import for_task
-from shipway.loadtest.load import Input
+from shipway.loadtest.load_test import Input
 from shipway.releases.models_file import Model, write_models
 from shipway.runtime.host import describe_host
 
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("artifacts", nargs="*", type=Path, default=ARTIFACTS)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
-    servers.end_with_us()
+    exit_on_sigterm()
     artifacts = [open_artifact(each) for each in given.artifacts]
     promises = []
     try:
@@ -176,7 +177,7 @@ def _deploying(models: Path) -> list[object]:
 
 def _deployed(cluster: RayCluster, models: Path) -> str:
     """Returns where it answers."""
-    [port] = servers.free_ports(1)
+    [port] = free_ports(1)
     config = models.with_name("serve.yaml")
     _run(cluster, "shipway", *_deploying(models), "--port", port, "--output", config)
     # Both nodes are on this machine, where both proxies would share the port, and the kernel give
@@ -210,9 +211,9 @@ def _as_torchserve(url: str, artifacts: Sequence[Artifact], folder: Path) -> Ite
     _say("starting TorchServe …")
     store = folder / "store"
     mars = [pack(each, store) for each in artifacts]
-    with servers.our_server(folder, store) as state:
+    with temporary_server(folder, store) as state:
         for artifact, mar in zip(artifacts, mars, strict=True):
-            with servers.registered(state, mar, workers=1, batch_size=8) as served:
+            with registered(state, mar, workers=1, batch_size=8) as served:
                 theirs = served.url.rpartition("/predictions/")[0]
                 _, expected = _answered(theirs, artifact, served.headers)
             program, outputs = _answered(url, artifact)

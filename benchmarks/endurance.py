@@ -23,9 +23,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.stock import IMAGES
+from benchmarks.study import exit_on_sigterm
 from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
-from shipway.loadtest import servers
+from shipway.engines.torchserve.temporary import ServedModel, served_model
 from shipway.tasks.demo_inputs import jpegs
 
 BROKEN_SHARE = 0.1
@@ -67,16 +68,16 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    servers.end_with_us()
+    exit_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
         mar = pack(open_artifact(IMAGES), Path(temporary) / "store")
-        with servers.ours(Path(temporary), mar, workers=given.workers, batch_size=16) as served:
+        with served_model(Path(temporary), mar, workers=given.workers, batch_size=16) as served:
             outcome = drive(served, given.requests, given.clients)
     print(json.dumps(outcome))
     sys.exit(0 if outcome["passed"] else 1)
 
 
-def drive(served: servers.Served, requests: int, clients: int) -> dict[str, object]:
+def drive(served: ServedModel, requests: int, clients: int) -> dict[str, object]:
     photos = jpegs()
     expected = [ask(served, photo, "image/jpeg")[1] for photo in photos]
     broken = broken_requests(photos[0])
@@ -135,13 +136,13 @@ def drive(served: servers.Served, requests: int, clients: int) -> dict[str, obje
     }
 
 
-def connect(served: servers.Served) -> http.client.HTTPConnection:
+def connect(served: ServedModel) -> http.client.HTTPConnection:
     parts = urlsplit(served.url)
     return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
 
 
 def ask(
-    served: servers.Served,
+    served: ServedModel,
     body: bytes,
     content_type: str,
     connection: http.client.HTTPConnection | None = None,
@@ -160,7 +161,7 @@ def same(found: object, expected: object) -> bool:
     )
 
 
-def memory(served: servers.Served) -> dict[int, int]:
+def memory(served: ServedModel) -> dict[int, int]:
     """Resident bytes of each worker that is still the one that was started."""
     return {
         pid: psutil.Process(pid).memory_info().rss

@@ -27,9 +27,10 @@ import yaml
 from rich.console import Console
 
 from benchmarks.stock import IMAGES
+from benchmarks.study import exit_on_sigterm
 from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
-from shipway.loadtest import servers
+from shipway.engines.torchserve.temporary import ServedModel, free_ports, served_model
 from shipway.tasks.demo_inputs import jpegs
 
 REPOSITORY = Path(__file__).parent.parent
@@ -97,7 +98,7 @@ def scraping(exporter: str, folder: Path, *, interval: str | None = None) -> Ite
 
     `exporter` is what it scrapes, http://HOST:PORT, and `interval` how often, if not as configured.
     """
-    [port] = servers.free_ports(1)
+    [port] = free_ports(1)
     config = folder / "prometheus.yml"
     config.write_text(_configured(exporter.removeprefix("http://"), interval))
     process = subprocess.Popen(
@@ -208,12 +209,12 @@ def main() -> None:
     parser.add_argument("--artifact", type=Path, default=IMAGES, help="one that takes photos")
     parser.add_argument("--seconds", type=float, default=120.0)
     given = parser.parse_args()
-    servers.end_with_us()
+    exit_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
         folder = Path(temporary)
         mar = pack(open_artifact(given.artifact), folder / "store")
         with (
-            servers.ours(folder, mar, workers=2, batch_size=8) as served,
+            served_model(folder, mar, workers=2, batch_size=8) as served,
             scraping(_exporter_of(served), folder) as prometheus,
             traffic([served.url], jpegs(), served.headers, clients=4),
         ):
@@ -224,7 +225,7 @@ def main() -> None:
     sys.exit(0 if outcome["passed"] else 1)
 
 
-def _exporter_of(served: servers.Served) -> str:
+def _exporter_of(served: ServedModel) -> str:
     if served.exporter is None:
         sys.exit("There is no exporter: give it an exporter_address in config.properties.")
     return served.exporter

@@ -22,10 +22,11 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
+from benchmarks.study import closed_loop, exit_on_sigterm
 from benchmarks.variants import with_code
 from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
-from shipway.loadtest import servers
+from shipway.engines.torchserve.temporary import ServedModel, registered, temporary_server
 from shipway.runtime.host import available_cores, describe_host
 from shipway.tasks.demo_inputs import jpegs
 
@@ -84,14 +85,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=5000, help="of a lone client, to each")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
-    servers.end_with_us()
+    exit_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary, ExitStack() as stack:
         folder = Path(temporary)
         original = pack(open_artifact(IMAGES), folder / "original")
         mar = with_code(original, folder / "store" / original.name, BLINDLY)
-        state = stack.enter_context(servers.our_server(folder, mar.parent))
+        state = stack.enter_context(temporary_server(folder, mar.parent))
         served = stack.enter_context(
-            servers.registered(state, mar, workers=available_cores(), batch_size=8)
+            registered(state, mar, workers=available_cores(), batch_size=8)
         )
         assert served.exporter
         scraping = Scraping(served.exporter)
@@ -121,7 +122,7 @@ def main() -> None:
     )
 
 
-def _exporter_of(served: servers.Served) -> psutil.Process:
+def _exporter_of(served: ServedModel) -> psutil.Process:
     """The one that listens where the exporter answers."""
     assert served.exporter
     port = urlsplit(served.exporter).port
@@ -138,7 +139,7 @@ def _cpu_s(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def _alone(served: servers.Served, requests: int) -> dict[str, object]:
+def _alone(served: ServedModel, requests: int) -> dict[str, object]:
     """What a lone client waits with and without, in blocks of pairs; medians over the blocks."""
     bodies = jpegs()
     blocks: list[dict[str, list[float]]] = []
@@ -182,14 +183,14 @@ def _quartiles(numbers: list[float], digits: int) -> list[float]:
     return [round(first, digits), round(third, digits)]
 
 
-def _many(served: servers.Served, clients: int, rounds: int, seconds: float) -> dict[str, object]:
+def _many(served: ServedModel, clients: int, rounds: int, seconds: float) -> dict[str, object]:
     """With and without in turns; medians of the rounds' ratios and differences."""
     bodies = jpegs()
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in HEADERS}
     for number in range(rounds):
         # The other one first each time: whatever drifts, drifts for both.
         for name in sorted(HEADERS, reverse=bool(number % 2)):
-            result = servers.closed_loop(
+            result = closed_loop(
                 replace(served, headers={**served.headers, **HEADERS[name]}),
                 bodies,
                 clients,

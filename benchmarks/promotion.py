@@ -25,14 +25,19 @@ import numpy as np
 import psutil
 
 from benchmarks.stock import IMAGES
+from benchmarks.study import exit_on_sigterm
 from shipway.archive.mar import MarInfo, inspect_mar, pack
 from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve.management import ManagementClient
+from shipway.engines.torchserve.temporary import temporary_server
 from shipway.errors import ShipwayError
-from shipway.loadtest import preflight, servers
-from shipway.loadtest.load import Closed, Load, Open, Plan
+from shipway.loadtest import preflight
+from shipway.loadtest.load_test import LoadTest
 from shipway.loadtest.runner import generator_process, measure
+from shipway.loadtest.shapes.base import LoadShape
+from shipway.loadtest.shapes.closed import ClosedLoop
+from shipway.loadtest.shapes.open import OpenLoop
 from shipway.loadtest.sweep import CAPACITY_CLIENTS
 from shipway.loadtest.ticks import Tick
 from shipway.releases.rollout import changing, version_of
@@ -91,7 +96,7 @@ def main() -> None:
     parser.add_argument("--promotions", type=int, default=6)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
-    servers.end_with_us()
+    exit_on_sigterm()
     artifact = open_artifact(given.artifact)
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
         folder = Path(temporary)
@@ -99,7 +104,7 @@ def main() -> None:
             inspect_mar(pack(as_version(artifact, f"{number}.0"), folder / "store"))
             for number in range(1, given.promotions + 2)
         ]
-        with servers.our_server(folder, folder / "store") as state:
+        with temporary_server(folder, folder / "store") as state:
             rate, traffic, promotions = measured(state, infos)
     found = {
         "model": artifact.manifest.name,
@@ -128,8 +133,8 @@ def measured(state: StateDirectory, infos: list[MarInfo]) -> tuple[float, Traffi
         rollout.register(first.name, first.version, version_of(first, first.path.parent))
     ready = preflight.here(state, first.name, None, grpc=False, headers={})
 
-    def plan(load: Load, seconds: float) -> Plan:
-        return Plan(
+    def plan(load: LoadShape, seconds: float) -> LoadTest:
+        return LoadTest(
             target=ready.target,
             headers=ready.headers,
             inputs=ready.inputs,
@@ -137,11 +142,11 @@ def measured(state: StateDirectory, infos: list[MarInfo]) -> tuple[float, Traffi
             seconds=seconds,
         )
 
-    capacity = measure(plan(Closed(clients=CAPACITY_CLIENTS), CAPACITY_S)).rate
+    capacity = measure(plan(ClosedLoop(clients=CAPACITY_CLIENTS), CAPACITY_S)).rate
     rate = round(SHARE * capacity, 1)
     print(f"{first.name}: {capacity:.0f} requests a second at most; sent are {rate}", flush=True)
     promotions = []
-    with under_load(plan(Open(rate=rate), LONGEST_S)) as traffic:
+    with under_load(plan(OpenLoop(rate=rate), LONGEST_S)) as traffic:
         for before, info in zip(infos, others, strict=False):
             promotions.append(promote(state, traffic, info.name, info.version))
             with changing(state, "unregistering") as rollout:
@@ -150,7 +155,7 @@ def measured(state: StateDirectory, infos: list[MarInfo]) -> tuple[float, Traffi
 
 
 @contextmanager
-def under_load(plan: Plan) -> Iterator[Traffic]:
+def under_load(plan: LoadTest) -> Iterator[Traffic]:
     traffic = Traffic()
     with generator_process(plan) as process:
         assert process.stdin and process.stdout

@@ -26,13 +26,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.study import exit_on_sigterm
 from shipway.archive.mar import MarInfo, inspect_mar
 from shipway.engines.state import StateDirectory
+from shipway.engines.torchserve.temporary import ServedModel, registered, temporary_server
 from shipway.errors import ShipwayError
-from shipway.loadtest import preflight, servers
-from shipway.loadtest.load import Closed, Load, Open, Plan
+from shipway.loadtest import preflight
+from shipway.loadtest.load_test import LoadTest
 from shipway.loadtest.result import Progress, Result
 from shipway.loadtest.runner import measure
+from shipway.loadtest.shapes.base import LoadShape
+from shipway.loadtest.shapes.closed import ClosedLoop
+from shipway.loadtest.shapes.open import OpenLoop
 from shipway.runtime.host import describe_host
 
 MODEL = Path("model_store/efficientnet_lite0-1.0.mar")
@@ -85,13 +90,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
-    servers.end_with_us()
+    exit_on_sigterm()
     info = inspect_mar(given.mar.absolute())
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
         folder = Path(temporary)
         with (
-            servers.our_server(folder, info.path.parent) as state,
-            servers.registered(
+            temporary_server(folder, info.path.parent) as state,
+            registered(
                 state,
                 info.path,
                 workers=info.workers,
@@ -107,12 +112,12 @@ def main() -> None:
 
 
 def soak(
-    state: StateDirectory, served: servers.Served, info: MarInfo, seconds: float
+    state: StateDirectory, served: ServedModel, info: MarInfo, seconds: float
 ) -> dict[str, object]:
     ready = preflight.here(state, info.name, None, grpc=False, headers={})
 
-    def plan(load: Load, for_s: float) -> Plan:
-        return Plan(
+    def plan(load: LoadShape, for_s: float) -> LoadTest:
+        return LoadTest(
             target=ready.target,
             headers=ready.headers,
             inputs=ready.inputs,
@@ -120,8 +125,8 @@ def soak(
             seconds=for_s,
         )
 
-    capacity = measure(plan(Closed(clients=CAPACITY_CLIENTS), CAPACITY_S)).rate
-    load = Open(rate=round(SHARE * capacity, 1))
+    capacity = measure(plan(ClosedLoop(clients=CAPACITY_CLIENTS), CAPACITY_S)).rate
+    load = OpenLoop(rate=round(SHARE * capacity, 1))
     settled_after_s = min(SETTLED_AFTER_S, seconds / 2)
     console.print(
         f"{info.name} {info.version} answers {capacity:.0f} a second with {CAPACITY_CLIENTS} "
@@ -177,7 +182,7 @@ def complaints(result: Result, growth: Mapping[str, float | None]) -> list[str]:
     return found
 
 
-def _processes_of(state: StateDirectory, served: servers.Served) -> dict[str, int]:
+def _processes_of(state: StateDirectory, served: ServedModel) -> dict[str, int]:
     record = state.require_running()
     [exporter] = [
         each for each in record.processes() if "shipway.releases.exporter" in each.cmdline()

@@ -25,12 +25,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.stock_torchserve import stock_torchserve
+from benchmarks.study import closed_loop, exit_on_sigterm
 from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
+from shipway.engines.torchserve.temporary import ServedModel, served_model
 from shipway.errors import ShipwayError
-from shipway.loadtest import servers
 from shipway.loadtest.result import Result
-from shipway.loadtest.servers import closed_loop
 from shipway.runtime.host import available_cores
 from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
@@ -41,7 +42,7 @@ TEXTS = Path("artifacts/minilm-1.0")
 MANY_IMAGE_CLIENTS = 16
 MANY_TEXT_CLIENTS = 32
 
-Serving = AbstractContextManager[servers.Served]
+Serving = AbstractContextManager[ServedModel]
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
-    servers.end_with_us()
+    exit_on_sigterm()
     workers = given.workers or available_cores()
     reached: dict[str, float | None] = {}
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
@@ -95,21 +96,21 @@ def images(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, f
     many = MANY_IMAGE_CLIENTS
     cores = available_cores()
     turns: tuple[tuple[str, tuple[int, ...], Callable[[Path], Serving]], ...] = (
-        ("stock", (1, many), lambda at: servers.stock(at, stock_mar, "stock", workers=1)),
+        ("stock", (1, many), lambda at: stock_torchserve(at, stock_mar, "stock", workers=1)),
         (
             "stock, a worker a core",
             (many,),
-            lambda at: servers.stock(at, stock_mar, "stock", workers=cores),
+            lambda at: stock_torchserve(at, stock_mar, "stock", workers=cores),
         ),
         (
             "ours, one worker",
             (1,),
-            lambda at: servers.ours(at, mar, workers=1, batch_size=given.batch_size),
+            lambda at: served_model(at, mar, workers=1, batch_size=given.batch_size),
         ),
         (
             "ours",
             (many,),
-            lambda at: servers.ours(at, mar, workers=workers, batch_size=given.batch_size),
+            lambda at: served_model(at, mar, workers=workers, batch_size=given.batch_size),
         ),
     )
     for turn in range(given.rounds):
@@ -190,14 +191,16 @@ def texts(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, fl
     found: dict[str, list[float]] = {}
     for turn in range(given.rounds):
         for who, start in (
-            ("eager", lambda at: servers.stock(at, eager_mar, "eager_minilm", workers=1)),
+            ("eager", lambda at: stock_torchserve(at, eager_mar, "eager_minilm", workers=1)),
             (
                 "eager, a worker a core",
-                lambda at: servers.stock(at, eager_mar, "eager_minilm", workers=available_cores()),
+                lambda at: stock_torchserve(
+                    at, eager_mar, "eager_minilm", workers=available_cores()
+                ),
             ),
             (
                 "ours",
-                lambda at: servers.ours(at, mar, workers=workers, batch_size=MANY_TEXT_CLIENTS),
+                lambda at: served_model(at, mar, workers=workers, batch_size=MANY_TEXT_CLIENTS),
             ),
         ):
             with in_turn(folder, f"texts-{who}-{turn}", start) as served:
@@ -217,8 +220,8 @@ def texts(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, fl
 
 
 def in_turn(
-    folder: Path, name: str, start: Callable[[Path], AbstractContextManager[servers.Served]]
-) -> AbstractContextManager[servers.Served]:
+    folder: Path, name: str, start: Callable[[Path], AbstractContextManager[ServedModel]]
+) -> AbstractContextManager[ServedModel]:
     at = folder / name.replace(",", "").replace(" ", "-")
     at.mkdir()
     return start(at)

@@ -18,8 +18,8 @@ from shipway.engines.torchserve.config import read_config
 from shipway.engines.torchserve.inference import GrpcPredictor, HttpPredictor
 from shipway.engines.torchserve.java import find_java
 from shipway.engines.torchserve.management import ManagementClient
+from shipway.engines.torchserve.temporary import with_free_ports, with_settings
 from shipway.engines.torchserve.tokens import Tokens
-from shipway.loadtest.servers import with_free_ports, with_settings
 
 REPOSITORY = Path(__file__).parent.parent
 SHIPWAY = (sys.executable, "-m", "shipway.cli.main")

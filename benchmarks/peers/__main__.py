@@ -27,9 +27,9 @@ from benchmarks.peers import table
 from benchmarks.peers.systems import OURS, SYSTEMS, Comparison
 from benchmarks.peers.turns import Turns
 from benchmarks.stock import IMAGES
+from benchmarks.study import exit_on_sigterm
 from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.errors import ShipwayError
-from shipway.loadtest import servers
 from shipway.runtime.host import available_cores
 from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=others, metavar="SYSTEM", default=others)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
-    servers.end_with_us()
+    exit_on_sigterm()
     artifact = open_artifact(IMAGES)
     systems = [each for each in SYSTEMS if each is OURS or each.key in given.only]
     with tempfile.TemporaryDirectory(prefix="peers-") as temporary:

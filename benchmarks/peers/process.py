@@ -13,7 +13,7 @@ import httpx
 import psutil
 
 from benchmarks.peers.errors import PeerFailed
-from shipway.loadtest.servers import Served
+from shipway.engines.torchserve.temporary import ServedModel
 
 READY_WITHIN_S = 60.0
 END_WITHIN_S = 20.0
@@ -24,7 +24,7 @@ LAST_WORDS = 400
 @contextmanager
 def running(
     command: Sequence[str], url: str, folder: Path, environment: Mapping[str, str]
-) -> Iterator[Served]:
+) -> Iterator[ServedModel]:
     """The server of `command`, which may not be ready yet; its log and its files in `folder`."""
     with (folder / "log").open("wb") as log:
         process = psutil.Popen(
@@ -38,7 +38,7 @@ def running(
             start_new_session=True,
         )
     try:
-        yield Served(url=url, headers={}, process=process.pid)
+        yield ServedModel(url=url, headers={}, process=process.pid)
     except PeerFailed as failed:
         said = tail((folder / "log").read_text(errors="replace"))
         raise PeerFailed(f"{failed}; its log ends: {said}") from failed
@@ -76,7 +76,7 @@ def _family(process: psutil.Process) -> list[psutil.Process]:
     return list(found)
 
 
-def answer_of(served: Served, body: bytes, headers: Mapping[str, str]) -> bytes:
+def answer_of(served: ServedModel, body: bytes, headers: Mapping[str, str]) -> bytes:
     """What a server answers once it is ready. Raises PeerFailed if it ends or never is ready."""
     deadline = time.monotonic() + READY_WITHIN_S
     last = "no answer"
@@ -103,7 +103,7 @@ def _alive(pid: int) -> bool:
 
 
 def check_answers(
-    served: Served,
+    served: ServedModel,
     photos: Sequence[bytes],
     headers: Mapping[str, str],
     top_class: Callable[[bytes], int],

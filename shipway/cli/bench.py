@@ -35,9 +35,10 @@ from shipway.engines.state import state_directory
 from shipway.loadtest.errors import GeneratorFailed, Interrupted
 
 if TYPE_CHECKING:
-    from shipway.loadtest.load import Load, Plan, Target
+    from shipway.loadtest.load_test import LoadTest, Target
     from shipway.loadtest.report import Report
     from shipway.loadtest.result import Result
+    from shipway.loadtest.shapes.base import LoadShape
 
 LOCUSTS_PORT = 8089
 
@@ -70,8 +71,10 @@ def bench(
     # httpx and pydantic take a second to import, the histograms and pages some more.
     from shipway.engines.torchserve.tokens import bearer
     from shipway.loadtest import inputs, preflight
-    from shipway.loadtest.load import Closed, Open, Plan
+    from shipway.loadtest.load_test import LoadTest
     from shipway.loadtest.report import check_folder, new_report, read_report, write_report
+    from shipway.loadtest.shapes.closed import ClosedLoop
+    from shipway.loadtest.shapes.open import OpenLoop
 
     _check_subject(name, url, version, grpc)
     end_as_by_ctrl_c()
@@ -85,23 +88,23 @@ def bench(
             ready = preflight.here(where, name, version, grpc=grpc, headers=headers, given=given)
         else:
             ready = preflight.anywhere(_target(url or ""), headers | bearer(token), given)
-    loads: list[Load] = [Closed(clients=number) for number in clients or []]
-    loads += [Open(rate=per_second) for per_second in rate or []]
+    loads: list[LoadShape] = [ClosedLoop(clients=number) for number in clients or []]
+    loads += [OpenLoop(rate=per_second) for per_second in rate or []]
     if not loads and earlier:
         loads = [result.load for result in next(iter(earlier.values())).results]
-    plan = Plan(
+    load_test = LoadTest(
         target=ready.target,
         headers=ready.headers,
         inputs=ready.inputs,
-        load=Closed(clients=1),
+        load=ClosedLoop(clients=1),
         warm_up_s=warm_up,
         seconds=seconds,
         timeout_s=timeout,
     )
     if web:
-        _serve_web(plan, web_port)
+        _serve_web(load_test, web_port)
         return
-    results, partial, code = _measure_all(plan, loads)
+    results, partial, code = _measure_all(load_test, loads)
     report = new_report(ready.subject, ready.inputs, timeout, results, partial)
     _print_written(report, write_report(report, out_folder, earlier), as_json)
     if partial:
@@ -120,7 +123,9 @@ def _check_subject(name: str | None, url: str | None, version: str | None, grpc:
         )
 
 
-def _measure_all(plan: "Plan", loads: "Sequence[Load]") -> "tuple[list[Result], str, int]":
+def _measure_all(
+    load_test: "LoadTest", loads: "Sequence[LoadShape]"
+) -> "tuple[list[Result], str, int]":
     """Measures the loads, or a sweep if there are none.
 
     Returns the results and, if it ended early, the reason and the exit code.
@@ -134,7 +139,9 @@ def _measure_all(plan: "Plan", loads: "Sequence[Load]") -> "tuple[list[Result], 
         try:
             for load in loads or sweep(results):
                 progress.begin(load)
-                results.append(measure(plan.model_copy(update={"load": load}), progress.update))
+                results.append(
+                    measure(load_test.model_copy(update={"load": load}), progress.update)
+                )
                 progress.end(results[-1])
                 if not results[-1].answered:
                     return results, f"no request was answered under {load}", 1
@@ -159,12 +166,12 @@ def _print_written(report: "Report", paths: tuple[Path, Path], as_json: bool) ->
     out.print(f"       {json_path}")
 
 
-def _serve_web(plan: "Plan", port: int) -> None:
+def _serve_web(load_test: "LoadTest", port: int) -> None:
     """Serves Locust's own page, with these users, until Ctrl-C."""
     # hdrh, numpy and pydantic take a second to import.
     from shipway.loadtest.runner import generator_process
 
-    with generator_process(plan, str(port)) as process:
+    with generator_process(load_test, str(port)) as process:
         try:
             assert process.stdout
             if process.stdout.readline():  # it listens
@@ -180,7 +187,7 @@ def _serve_web(plan: "Plan", port: int) -> None:
 
 def _target(url: str) -> "Target":
     # pydantic takes half a second to import.
-    from shipway.loadtest.load import Target
+    from shipway.loadtest.load_test import Target
 
     try:
         parts = urlsplit(url)

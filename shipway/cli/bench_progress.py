@@ -11,8 +11,8 @@ from shipway.cli.bench_tables import milliseconds_in_words, result_in_words, res
 from shipway.cli.output import err
 
 if TYPE_CHECKING:
-    from shipway.loadtest.load import Load
     from shipway.loadtest.result import Progress, Result
+    from shipway.loadtest.shapes.base import LoadShape
 
 
 class LoadProgress:
@@ -21,7 +21,7 @@ class LoadProgress:
     def __init__(self, loads: int) -> None:
         self._loads = loads
         self._results: list[Result] = []
-        self._load: Load | None = None
+        self._load: LoadShape | None = None
         self._latest: Progress | None = None
         self._live = Live(
             console=err, transient=True, refresh_per_second=2, get_renderable=self._render
@@ -35,7 +35,7 @@ class LoadProgress:
     def __exit__(self, *exception: object) -> None:
         self._live.stop()
 
-    def begin(self, load: "Load") -> None:
+    def begin(self, load: "LoadShape") -> None:
         """A load starts."""
         self._load, self._latest = load, None
 

@@ -117,7 +117,7 @@ def tune(
 def _start_trials(stack: ExitStack, mar: Path, slo_ms: float, seconds: float) -> "Trials":
     """Starts a server with a copy of the archive; `stack` stops it and removes its folder."""
     # httpx, numpy and pydantic take a second to import.
-    from shipway.loadtest.servers import our_server
+    from shipway.engines.torchserve.temporary import our_server
     from shipway.loadtest.trials import Trials
 
     temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="shipway-tune-"))

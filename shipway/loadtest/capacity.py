@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from shipway.loadtest.errors import ReportError
-from shipway.loadtest.load import Closed, Open
 from shipway.loadtest.queueing import QUEUE, Replica, Steady, most_rows, poisson, serve
 from shipway.loadtest.report import Report, read_report
 from shipway.loadtest.result import Latency, Result
+from shipway.loadtest.shapes.closed import ClosedLoop
+from shipway.loadtest.shapes.open import OpenLoop
 
 SLOWER = (0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
 """What a run of one row may take in an open loop, by what it takes while one client asks on."""
@@ -171,7 +172,7 @@ class _Measured:
         by_clients = {
             each.load.clients: each
             for each in report.results
-            if isinstance(each.load, Closed) and each.latency
+            if isinstance(each.load, ClosedLoop) and each.latency
         }
         if len(by_clients) < 2 or 1 not in by_clients:
             raise _too_little(report, "lacks the closed loops of a sweep: 1 client, and many")
@@ -191,7 +192,7 @@ class _Measured:
 
     def _served(self, result: Result) -> bool:
         return (
-            isinstance(result.load, Open)
+            isinstance(result.load, OpenLoop)
             and result.load.rate <= SERVED * self._busiest.rate
             and result.answered >= FEWEST_ANSWERS
             and not result.failed
@@ -233,7 +234,7 @@ class _Measured:
     def _full_batch(self) -> tuple[int, float]:
         """The rows of a batch under the busiest load, and how long a run of it takes."""
         load = self._busiest.load
-        asking = load.clients if isinstance(load, Closed) else QUEUE
+        asking = load.clients if isinstance(load, ClosedLoop) else QUEUE
         most = most_rows(self._batch_size, self._delay_ms)
         rows = max(1, min(most, asking // self._workers))
         return rows, 1000 * self._workers * rows / self._busiest.rate
@@ -248,7 +249,7 @@ def _too_little(report: Report, what: str) -> ReportError:
 
 
 def _compared(replica: Replica, result: Result, latency: Latency, requests: int) -> Compared:
-    assert isinstance(result.load, Open)
+    assert isinstance(result.load, OpenLoop)
     moments = result.load.arrivals(-result.warm_up_s, result.seconds)
     arrivals_ms = 1000 * (np.array([*moments][:requests]) + result.warm_up_s)
     counts = arrivals_ms >= 1000 * result.warm_up_s

@@ -1,8 +1,8 @@
-"""The load generator, a process of its own: `python -m shipway.loadtest.generator [WEB_PORT]`.
+"""The load generator, in a process of its own: `python -m shipway.loadtest.generator [WEB_PORT]`.
 
-Its first line of input is a Plan as JSON. It writes a Tick a second and ends when the load is over,
-or when its input closes: however its parent ends, it ends too. With a port it serves Locust's own
-page instead.
+It reads one line, a LoadTest as JSON, and writes a Tick a second. It ends when the load is over or
+when its input closes, so it never outlives its parent. With a port it serves Locust's web page
+instead.
 """
 
 import gc
@@ -19,38 +19,32 @@ from gevent.event import Event
 from gevent.hub import get_hub
 from locust.stats import stats_history
 
-from shipway.loadtest.load import Closed, Input, Open, Plan
+from shipway.loadtest.load_test import Input, LoadTest
+from shipway.loadtest.schedule import Alarm, ByTheClock, OnDemand, Schedule
+from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.ticks import Tick
-from shipway.loadtest.users import (
-    NO_ANSWER,
-    Alarm,
-    Asked,
-    ClosedLoop,
-    Failure,
-    LoadEnvironment,
-    OpenLoop,
-)
+from shipway.loadtest.users import NO_ANSWER, Exchange, Failure, LoadEnvironment
 
-WATCH_EVERY_S = 0.01
+LAG_SAMPLE_EVERY_S = 0.01
 GRACE_S = 0.5
-"""For answers that come just when their clients give up."""
+"""After the timeout, for answers that arrive just as their clients give up."""
 
 
 class Generator:
-    """One run of a plan."""
+    """One run of a load test."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, load_test: LoadTest) -> None:
+        self._load_test = load_test
         self._start = time.monotonic()
-        self._zero = self._start + plan.warm_up_s
-        self._end = self._zero + plan.seconds
-        load = plan.load
-        self._schedule = (
-            OpenLoop(load, self._start, self._end, self._add_client)
-            if isinstance(load, Open)
-            else ClosedLoop(self._end)
+        self._zero = self._start + load_test.warm_up_s
+        self._end = self._zero + load_test.seconds
+        shape = load_test.load
+        self._schedule: Schedule = (
+            ByTheClock(shape, self._start, self._end, self._add_client)
+            if shape.is_open
+            else OnDemand(shape, self._start, self._end)
         )
-        self._environment = LoadEnvironment(plan, self._schedule, self._record)
+        self._environment = LoadEnvironment(load_test, self._schedule, self._record)
         self._runner = self._environment.create_local_runner()
         self._answers: list[tuple[float, int, int, float | None]] = []
         self._failures: Counter[tuple[int, tuple[str, str, str]]] = Counter()
@@ -60,63 +54,61 @@ class Generator:
         self._over = Event()
 
     def run(self) -> None:
-        """Until the load is over and answered, or nobody listens any more."""
-        teller, watch = gevent.spawn(self._tell), gevent.spawn(self._watch_the_loop)
+        """Returns when the load is over and answered, or when the input closes."""
+        reporter, lag_watch = gevent.spawn(self._report), gevent.spawn(self._measure_lag)
         load, orphaned = gevent.spawn(self._load), gevent.spawn(_until_input_closes)
         gevent.wait([load, orphaned], count=1)
         finished = load.ready()
-        gevent.killall([watch, load, orphaned])
+        gevent.killall([lag_watch, load, orphaned])
         self._runner.user_greenlets.kill()
         if finished:
             load.get()
-            self._give_up()
+            self._count_unanswered()
         self._over.set()
-        teller.join()  # it may be in the middle of a line
+        reporter.join()  # it may be in the middle of a line
         self._write(last=finished)
 
     def _load(self) -> None:
-        deadline = self._end + self._plan.timeout_s + GRACE_S
-        if isinstance(self._schedule, OpenLoop):
-            arriving = gevent.spawn(self._schedule.arrive)
-            arriving.join(deadline - time.monotonic())
-            arriving.kill()
-        elif isinstance(self._plan.load, Closed):
-            for _ in range(self._plan.load.clients):
-                self._add_client()
+        deadline = self._end + self._load_test.timeout_s + GRACE_S
+        for _ in range(self._load_test.load.clients_at_start()):
+            self._add_client()
+        schedule = gevent.spawn(self._schedule.run)
+        schedule.join(deadline - time.monotonic())
+        schedule.kill()
+        schedule.get()
         self._runner.user_greenlets.join(max(0.0, deadline - time.monotonic()))
 
     def _add_client(self) -> None:
         self._runner.spawn_users({self._environment.user.__name__: 1})
 
-    def _record(self, asked: Asked, _: Input) -> None:
-        intended = asked.intended - self._zero
-        if asked.failure:
-            self._fail(intended, asked.failure)
+    def _record(self, exchange: Exchange, _: Input) -> None:
+        intended = exchange.intended - self._zero
+        if exchange.failure:
+            self._fail(intended, exchange.failure)
             return
-        latency_us = round(1e6 * (asked.ended - asked.intended))
-        service_us = round(1e6 * (asked.ended - asked.sent))
-        self._answers.append((round(intended, 6), latency_us, service_us, asked.handler_ms))
+        latency_us = round(1e6 * (exchange.ended - exchange.intended))
+        service_us = round(1e6 * (exchange.ended - exchange.sent))
+        self._answers.append((round(intended, 6), latency_us, service_us, exchange.handler_ms))
 
     def _fail(self, intended: float, failure: Failure) -> None:
         which = (failure.kind, failure.status, failure.type)
         self._messages.setdefault(which, failure.message[:300])
         self._failures[math.floor(intended), which] += 1
 
-    def _give_up(self) -> None:
-        """Whatever has no answer by now will get none that counts."""
-        if isinstance(self._schedule, OpenLoop):
-            self._schedule.give_up()
+    def _count_unanswered(self) -> None:
+        """Whatever has no answer by now counts as an error."""
+        self._schedule.abandon()
         for moment in [*self._environment.under_way.values(), *self._schedule.waiting]:
             self._fail(moment - self._zero, NO_ANSWER)
 
-    def _watch_the_loop(self) -> None:
+    def _measure_lag(self) -> None:
         alarm = Alarm()
         while True:
-            due = time.monotonic() + WATCH_EVERY_S
+            due = time.monotonic() + LAG_SAMPLE_EVERY_S
             alarm.sleep_until(due)
             self._lags_us.append(round(1e6 * (time.monotonic() - due)))
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         due = self._start + 1.0
         while not self._over.wait(due - time.monotonic()):
             self._write()
@@ -140,27 +132,28 @@ class Generator:
         )
         self._answers, self._failures, self._lags_us = [], Counter(), []
         line = tick.line()
-        while line:  # in pieces, which a pipe takes without stopping the loop
+        while line:  # in pieces, so that a full pipe does not stop the event loop
             line = line[gevent.os.nb_write(sys.stdout.fileno(), line) :]
 
 
 class Usage:
-    """How much of a core this process takes, and how much it would take."""
+    """How much of a core this process uses, and how much it asks for."""
 
     def __init__(self) -> None:
         self._last = self._now()
 
     def since_last(self) -> tuple[float, float]:
-        """Processor time over time; the share in which the event loop ran or waited for a core."""
+        """Two shares of the time since the last call: of a core, in processor time; and that in
+        which the event loop ran or waited for a core."""
         before, self._last = self._last, self._now()
         wall, cpu, busy = (now - then for now, then in zip(self._last, before, strict=True))
         return cpu / wall, busy / wall
 
     def _now(self) -> tuple[float, float, float]:
         try:
-            # Of the first thread, which is the loop's: nanoseconds run, nanoseconds waited to run.
+            # Of the main thread, which runs the loop: nanoseconds run and waited for a core.
             ran, waited, _ = map(int, Path("/proc/self/schedstat").read_text().split())
-        except OSError:  # a kernel without them
+        except OSError:  # a kernel without schedstat
             ran, waited = time.thread_time_ns(), 0
         return time.monotonic(), time.process_time(), (ran + waited) / 1e9
 
@@ -173,23 +166,24 @@ def _until_input_closes() -> None:
             return
 
 
-def serve_web(plan: Plan, port: int) -> None:
-    """Locust's own page: how many clients there are is set there, in a closed loop."""
-    environment = LoadEnvironment(plan, ClosedLoop(math.inf), lambda *_: None)
+def serve_web(load_test: LoadTest, port: int) -> None:
+    """Locust's web page, where the number of clients of a closed loop is set."""
+    schedule = OnDemand(ClosedLoop(clients=1), time.monotonic(), math.inf)
+    environment = LoadEnvironment(load_test, schedule, lambda *_: None)
     events = environment.events.request
 
-    def tell_locust(asked: Asked, sent: Input) -> None:
+    def fire(exchange: Exchange, sent: Input) -> None:
         events.fire(
-            request_type=plan.target.protocol,
+            request_type=load_test.target.protocol,
             name=sent.name,
-            response_time=1000 * (asked.ended - asked.intended),
+            response_time=1000 * (exchange.ended - exchange.intended),
             response_length=0,
-            exception=asked.failure and RuntimeError(str(asked.failure)),
+            exception=exchange.failure and RuntimeError(str(exchange.failure)),
             context={},
         )
 
-    environment.sink = tell_locust
-    environment.host = plan.target.url
+    environment.sink = fire
+    environment.host = load_test.target.url
     runner = environment.create_local_runner()
     page = environment.create_web_ui("127.0.0.1", port).greenlet
     assert page
@@ -203,15 +197,16 @@ def serve_web(plan: Plan, port: int) -> None:
 
 
 def main() -> None:
-    plan = Plan.model_validate_json(sys.stdin.buffer.readline())
+    """Runs the load test of the first line of input."""
+    load_test = LoadTest.read(sys.stdin.buffer.readline())
     web_port = sys.argv[1:]
-    del sys.argv[1:]  # Locust would take it for an option of its own
+    del sys.argv[1:]  # Locust would parse it as an option of its own
     if web_port:
-        serve_web(plan, int(*web_port))
+        serve_web(load_test, int(*web_port))
         return
     gevent.os.make_nonblocking(sys.stdout.fileno())
-    generator = Generator(plan)
-    gc.freeze()  # what was imported: looking through it would stop the loop for milliseconds
+    generator = Generator(load_test)
+    gc.freeze()  # a collection that looks through all modules would stop the loop for milliseconds
     generator.run()
 
 

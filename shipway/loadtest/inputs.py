@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shipway.loadtest.errors import NoInput
-from shipway.loadtest.load import Input
+from shipway.loadtest.load_test import Input
 from shipway.tasks import TASKS, demo_inputs
 from shipway.tasks.base import Example
 

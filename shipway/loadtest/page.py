@@ -9,9 +9,9 @@ from shlex import quote
 from markupsafe import Markup
 
 from shipway.loadtest import charts
-from shipway.loadtest.load import Closed, Open
 from shipway.loadtest.report import Report
 from shipway.loadtest.result import BUSIEST, LATEST, Result
+from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.report import svg
 from shipway.report.page import NARROW, WIDE, at_widths, environment
 
@@ -64,7 +64,7 @@ class View:
     @property
     def alone(self) -> Result | None:
         """One client by itself."""
-        loads = (each for each in self.report.results if each.load == Closed(clients=1))
+        loads = (each for each in self.report.results if each.load == ClosedLoop(clients=1))
         return next((each for each in loads if each.latency), None)
 
     @property
@@ -92,7 +92,7 @@ class View:
 
     @property
     def opened(self) -> bool:
-        return any(isinstance(each.load, Open) for each in self.report.results)
+        return any(each.load.is_open for each in self.report.results)
 
     @property
     def compared(self) -> list[Compared]:
@@ -132,12 +132,8 @@ class View:
         else:
             grpc = ["--grpc"] if subject.url.startswith("grpc:") else []
             words = ["shipway bench", quote(subject.model), *grpc]
-        for each in self.report.results:
-            load = each.load
-            words.append(
-                f"--clients {load.clients}" if isinstance(load, Closed) else f"--rate {load.rate:g}"
-            )
-        return words
+        options = (result.load.bench_option() for result in self.report.results)
+        return [*words, *(option for option in options if option)]
 
     @cached_property
     def curves(self) -> list[tuple[Result, str]]:
@@ -145,7 +141,7 @@ class View:
         many those that tell most."""
         answered = [each for each in self.report.results if each.latency]
         if len(answered) > MOST_CURVES:
-            opened = [each for each in answered if isinstance(each.load, Open)]
+            opened = [each for each in answered if each.load.is_open]
             wanted = (self.alone, *opened[:1], self.knee, *opened[-1:], answered[-1])
             answered = [each for each in answered if any(each is one for one in wanted)]
         return [(each, f"c{place}") for place, each in enumerate(answered)]
@@ -215,7 +211,7 @@ class View:
             for each in sorted(report.results, key=_offered):
                 if each.latency is None:
                     continue
-                kind: svg.Kind = "reference" if isinstance(each.load, Closed) else "front"
+                kind: svg.Kind = "front" if each.load.is_open else "reference"
                 label = str(each.load)
                 if each is knee:
                     kind, label = "chosen", f"knee: {each.load}"
@@ -226,7 +222,7 @@ class View:
                         p50_ms=each.latency.p50_ms,
                         p99_ms=each.latency.p99_ms,
                         kind=kind if ours else "beaten",
-                        joined=isinstance(each.load, Open),
+                        joined=each.load.is_open,
                     )
                 )
             return found
@@ -271,4 +267,4 @@ class View:
 
 
 def _offered(result: Result) -> float:
-    return result.load.rate if isinstance(result.load, Open) else 0.0
+    return result.load.offered_rate() or 0.0

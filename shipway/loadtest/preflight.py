@@ -14,7 +14,7 @@ from shipway.engines.torchserve.management import ManagementClient
 from shipway.engines.torchserve.tokens import Tokens, bearer
 from shipway.loadtest import inputs
 from shipway.loadtest.errors import NoInput, NotReady
-from shipway.loadtest.load import Input, Record, Target
+from shipway.loadtest.load_test import Input, Record, Target
 
 ANSWER_WITHIN_S = 60.0
 """The first answers; a model may still be warming up."""
@@ -40,7 +40,7 @@ class Subject(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A model that answers: all that a Plan needs but the load."""
+    """A model that answers: all that a LoadTest needs but the load."""
 
     target: Target
     subject: Subject

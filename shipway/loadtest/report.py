@@ -14,7 +14,7 @@ from shipway import __version__
 from shipway.artifact.bundle import problems_in
 from shipway.artifact.certificate import Host
 from shipway.loadtest.errors import ReportError
-from shipway.loadtest.load import Input, Record
+from shipway.loadtest.load_test import Input, Record
 from shipway.loadtest.preflight import Subject
 from shipway.loadtest.result import Result
 from shipway.loadtest.sweep import knee

@@ -16,7 +16,8 @@ import numpy as np
 from hdrh.histogram import HdrHistogram
 from pydantic import field_validator
 
-from shipway.loadtest.load import LONGEST_S, Load, Open, Plan, Record
+from shipway.loadtest.load_test import LONGEST_S, LoadTest, Record
+from shipway.loadtest.shapes import AnyShape
 from shipway.loadtest.ticks import Tick
 
 HIGHEST_US = round(2e6 * LONGEST_S)
@@ -111,7 +112,7 @@ class Generator(Record):
 class Result(Record):
     """One load, measured."""
 
-    load: Load
+    load: AnyShape
     warm_up_s: float
     seconds: float
     """As long as it was measured: shorter than planned if it is partial."""
@@ -147,7 +148,7 @@ class Result(Record):
 class Progress:
     """How a load stands, for whoever watches."""
 
-    plan: Plan
+    load_test: LoadTest
     at: float
     """Seconds since the warm-up's end, negative before."""
     rate: float
@@ -163,8 +164,8 @@ class Progress:
 class Collector:
     """Ticks in, a Result out."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, load_test: LoadTest) -> None:
+        self._load_test = load_test
         self._latency, self._service = _histogram(), _histogram()
         self._by_second: dict[int, array[int]] = {}
         self._handler_ms: array[float] = array("f")
@@ -174,11 +175,11 @@ class Collector:
         self._messages: dict[tuple[str, str, str], str] = {}
         self._errors_by_second: Counter[int] = Counter()
         self._measured: list[tuple[float, Tick]] = []
-        self._last_at = -plan.warm_up_s
+        self._last_at = -load_test.warm_up_s
         self.finished = False
 
     def add(self, tick: Tick) -> Progress:
-        seconds = self._plan.seconds
+        seconds = self._load_test.seconds
         for intended, latency_us, service_us, handler_ms in tick.answers:
             ended = intended + latency_us / 1e6
             self._answers_in_time += 0 <= ended < seconds
@@ -201,7 +202,7 @@ class Collector:
         self.finished = tick.last
         latencies_us = [each[1] for each in tick.answers]
         return Progress(
-            plan=self._plan,
+            load_test=self._load_test,
             at=tick.at,
             rate=len(tick.answers) / took,
             p50_ms=_percentile(50, latencies_us),
@@ -212,19 +213,21 @@ class Collector:
 
     def result(self) -> Result:
         """Of what was added so far; partial unless the last tick was."""
-        plan = self._plan
+        load_test = self._load_test
         # A load that is over before its time, for all its requests are answered, is not shorter.
-        seconds = plan.seconds if self.finished else max(0.0, min(plan.seconds, self._last_at))
+        seconds = (
+            load_test.seconds if self.finished else max(0.0, min(load_test.seconds, self._last_at))
+        )
         latency = _summary(self._latency)
         handler_us = [1000 * each for each in self._handler_ms]
         return Result(
-            load=plan.load,
-            warm_up_s=plan.warm_up_s,
+            load=load_test.load,
+            warm_up_s=load_test.warm_up_s,
             seconds=seconds,
             partial=not self.finished,
             rate=self._answers_in_time / seconds if seconds else 0.0,
             latency=latency,
-            service=_summary(self._service) if isinstance(plan.load, Open) else None,
+            service=_summary(self._service) if load_test.load.is_open else None,
             handler_p50_ms=_percentile(50, handler_us),
             handler_p99_ms=_percentile(99, handler_us),
             errors=tuple(

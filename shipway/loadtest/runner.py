@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from shipway.loadtest.errors import GeneratorFailed, Interrupted
-from shipway.loadtest.load import Plan
+from shipway.loadtest.load_test import LoadTest
 from shipway.loadtest.result import Collector, Progress, Result
 from shipway.loadtest.ticks import Tick
 
@@ -17,7 +17,7 @@ ENDS_WITHIN_S = 5.0
 """Once its input is closed."""
 
 
-def measure(plan: Plan, watch: Callable[[Progress], object] = lambda _: None) -> Result:
+def measure(plan: LoadTest, watch: Callable[[Progress], object] = lambda _: None) -> Result:
     """Puts the plan's load on its server, and tells `watch` once a second how it goes.
 
     Raises GeneratorFailed if the generator's process ends early, and for Ctrl-C Interrupted, which
@@ -40,7 +40,7 @@ def measure(plan: Plan, watch: Callable[[Progress], object] = lambda _: None) ->
 
 
 @contextmanager
-def generator_process(plan: Plan, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def generator_process(plan: LoadTest, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """The generator at work on a plan. It ends with this block, and with this process.
 
     Raises GeneratorFailed with its last words if it ended by itself with an error.

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from math import floor, log10
 
-from shipway.loadtest.load import Closed, Load, Open
 from shipway.loadtest.result import Result
+from shipway.loadtest.shapes.base import LoadShape
+from shipway.loadtest.shapes.closed import ClosedLoop
+from shipway.loadtest.shapes.open import OpenLoop
 
 CAPACITY_CLIENTS = 32
 """Enough to keep batches full; far below TorchServe's queue of 100."""
@@ -22,20 +24,20 @@ MOST_FAILED = 0.01
 """Of the requests at a knee; beyond, the rate was not served."""
 
 
-def sweep(results: Sequence[Result]) -> Iterator[Load]:
+def sweep(results: Sequence[Result]) -> Iterator[LoadShape]:
     """Loads for a server that nothing is known of: its latency alone, its capacity, then rates up
     to one that it cannot keep up with. `results` has those of the loads given so far."""
-    yield Closed(clients=1)
-    yield Closed(clients=CAPACITY_CLIENTS)
+    yield ClosedLoop(clients=1)
+    yield ClosedLoop(clients=CAPACITY_CLIENTS)
     capacity = results[-1].rate
     for share in SHARES:
-        yield Open(rate=_two_digits(share * capacity))
+        yield OpenLoop(rate=_two_digits(share * capacity))
     # An open loop may fill batches better than so many clients do.
     for _ in range(MOST_MORE):
         if not _kept_up(results[-1]):
             return
         capacity *= STEP
-        yield Open(rate=_two_digits(SHARES[-1] * capacity))
+        yield OpenLoop(rate=_two_digits(SHARES[-1] * capacity))
 
 
 def _kept_up(result: Result) -> bool:
@@ -57,9 +59,9 @@ def knee(results: Sequence[Result]) -> int | None:
     None where there are fewer than four rates, or p99 does not turn up.
     """
     points = sorted(
-        (each.load.rate, place)
+        (rate, place)
         for place, each in enumerate(results)
-        if isinstance(each.load, Open) and each.latency and not each.partial
+        if (rate := each.load.offered_rate()) and each.latency and not each.partial
     )
     if len(points) < 4:
         return None

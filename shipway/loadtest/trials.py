@@ -9,10 +9,13 @@ from shipway.archive.mar import inspect_mar
 from shipway.artifact.manifest import Serving
 from shipway.artifact.tuned import Tuned, write_tuned
 from shipway.engines.state import StateDirectory
-from shipway.loadtest import preflight, servers
-from shipway.loadtest.load import Closed, Open, Plan
+from shipway.engines.torchserve.temporary import registered
+from shipway.loadtest import preflight
+from shipway.loadtest.load_test import LoadTest
 from shipway.loadtest.result import Result
 from shipway.loadtest.runner import measure
+from shipway.loadtest.shapes.closed import ClosedLoop
+from shipway.loadtest.shapes.open import OpenLoop
 from shipway.loadtest.tune import At, Load, Setting
 
 WARM_UP_S = 1.0
@@ -56,7 +59,7 @@ class Trials:
         """A rate to begin with: most of what this setting answers when clients just ask on."""
         self.serve(setting)
         self._watch(f"{setting}: what it can do at all …")
-        closed = self._plan(Closed(clients=BUSY_CLIENTS), GUESSED_IN_S)
+        closed = self._plan(ClosedLoop(clients=BUSY_CLIENTS), GUESSED_IN_S)
         return max(1.0, MOST * measure(closed).rate)
 
     def serve(self, setting: Setting) -> Load:
@@ -74,7 +77,7 @@ class Trials:
                 return At(rate=rate, p99_ms=alone_ms, kept=False, because=said)
             self._watch(f"{setting}: {rate:.0f} requests a second …")
             seconds = min(LONGEST_S, max(self._seconds, math.ceil(FEWEST_REQUESTS / rate)))
-            plan = self._plan(Open(rate=rate), seconds)
+            plan = self._plan(OpenLoop(rate=rate), seconds)
             for _ in range(TRIES):
                 result = measure(plan)
                 found = judged(result, rate, self._slo_ms)
@@ -94,7 +97,7 @@ class Trials:
         """The median of one client's requests."""
         if self._alone is None:
             self._watch(f"{setting}: one request at a time …")
-            found = measure(self._plan(Closed(clients=1), GUESSED_IN_S)).latency
+            found = measure(self._plan(ClosedLoop(clients=1), GUESSED_IN_S)).latency
             self._alone = found.p50_ms if found else math.inf
         return self._alone
 
@@ -110,7 +113,7 @@ class Trials:
         # Where its workers look for their threads.
         write_tuned(self._mar.parent, self._info.name, self._info.version, Tuned(serving=serving))
         self._serving.enter_context(
-            servers.registered(
+            registered(
                 self._state,
                 self._mar,
                 workers=setting.workers,
@@ -121,8 +124,8 @@ class Trials:
         self._ready = preflight.here(self._state, self._info.name, None, grpc=False, headers={})
         self._served, self._alone = setting, None
 
-    def _plan(self, load: Closed | Open, seconds: float) -> Plan:
-        return Plan(
+    def _plan(self, load: ClosedLoop | OpenLoop, seconds: float) -> LoadTest:
+        return LoadTest(
             target=self._ready.target,
             headers=dict(self._ready.headers),
             inputs=self._ready.inputs,

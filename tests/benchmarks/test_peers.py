@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmarks.peers import environments, process, table
 from benchmarks.peers.systems import BYTES, OURS, SYSTEMS, System, first_of_list, in_both
 from benchmarks.peers.turns import Turns
-from shipway.loadtest.servers import free_ports
+from shipway.engines.torchserve.temporary import free_ports
 
 GOOD = """
 import json, sys

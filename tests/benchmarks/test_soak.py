@@ -5,7 +5,7 @@ import os
 import pytest
 
 from benchmarks.soak import Memory, complaints
-from shipway.loadtest.load import Open
+from shipway.loadtest.shapes.open import OpenLoop
 from tests.loadtest.made import SECONDS, result_of
 
 
@@ -37,12 +37,12 @@ def test_a_process_is_sampled_as_it_is_now():
 
 
 def test_growth_errors_and_what_was_not_watched_are_told():
-    result = result_of(Open(rate=1), [1.0] * 4)
+    result = result_of(OpenLoop(rate=1), [1.0] * 4)
     assert complaints(result, {"worker": 0.02, "TorchServe": -0.1}) == []
     assert complaints(result, {"worker": 0.04}) == ["worker grew by 4.0%, 3% allowed"]
     assert complaints(result, {"worker": None}) == ["worker was not watched for long enough"]
     each_second = {("http", "507", "InternalServerException", ""): 3}
-    failed = result_of(Open(rate=1), [], errors=each_second)
+    failed = result_of(OpenLoop(rate=1), [], errors=each_second)
     assert complaints(failed, {}) == [
         f"{3 * SECONDS} errors: http 507 InternalServerException",
         "nothing was answered",

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from shipway.cli.main import app
 from shipway.engines.errors import ModelNotFound, NoServer, VersionNotFound
+from shipway.engines.torchserve.temporary import free_ports
 from shipway.errors import ShipwayError
 from shipway.loadtest.errors import NoInput, NotReady, ReportError
 from shipway.loadtest.report import read_report
-from shipway.loadtest.servers import free_ports
 from tests.servers import REPOSITORY, SHIPWAY, until
 
 BENCH = (*SHIPWAY, "bench")

@@ -24,7 +24,7 @@ import yaml
 
 from shipway.archive.mar import inspect_mar, pack
 from shipway.engines.torchserve.config import ServerConfig, read_config
-from shipway.loadtest.servers import with_free_ports
+from shipway.engines.torchserve.temporary import with_free_ports
 from tests.conftest import REPOSITORY
 from tests.servers import SHIPWAY, until
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.stock_torchserve import stock_torchserve
 from shipway.archive.mar import pack
-from shipway.loadtest.servers import stock
 
 HOUSE_CATS = {281, 282, 285}
 
@@ -36,7 +36,9 @@ def server(foreign_python, demo_artifact, tmp_path_factory) -> Iterator[str]:
     """TorchServe, started by its own command with its own defaults, tokens aside."""
     folder = tmp_path_factory.mktemp("stock")
     mar = pack(demo_artifact, folder / "store")
-    with stock(folder, mar, "efficientnet_lite0", workers=1, python=foreign_python) as served:
+    with stock_torchserve(
+        folder, mar, "efficientnet_lite0", workers=1, python=foreign_python
+    ) as served:
         yield served.url.removesuffix("/predictions/efficientnet_lite0")
 
 

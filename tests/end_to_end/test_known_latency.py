@@ -14,9 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.variants import with_code
 from shipway.archive.mar import pack
-from shipway.loadtest import preflight, servers
-from shipway.loadtest.load import Closed, Open, Plan
+from shipway.engines.torchserve.temporary import registered, temporary_server
+from shipway.loadtest import preflight
+from shipway.loadtest.load_test import LoadTest
 from shipway.loadtest.runner import measure
+from shipway.loadtest.shapes.closed import ClosedLoop
+from shipway.loadtest.shapes.open import OpenLoop
 from shipway.metrics.declared import REQUEST, SECONDS
 
 MEAN_S, STALL_S, STALLS_AFTER = 0.040, 2.0, 60
@@ -63,14 +66,14 @@ def slow(tiny_artifact, tmp_path, monkeypatch):
         KNOWN_LATENCY,
     )
     with (
-        servers.our_server(tmp_path, mar.parent) as state,
-        servers.registered(state, mar, workers=1, batch_size=1) as served,
+        temporary_server(tmp_path, mar.parent) as state,
+        registered(state, mar, workers=1, batch_size=1) as served,
     ):
         ready = preflight.here(state, tiny_artifact.manifest.name, None, grpc=False, headers={})
         asked_before = len(truth.read_text().splitlines())
 
-        def load(load: Open | Closed) -> tuple:
-            plan = Plan(
+        def load(load: OpenLoop | ClosedLoop) -> tuple:
+            plan = LoadTest(
                 target=ready.target,
                 headers=dict(ready.headers),
                 inputs=ready.inputs,
@@ -119,7 +122,7 @@ def exported_bucket(served, share: float) -> int:
 
 def test_an_open_loop_and_the_exporter_tell_the_truth(slow):
     load, served = slow
-    result, took_s = load(Open(rate=RATE, seed=3))
+    result, took_s = load(OpenLoop(rate=RATE, seed=3))
     assert max(took_s) >= STALL_S and not result.errors
     arrivals = list(result.load.arrivals(0.0, SECONDS_OF_LOAD))
     assert len(arrivals) == len(took_s) == result.answered
@@ -140,7 +143,7 @@ def test_an_open_loop_and_the_exporter_tell_the_truth(slow):
 
 def test_a_closed_loop_hides_that_everybody_else_would_have_waited(slow):
     load, _ = slow
-    result, took_s = load(Closed(clients=1))
+    result, took_s = load(ClosedLoop(clients=1))
     assert max(took_s) >= STALL_S and not result.errors
     # It is right about each request that it sent, and sent none while the server stood still.
     assert abs(bucket(percentile(took_s, 0.99)) - bucket(result.latency.p99_ms / 1000)) <= 1

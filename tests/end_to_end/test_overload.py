@@ -16,9 +16,11 @@ from shipway.archive.mar import pack
 from shipway.engines.errors import PredictionFailed
 from shipway.engines.torchserve import protos
 from shipway.engines.torchserve.tokens import bearer
-from shipway.loadtest.load import Closed, Input, Open, Plan, Target
+from shipway.loadtest.load_test import Input, LoadTest, Target
 from shipway.loadtest.result import Result
 from shipway.loadtest.runner import measure
+from shipway.loadtest.shapes.closed import ClosedLoop
+from shipway.loadtest.shapes.open import OpenLoop
 from shipway.serving.deadlines import SENT, WITHIN
 from tests.fuzz import minimal
 from tests.servers import REPOSITORY, RunningServer, running_server
@@ -40,9 +42,9 @@ def server(tmp_path_factory) -> Iterator[RunningServer]:
         yield running
 
 
-def load(server: RunningServer, load: Closed | Open, **headers: str) -> Result:
+def load(server: RunningServer, load: ClosedLoop | OpenLoop, **headers: str) -> Result:
     return measure(
-        Plan(
+        LoadTest(
             target=Target(url=f"{server.record.addresses.inference}/predictions/tensors"),
             headers=bearer(server.tokens.get("inference")) | headers,
             inputs=(Input(name="", content_type="application/json", body=BODY),),
@@ -67,8 +69,8 @@ def in_time(result: Result, within_ms: float) -> float:
 
 
 def test_under_twice_the_load_deadlines_keep_what_is_answered_in_time_near_the_capacity(server):
-    capacity = load(server, Closed(clients=4)).rate
-    twice = Open(rate=2 * capacity)
+    capacity = load(server, ClosedLoop(clients=4)).rate
+    twice = OpenLoop(rate=2 * capacity)
     within_ms = 0.4 * 1000 * QUEUE / capacity  # a full queue takes longer than twice that
     without = load(server, twice)
     with_deadlines = load(server, twice, **{WITHIN: f"{within_ms:.0f}"})

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from shipway.loadtest.servers import end_with_us
+from benchmarks.study import exit_on_sigterm
 from shipway.runtime.host import describe_host
 from tests.conftest import exported
 from tests.faults.faults import FAULTS
@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help=f"the table into {DOCUMENT.name}")
     given = parser.parse_args()
-    end_with_us()
+    exit_on_sigterm()
     faults = [each for each in FAULTS if given.only in each.name]
     verdicts: list[Verdict] = []
     with ExitStack() as stack:

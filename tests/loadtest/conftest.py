@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shipway.loadtest.load import Input, Load, Plan, Target
+from shipway.loadtest.load_test import Input, LoadTest, Target
+from shipway.loadtest.shapes.base import LoadShape
 from tests.servers import RunningServer, build_mar, running_server
 
 # "sleep 20" takes 20 ms; "broken" is refused as the project's handlers refuse a row. A file named
@@ -62,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, stall: Path) -> Iterator[Ru
         yield running
 
 
-Planned = Callable[..., Plan]
+Planned = Callable[..., LoadTest]
 
 
 @pytest.fixture
@@ -70,14 +71,14 @@ def planned(server: RunningServer) -> Planned:
     """A plan for the model `synthetic` with bodies given as text."""
 
     def make(
-        load: Load, *bodies: str, protocol: str = "http", url: str = "", **changes: object
-    ) -> Plan:
+        load: LoadShape, *bodies: str, protocol: str = "http", url: str = "", **changes: object
+    ) -> LoadTest:
         addresses = server.record.addresses
         there = {
             "http": f"{addresses.inference}/predictions/synthetic",
             "grpc": f"grpc://{addresses.grpc_inference}/synthetic",
         }
-        return Plan(
+        return LoadTest(
             target=Target(url=url or there[protocol]),
             headers={"authorization": f"Bearer {server.tokens.get('inference')}"},
             inputs=tuple(

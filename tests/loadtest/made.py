@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from shipway.loadtest.load import Input, Load, Open, Plan, Target
+from shipway.loadtest.load_test import Input, LoadTest, Target
 from shipway.loadtest.preflight import Subject
 from shipway.loadtest.report import Report, new_report
 from shipway.loadtest.result import Collector, Result
+from shipway.loadtest.shapes.base import LoadShape
+from shipway.loadtest.shapes.open import OpenLoop
 from shipway.loadtest.ticks import Tick
 
 SECONDS = 4
@@ -15,7 +17,7 @@ BODY = Input(name="a photo", content_type="image/jpeg", body=b"12345")
 
 
 def result_of(
-    load: Load,
+    load: LoadShape,
     latencies_ms: Sequence[float],
     *,
     errors: Mapping[tuple[str, str, str, str], int] | None = None,
@@ -23,7 +25,7 @@ def result_of(
     last: bool = True,
 ) -> Result:
     """Requests evenly over some seconds, each with its latency; sent at once when intended."""
-    plan = Plan(
+    plan = LoadTest(
         target=Target(url="http://127.0.0.1:1/predictions/m"),
         inputs=(BODY,),
         load=load,
@@ -60,7 +62,7 @@ def lognormal_ms(median_ms: float, count: int = 800, spread: float = 0.5) -> np.
 def rates(p50s_ms: Mapping[float, float]) -> list[Result]:
     """Open loops by rate, with a median each."""
     return [
-        result_of(Open(rate=rate), lognormal_ms(p50_ms, count=int(SECONDS * rate)))
+        result_of(OpenLoop(rate=rate), lognormal_ms(p50_ms, count=int(SECONDS * rate)))
         for rate, p50_ms in p50s_ms.items()
     ]
 

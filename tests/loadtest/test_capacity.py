@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 from shipway.cli.main import app
 from shipway.loadtest.capacity import calibrated, fleet, highest
 from shipway.loadtest.errors import NoReplicaKeeps, ReportError
-from shipway.loadtest.load import Closed, Open
 from shipway.loadtest.queueing import QUEUE, Replica, poisson, serve
 from shipway.loadtest.report import write_report
+from shipway.loadtest.shapes.closed import ClosedLoop
+from shipway.loadtest.shapes.open import OpenLoop
 from tests.loadtest.made import SECONDS, report_of, result_of
 
 CONSTANT = np.ones(1)
@@ -119,11 +120,11 @@ def sweep_of(of: Replica, *, rates=(20, 40, 60, 80), partial: str = "", **subjec
     """What `shipway bench` would report of such a server, with as much overhead as none."""
     alone_ms = of.delay_ms + of.mean_ms(1) * LOGNORMAL
     results = [
-        result_of(Closed(clients=1), alone_ms[: int(1000 * SECONDS / alone_ms.mean())]),
-        result_of(Closed(clients=32), np.full(int(SECONDS * of.capacity), 1.0)),
+        result_of(ClosedLoop(clients=1), alone_ms[: int(1000 * SECONDS / alone_ms.mean())]),
+        result_of(ClosedLoop(clients=32), np.full(int(SECONDS * of.capacity), 1.0)),
     ]
     for rate in rates:
-        load = Open(rate=rate)
+        load = OpenLoop(rate=rate)
         arrivals_ms = 1000 * (1 + np.array([*load.arrivals(-1.0, SECONDS)]))
         served = serve(of, arrivals_ms, np.random.default_rng(rate))
         results.append(result_of(load, served.latency_ms_N[arrivals_ms >= 1000]))

@@ -6,8 +6,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from shipway.loadtest.errors import ReportError
-from shipway.loadtest.load import Closed, Open
 from shipway.loadtest.report import check_folder, read_report, write_report
+from shipway.loadtest.shapes.closed import ClosedLoop
+from shipway.loadtest.shapes.open import OpenLoop
 from tests.loadtest.made import lognormal_ms, rates, report_of, result_of
 from tests.pages import Page
 
@@ -18,9 +19,11 @@ REFUSED = ("http", "503", "ServiceUnavailableException", "the queue is full")
 @pytest.fixture(scope="module")
 def results():
     """A sweep with all that a report may have to tell of."""
-    slow = result_of(Open(rate=60), lognormal_ms(300, count=240), errors={REFUSED: 3}, busy=0.95)
+    slow = result_of(
+        OpenLoop(rate=60), lognormal_ms(300, count=240), errors={REFUSED: 3}, busy=0.95
+    )
     return [
-        result_of(Closed(clients=1), lognormal_ms(10)),
+        result_of(ClosedLoop(clients=1), lognormal_ms(10)),
         *rates({10: 10, 20: 11, 30: 12, 40: 15}),
         slow,
     ]
@@ -84,7 +87,7 @@ def test_the_drawings_are_well_formed_and_described(tmp_path, results):
 
 
 def test_a_partial_report_says_so_even_if_nothing_was_measured(tmp_path):
-    for results in ([], [result_of(Open(rate=10), lognormal_ms(10, count=40), last=False)]):
+    for results in ([], [result_of(OpenLoop(rate=10), lognormal_ms(10, count=40), last=False)]):
         report = report_of(results, partial="stopped in the middle")
         _, page = page_of(tmp_path, report)
         assert "This report is partial: stopped in the middle." in page.text
@@ -92,7 +95,9 @@ def test_a_partial_report_says_so_even_if_nothing_was_measured(tmp_path):
 
 
 def test_a_load_without_an_answer_has_no_latency_to_show(tmp_path):
-    _, page = page_of(tmp_path, report_of([result_of(Closed(clients=1), [], errors={REFUSED: 9})]))
+    _, page = page_of(
+        tmp_path, report_of([result_of(ClosedLoop(clients=1), [], errors={REFUSED: 9})])
+    )
     assert "of 36 requests" in page.text and "–" in page.text
 
 
@@ -112,7 +117,7 @@ def test_earlier_reports_are_compared_load_by_load(tmp_path, results):
 
 def test_hostile_words_do_nothing(tmp_path):
     result = result_of(
-        Closed(clients=1), lognormal_ms(10), errors={("http", "500", HOSTILE, HOSTILE): 1}
+        ClosedLoop(clients=1), lognormal_ms(10), errors={("http", "500", HOSTILE, HOSTILE): 1}
     )
     report = report_of([result], partial=HOSTILE, model=HOSTILE, url=f"http://x/{HOSTILE}")
     html, page = page_of(tmp_path, report, {HOSTILE: report})

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from shipway.loadtest.load import Closed, Input, Open, Plan, Target
+from shipway.loadtest.load_test import Input, LoadTest, Target
 from shipway.loadtest.result import Collector
+from shipway.loadtest.shapes.closed import ClosedLoop
+from shipway.loadtest.shapes.open import OpenLoop
 from shipway.loadtest.sweep import knee, sweep
 from shipway.loadtest.ticks import Tick
 from tests.loadtest.made import lognormal_ms, rates, result_of
@@ -10,7 +12,7 @@ from tests.loadtest.made import lognormal_ms, rates, result_of
 
 def test_percentiles_are_those_of_the_latencies():
     latencies_ms = lognormal_ms(20, count=20_000, spread=1.0)
-    found = result_of(Open(rate=5000), latencies_ms).latency
+    found = result_of(OpenLoop(rate=5000), latencies_ms).latency
     for percentile, value_ms in (
         (50, found.p50_ms),
         (75, found.p75_ms),
@@ -38,10 +40,10 @@ def tick(at: float, answers=(), errors=(), *, last: bool = False) -> Tick:
 @pytest.fixture
 def collector() -> Collector:
     """Of a load of two seconds."""
-    plan = Plan(
+    plan = LoadTest(
         target=Target(url="http://127.0.0.1:1/predictions/m"),
         inputs=(Input(name="", content_type="", body=b""),),
-        load=Open(rate=1),
+        load=OpenLoop(rate=1),
         seconds=2,
     )
     return Collector(plan)
@@ -73,17 +75,17 @@ def test_a_load_that_was_cut_short_is_partial_and_as_long_as_it_was(collector):
 
 
 def test_a_busy_or_late_generator_is_the_bottleneck():
-    assert not result_of(Closed(clients=1), lognormal_ms(20)).generator.was_bottleneck
-    busy = result_of(Closed(clients=1), lognormal_ms(20), busy=0.97).generator
+    assert not result_of(ClosedLoop(clients=1), lognormal_ms(20)).generator.was_bottleneck
+    busy = result_of(ClosedLoop(clients=1), lognormal_ms(20), busy=0.97).generator
     assert busy.was_bottleneck and "97% of the time" in busy.because
-    late = result_of(Closed(clients=1), lognormal_ms(0.02)).generator  # timers were 0.1 ms late
+    late = result_of(ClosedLoop(clients=1), lognormal_ms(0.02)).generator  # timers were 0.1 ms late
     assert late.was_bottleneck and "late at p99" in late.because
 
 
 def test_the_knee_is_where_latency_turns_up():
     results = rates({20: 10, 40: 10, 60: 11, 80: 13, 100: 18, 110: 80, 120: 700})
     assert results[knee(results)].load.rate == 100
-    results.insert(0, result_of(Closed(clients=1), lognormal_ms(9)))
+    results.insert(0, result_of(ClosedLoop(clients=1), lognormal_ms(9)))
     assert results[knee(results)].load.rate == 100
 
 
@@ -100,7 +102,7 @@ def test_a_flat_curve_and_a_short_one_have_no_knee():
 def test_a_rate_that_is_not_served_is_no_knee():
     results = rates({20: 10, 40: 10, 60: 11, 80: 13, 120: 700})
     refused = {("http", "503", "ServiceUnavailableException", "full"): 20}
-    results[3] = result_of(Open(rate=80), lognormal_ms(13, count=320), errors=refused)
+    results[3] = result_of(OpenLoop(rate=80), lognormal_ms(13, count=320), errors=refused)
     assert results[knee(results)].load.rate == 60
 
 
@@ -108,11 +110,11 @@ def test_a_sweep_goes_on_until_the_server_cannot_keep_up():
     results = []
     for load in sweep(results):
         capacity = 150.0  # a second; 32 clients got less
-        offered = load.rate if isinstance(load, Open) else 100.0
+        offered = load.rate if isinstance(load, OpenLoop) else 100.0
         kept = result_of(load, lognormal_ms(10, count=int(4 * offered)))
         results.append(kept.model_copy(update={"rate": min(offered, capacity)}))
     loads = [each.load for each in results]
-    assert loads[:2] == [Closed(clients=1), Closed(clients=32)]
+    assert loads[:2] == [ClosedLoop(clients=1), ClosedLoop(clients=32)]
     offered = [each.rate for each in loads[2:]]
     assert offered == sorted(offered)
     assert offered[0] == 20 and offered[-2] <= 150 < offered[-1]

@@ -15,7 +15,7 @@ from shipway.engines.torchserve import launch
 from shipway.engines.torchserve.config import read_config
 from shipway.engines.torchserve.java import find_java
 from shipway.engines.torchserve.management import ManagementClient
-from shipway.loadtest.servers import free_ports
+from shipway.engines.torchserve.temporary import free_ports
 from tests.servers import SHIPWAY, running_server, until, write_config
 
 

@@ -1,0 +1,148 @@
+"""Servers that live as long as a `with` block, on free ports: for tuning, benchmarks and tests."""
+
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from shipway.archive.mar import inspect_mar
+from shipway.engines.state import StateDirectory
+from shipway.engines.torchserve import launch
+from shipway.engines.torchserve.config import find_config, read_config
+from shipway.engines.torchserve.java import find_java
+from shipway.engines.torchserve.management import ManagementClient
+from shipway.engines.torchserve.tokens import Tokens, bearer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """A model that a running server answers for."""
+
+    url: str
+    """Where requests are sent: http://HOST:PORT/predictions/NAME."""
+    headers: Mapping[str, str]
+    """Headers that every request needs: the token."""
+    process: int
+    """Process id of the server, the ancestor of all its processes."""
+    workers: tuple[int, ...] = ()
+    """Process ids of the workers, where they are known."""
+    exporter: str | None = None
+    """http://HOST:PORT of the metrics exporter. None for a server without one."""
+
+    def worker_memory_mb(self) -> float:
+        """Resident memory of the largest worker, in MB."""
+        return max(psutil.Process(pid).memory_info().rss for pid in self.workers) / 1e6
+
+    def memory_mb(self) -> float:
+        """Memory of all processes of the server, in MB, with shared pages counted once.
+
+        The shared part is taken to be the largest that any one process has.
+        """
+        root = psutil.Process(self.process)
+        memory = []
+        for process in (root, *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                memory.append(process.memory_full_info())
+        shared = max(process.rss - process.uss for process in memory)
+        return (sum(process.uss for process in memory) + shared) / 1e6
+
+
+@contextmanager
+def served_model(
+    folder: Path, mar: Path, *, workers: int, batch_size: int, delay_ms: int | None = None
+) -> Iterator[ServedModel]:
+    """`mar`, which lies in a model store, on a temporary server of its own."""
+    with (
+        temporary_server(folder, mar.parent) as state,
+        registered(state, mar, workers=workers, batch_size=batch_size, delay_ms=delay_ms) as model,
+    ):
+        yield model
+
+
+@contextmanager
+def temporary_server(
+    folder: Path, model_store: Path, **settings: object
+) -> Iterator[StateDirectory]:
+    """A server as `shipway serve` starts it, on free ports, without any model.
+
+    `settings` replace lines of config.properties. The server ends with the block, or with this
+    process.
+    """
+    config = folder / "config.properties"
+    text = with_free_ports(find_config(Path.cwd()).read_text())
+    config.write_text(with_settings(text, settings))
+    state = StateDirectory(folder / "state")
+    launched = launch.start(
+        read_config(config),
+        java=find_java(),
+        model_store=model_store,
+        state=state,
+        dies_with_us=True,
+    )
+    try:
+        yield state
+    finally:
+        launch.end(launched, state)
+
+
+@contextmanager
+def registered(
+    state: StateDirectory, mar: Path, *, workers: int, batch_size: int, delay_ms: int | None = None
+) -> Iterator[ServedModel]:
+    """`mar` of that server's model store, registered until the block ends.
+
+    Without `delay_ms`, the archive's own batch delay applies.
+    """
+    info = inspect_mar(mar)
+    with closing(ManagementClient(state)) as management:
+        management.register(
+            mar.name,
+            name=info.name,
+            version=info.version,
+            batch_size=batch_size,
+            max_batch_delay_ms=info.max_batch_delay_ms if delay_ms is None else delay_ms,
+            workers=workers,
+        )
+        [described] = management.describe(info.name)
+        record = state.require_running()
+        addresses = record.addresses
+        token = Tokens(state.key_file, addresses.management, record.trust).get("inference")
+        yield ServedModel(
+            url=f"{addresses.inference}/predictions/{info.name}",
+            headers=bearer(token),
+            process=record.pid,
+            workers=described.worker_pids,
+            exporter=addresses.exporter,
+        )
+        management.unregister(info.name, info.version)
+
+
+def with_free_ports(text: str) -> str:
+    """The text of a config.properties with every port replaced by a free one."""
+    setting = r"^(\w+_address=https?://[\w.]+:|\w+_port=)\d+$"
+    count = len(re.findall(setting, text, flags=re.MULTILINE))
+    ports = iter(free_ports(count))
+    return re.sub(setting, lambda found: f"{found[1]}{next(ports)}", text, flags=re.MULTILINE)
+
+
+def with_settings(text: str, settings: Mapping[str, object]) -> str:
+    """The text of a config.properties with `settings` at its end instead of its own values."""
+    for key, value in settings.items():
+        line = f"{key}={value}"
+        kept = [old for old in text.splitlines() if not old.startswith(f"{key}=")]
+        text = "\n".join([*kept, line]) + "\n"
+    return text
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different ports of 127.0.0.1 that nothing listens on."""
+    # All are held until the last is known: a port that is closed may be given out again.
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in held]
+    for listener in held:
+        listener.close()
+    return ports
