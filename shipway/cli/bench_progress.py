@@ -54,8 +54,8 @@ class LoadProgress:
         table = results_table(self._results)
         done = 0.0
         if self._load and (latest := self._latest):
-            length_s = latest.plan.warm_up_s + latest.plan.seconds
-            done = min(1.0, (latest.plan.warm_up_s + latest.at) / length_s)
+            length_s = latest.load_test.warm_up_s + latest.load_test.seconds
+            done = min(1.0, (latest.load_test.warm_up_s + latest.at) / length_s)
             table.add_row(
                 f"{self._load}{'' if latest.at > 0 else ', warming up'}",
                 f"{latest.rate:.1f}",

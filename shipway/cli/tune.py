@@ -117,7 +117,7 @@ def tune(
 def _start_trials(stack: ExitStack, mar: Path, slo_ms: float, seconds: float) -> "Trials":
     """Starts a server with a copy of the archive; `stack` stops it and removes its folder."""
     # httpx, numpy and pydantic take a second to import.
-    from shipway.engines.torchserve.temporary import our_server
+    from shipway.engines.torchserve.temporary import temporary_server
     from shipway.loadtest.trials import Trials
 
     temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="shipway-tune-"))
@@ -125,7 +125,7 @@ def _start_trials(stack: ExitStack, mar: Path, slo_ms: float, seconds: float) ->
     copy.parent.mkdir()
     shutil.copyfile(mar, copy)
     status = stack.enter_context(err.status("Starting a server to measure on …"))
-    state = stack.enter_context(our_server(Path(temporary), copy.parent))
+    state = stack.enter_context(temporary_server(Path(temporary), copy.parent))
     trials = Trials(state, copy, slo_p99_ms=slo_ms, seconds=seconds, watch=status.update)
     return stack.enter_context(closing(trials))
 
