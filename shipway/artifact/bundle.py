@@ -21,6 +21,7 @@ from shipway.artifact.errors import (
     UnsupportedFormat,
 )
 from shipway.artifact.manifest import FORMAT, Manifest
+from shipway.files import atomic_write
 from shipway.recipe import Record, TextPreprocessing
 
 MANIFEST = "manifest.json"
@@ -55,8 +56,9 @@ class Artifact:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Writes a record as JSON that a person can read and a diff can show."""
-    path.write_text(json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+    """Writes a record as readable, indented JSON, whole or not at all."""
+    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    atomic_write(path, text + "\n")
 
 
 def read_record(path: Path, kind: type[R]) -> R:

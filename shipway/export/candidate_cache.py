@@ -1,20 +1,21 @@
-"""Where candidates are made: a folder that outlives an interrupted export.
+"""The candidate cache: finished candidates, kept for the case that an export is interrupted.
 
-It lies in `out`/.workshop/NAME/KEY, where KEY is a digest of everything that the programs depend
-on. An export with the same key takes up the candidates that are finished; another key starts over.
+It is the folder `out`/.candidates/NAME/KEY, where KEY is a digest of everything that the candidates
+depend on. An export with the same key continues with the finished candidates; with another key it
+starts from the beginning.
 """
 
-import fcntl
 import json
 import platform
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 import shipway
 from shipway.artifact.bundle import read_record, write_record
@@ -25,6 +26,9 @@ from shipway.export.errors import AnotherExportRuns
 from shipway.recipe import Rows
 from shipway.runtime.host import cpu_flags
 
+CACHE = ".candidates"
+SEALING = ".sealing"
+"""Ends the names of folders in which an artifact is being written."""
 PACKAGES = (
     "torch",
     "torchao",
@@ -39,86 +43,98 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """The versions of everything that has a part in making programs."""
-    found = {}
+    """The versions of the installed packages that build or run programs."""
+    versions = {}
     for package in PACKAGES:
         for name in (package, f"{package}-gpu"):
             try:
-                found[name] = version(name)
+                versions[name] = version(name)
             except PackageNotFoundError:
                 continue
-    return found
+    return versions
 
 
 def digest_of_rows(rows: Rows) -> str:
-    """SHA-256 of the arrays' bytes, one after the other, then of the targets'."""
+    """SHA-256 of the bytes of all arrays in order, then of the targets."""
     digest = sha256()
     for array in (*rows.arrays, *([] if rows.targets is None else [rows.targets])):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
-def key_of(
+def cache_key(
     sources: Iterable[Path], checkpoint_sha256: str, calibration: Rows, evaluation: Rows
 ) -> str:
-    """A digest of all that the candidates depend on. `sources` are the recipe and its plugins."""
+    """A digest of everything that the candidates depend on.
+
+    `sources` are the files of the recipe and its plugins.
+    """
+    package = Path(shipway.__path__[0])
+    folders = (package / "artifact", package / "export", package / "runtime", package / "tasks")
+    code = [package / "recipe.py", *(path for each in folders for path in each.rglob("*.py"))]
     parts = {
         "recipe": [sha256_of(path) for path in sources],
         "checkpoint": checkpoint_sha256,
         "calibration": digest_of_rows(calibration),
         "evaluation": digest_of_rows(evaluation),
         "packages": package_versions(),
+        "extensions": _extension_versions(),
         "host": [platform.machine(), platform.python_version(), sorted(cpu_flags())],
-        "code": {
-            str(path.relative_to(folder.parent)): sha256_of(path)
-            for folder in (
-                Path(shipway.__path__[0]) / "export",
-                Path(shipway.__path__[0]) / "runtime",
-                Path(shipway.__path__[0]) / "artifact",
-            )
-            for path in sorted(folder.rglob("*.py"))
-        },
+        "code": {str(path.relative_to(package)): sha256_of(path) for path in sorted(code)},
     }
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-@contextmanager
-def workshop(out: Path, name: str, key: str) -> Iterator[Path]:
-    """The folder for this key, kept for the next time; others of this name are removed.
+def _extension_versions() -> list[str]:
+    """The installed packages that bring tasks, techniques or backends, with their versions."""
+    return sorted(
+        f"{point.value} {point.dist.name} {point.dist.version}"
+        for part in ("export.techniques", "runtime.backends", "tasks")
+        for point in entry_points(group=f"shipway.{part}")
+        if point.dist is not None
+    )
 
-    Raises AnotherExportRuns if somebody else is at work on the same name.
+
+@contextmanager
+def candidate_cache(out: Path, name: str, key: str) -> Iterator[Path]:
+    """The folder for this key, locked. It is kept afterwards; those of other keys are removed.
+
+    Raises AnotherExportRuns if another process exports the same name into `out`.
     """
-    home = out / ".workshop" / name
+    home = out / CACHE / name
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AnotherExportRuns(
-                f"Another export of {name} into {out} is running. Wait for it, or give this one "
-                "another folder with --out."
-            ) from error
+    lock = FileLock(home / "lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise AnotherExportRuns(
+            f"Another export of {name} into {out} is running. Wait for it to finish, or choose "
+            "another folder with --out."
+        ) from error
+    try:
         for path in home.iterdir():
             if path.is_dir() and path.name != key:
                 shutil.rmtree(path)
-        for leftover in out.glob(f".{name}-*.sealing"):  # of an export that was killed
+        for leftover in out.glob(f".{name}-*{SEALING}"):  # from an export that was killed
             shutil.rmtree(leftover)
         folder = home / key
         (folder / "programs").mkdir(parents=True, exist_ok=True)
         (folder / "candidates").mkdir(exist_ok=True)
         yield folder
+    finally:
+        lock.release()
 
 
-def remember(folder: Path, name: str, candidate: Candidate) -> None:
-    """Notes that a candidate is finished, passed or not."""
-    path = folder / "candidates" / f"{name}.json"
-    partial = path.with_suffix(".partial")
-    write_record(partial, candidate)
-    partial.replace(path)
+def store_candidate(folder: Path, name: str, candidate: Candidate) -> None:
+    """Records that a candidate is finished, whether it passed or not."""
+    write_record(folder / "candidates" / f"{name}.json", candidate)
 
 
-def recall(folder: Path, name: str, program: Path) -> Candidate | None:
-    """What became of a candidate in an earlier run, None if it has to be made."""
+def load_candidate(folder: Path, name: str, program: Path) -> Candidate | None:
+    """A candidate that an earlier run finished, or None if it has to be built.
+
+    One that passed counts only if its file `program` is there with the right size.
+    """
     path = folder / "candidates" / f"{name}.json"
     if not path.exists():
         return None

@@ -14,17 +14,22 @@ Objective = Literal["latency", "throughput", "size"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
+    """The program to serve, and how."""
+
     name: str
     because: str
+    """The reason in words."""
     pareto: tuple[ParetoPoint, ...]
+    """The candidates that no other beats in both points lost and latency."""
     threads: int
+    """Of each worker."""
     workers: int
 
 
 def points_lost(candidate: Candidate) -> float:
-    """In percent: accuracy lost where true classes are known, else disagreement with eager.
+    """Percentage points lost: of accuracy if true classes are known, else of agreement with eager.
 
-    For embeddings, which have no classes, a hundred times one minus the worst row's cosine.
+    For embeddings, which have no classes, 100 × (1 − cosine) of the worst row.
     """
     if candidate.accuracy is not None:
         lost = -candidate.accuracy.change
@@ -42,12 +47,12 @@ def rows_of(shape: str) -> int:
 
 
 def latency_ms(candidate: Candidate, shapes: tuple[str, ...]) -> float:
-    """The geometric mean over shapes at the best threads: each counts in proportion."""
+    """The geometric mean in ms of the medians at all shapes, each at its best number of threads."""
     return geometric_mean(candidate.best_ms(shape) or float("inf") for shape in shapes)
 
 
 def cost(candidate: Candidate, shapes: tuple[str, ...], objective: Objective, cores: int) -> float:
-    """What the objective asks to be small."""
+    """The number that the objective minimizes: ms, ms per row, or bytes."""
     match objective:
         case "latency":
             return latency_ms(candidate, shapes)
@@ -58,7 +63,7 @@ def cost(candidate: Candidate, shapes: tuple[str, ...], objective: Objective, co
 
 
 def _rates(by_threads: Mapping[int, Latency], shape: str, cores: int) -> dict[int, float]:
-    """Rows per millisecond, by threads, with as many workers as the cores have room for."""
+    """Rows per ms by number of threads, with as many workers as fit on the cores."""
     return {
         threads: (cores // threads) * rows_of(shape) / each.median_ms
         for threads, each in by_threads.items()
@@ -68,9 +73,10 @@ def _rates(by_threads: Mapping[int, Latency], shape: str, cores: int) -> dict[in
 def slower_than_fp32(
     candidates: Mapping[str, Candidate], name: str, shapes: tuple[str, ...]
 ) -> str | None:
-    """The reason to refuse a quantized program that gains nothing, or None.
+    """The reason to refuse a quantized program that is slower than fp32, or None.
 
-    It is held against fp32 on the same runtime where there is that, else against the fastest.
+    It is compared with fp32 in the same format on the same runtime if there is one, else with the
+    fastest fp32 program.
     """
     candidate = candidates[name]
     if candidate.precision == "fp32":
@@ -92,7 +98,7 @@ def slower_than_fp32(
     ours, theirs = latency_ms(candidate, shapes), latency_ms(rivals[rival], shapes)
     if ours <= theirs:
         return None
-    return f"at {ours:.3g} ms it is slower here than {rival} in fp32, {theirs:.3g} ms"
+    return f"it takes {ours:.3g} ms on this host, {rival} in fp32 only {theirs:.3g} ms"
 
 
 def choose(
@@ -104,7 +110,7 @@ def choose(
     budget: float,
     cores: int,
 ) -> Choice:
-    """The winner among the candidates that passed; raises NothingFitsBudget, saying how far off.
+    """Chooses the best candidate within the budget. Raises NothingFitsBudget.
 
     `budget` is in points, see `points_lost`.
     """
@@ -131,7 +137,7 @@ def choose(
 
 
 def _best_threads(candidate: Candidate, shapes: tuple[str, ...]) -> int:
-    # Not every number of threads was measured at every shape: the losers dropped out early.
+    # Not every number of threads was measured at every shape: slow ones were dropped early.
     measured = set.intersection(*(set(candidate.latency[shape]) for shape in shapes))
     return min(
         measured,
@@ -153,12 +159,12 @@ def _because(
         ours = winner.best_ms(shape) or float("inf")
         part = f"{ours:.3g} ms at {_in_words(shape)}"
         if shape in eager:
-            eagers = min(each.median_ms for each in eager[shape].values())
-            part += f", {eagers / ours:.1f} times eager's speed"
+            eager_ms = min(each.median_ms for each in eager[shape].values())
+            part += f" ({eager_ms / ours:.1f}× speedup over eager PyTorch)"
         parts.append(part)
     speed = "; ".join(parts)
     return (
-        f"best {objective} of those that lose at most {budget:g} points: it loses "
+        f"best {objective} among the candidates that lose at most {budget:g} points: it loses "
         f"{max(0.0, points_lost(winner)):.2g}; {speed}"
     )
 

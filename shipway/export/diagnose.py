@@ -1,4 +1,4 @@
-"""Why a program's outputs are not eager's: the usual causes, each tried on the program itself.
+"""Why a program's outputs differ from eager's: tests the program for the usual causes.
 
 N = rows, K = outputs of a row.
 """
@@ -9,38 +9,40 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from shipway.export.batches import Arrays
+from shipway.runtime.batches import Arrays
 
 SAME_AGAIN = 1e-5
-"""How much the outputs of two runs on the same inputs may differ, relative to their length:
-threads may add in another order each time."""
+"""Relative error between two runs on the same inputs that is still no difference: threads may add
+numbers in another order each time."""
 CHANNELS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """A program whose outputs are off, and what they are held against."""
+    """A program whose outputs are out of tolerance, and what they are compared with."""
 
     run: Callable[[Arrays], np.ndarray]
     """Inputs of N rows to outputs (N, K)."""
     inputs: Arrays
     reference_NK: np.ndarray
     allowed: float
-    """The relative error that would have been accepted."""
+    """The largest relative error in tolerance."""
     layers: int
-    """Convolutions that eager runs, and its linear layers where the runtime shows those too."""
+    """How many convolutions eager runs, and linear layers if the runtime reports them."""
     layers_ran: int
-    """Of these, how many the program runs."""
+    """How many of them the program runs."""
     precision: str
     dynamic: bool
-    """Whether it quantizes by the range of each batch."""
+    """Whether it quantizes activations by the range of each batch."""
 
 
 def cause_of(suspect: Suspect) -> str:
-    """The cause in words, the surest first; by elimination if none of them shows itself."""
+    """The cause in words, the most certain first; by elimination if no test finds one."""
     outputs_NK = suspect.run(suspect.inputs)
     if _distance(suspect.run(suspect.inputs), outputs_NK) > SAME_AGAIN:
-        return "two runs on the same inputs differ, so a random layer, such as dropout, is still on"
+        return (
+            "two runs on the same inputs differ: a random layer, such as dropout, is still active"
+        )
     nearest_N = [
         int(np.argmin(np.linalg.norm(suspect.reference_NK - row_K, axis=1))) for row_K in outputs_NK
     ]
@@ -48,40 +50,51 @@ def cause_of(suspect: Suspect) -> str:
         nearest_N != sorted(nearest_N)
         and _distance(outputs_NK, suspect.reference_NK[nearest_N]) <= suspect.allowed
     ):
-        return f"it answers rows in another order, the first with row {nearest_N[0]}'s outputs"
+        return (
+            "its rows come back in another order: the first one has the outputs of row "
+            f"{nearest_N[0]}"
+        )
     if _takes_pixels(suspect.inputs):
         swapped = (np.ascontiguousarray(suspect.inputs[0][..., ::-1]),)
         if _distance(suspect.run(swapped), suspect.reference_NK) <= suspect.allowed:
-            return "given blue, green, red it is right, so it takes its channels in that order"
+            return (
+                "its outputs are right for channels in the order blue, green, red, so it expects "
+                "that order"
+            )
     if suspect.layers_ran < suspect.layers:
         return (
-            f"of the {suspect.layers} convolutions and matrix products that eager runs, it runs "
-            f"{suspect.layers_ran}"
+            f"it runs {suspect.layers_ran} of the {suspect.layers} convolutions and matrix "
+            "products that eager runs"
         )
     if suspect.dynamic:
-        return "one range for a whole batch is too coarse for some of its rows"
+        return "one range for the whole batch is too coarse for some of its rows"
     if suspect.precision == "int8":
         return (
-            "its activations' ranges do not fit these inputs, its weights are other ones, or its "
-            "runtime computes it wrongly"
+            "the ranges of its activations do not fit these inputs, its weights come from another "
+            "checkpoint, or its runtime computes wrong results"
         )
     if suspect.precision != "fp32":
-        return f"{suspect.precision} is too coarse for this model, or its weights are other ones"
-    return "its layers are all there, so it was made from other weights than this checkpoint's"
+        return (
+            f"{suspect.precision} is too coarse for this model, or its weights come from another "
+            "checkpoint"
+        )
+    return "no layer is missing, so its weights come from another checkpoint"
 
 
 def layers_run(
     module: nn.Module, run: Callable[[], object], kinds: tuple[type[nn.Module], ...]
 ) -> int:
-    """How many layers of these kinds a run of the module goes through."""
+    """The number of layers of these kinds that a run of the module executes."""
     count = 0
 
-    def seen(*_: object) -> None:
+    def add_one(*_: object) -> None:
         nonlocal count
         count += 1
 
     hooks = [
-        each.register_forward_hook(seen) for each in module.modules() if isinstance(each, kinds)
+        layer.register_forward_hook(add_one)
+        for layer in module.modules()
+        if isinstance(layer, kinds)
     ]
     try:
         run()

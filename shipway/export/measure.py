@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping
 
 from shipway.artifact.certificate import Latency
-from shipway.export.batches import Arrays
 from shipway.runtime.backends.base import Program
+from shipway.runtime.batches import Arrays
 
 TURNS = 8
 TURNS_FOR_ALL = 2

@@ -1,4 +1,4 @@
-"""The module as it is served: from what the wire carries to logits.
+"""The module as it is served: from the inputs of a request to the module's outputs.
 
 B = rows, H, W = pixels, C = channels, K = classes.
 """
@@ -10,20 +10,25 @@ from shipway.recipe import ImagePreprocessing, Recipe
 
 
 def as_served(module: nn.Module, recipe: Recipe) -> nn.Module:
-    """The module in eval mode, around it what turns the wire's inputs into its own.
+    """The module in eval mode, with preprocessing in front of it.
 
-    Token ids and raw numbers are what modules for text and tables take already.
+    Modules for text, tables and tensors take the inputs of a request directly.
     """
     if isinstance(recipe.preprocessing, ImagePreprocessing):
         module = FromPixels(module, recipe.preprocessing)
     return module.eval()
 
 
-class FromPixels(nn.Module):
-    """uint8 pixels (B, H, W, C) to the module's own outputs, (B, K).
+def layer_prefix(served: nn.Module) -> str:
+    """What `as_served` put before the names of the user's own layers."""
+    return "module." if isinstance(served, FromPixels) else ""
 
-    Layout, cast and normalisation are part of the program: once per batch instead of once per
-    photo, and a quarter of the bytes to move. The layout changes first, on the bytes.
+
+class FromPixels(nn.Module):
+    """uint8 pixels (B, H, W, C) to the module's outputs, (B, K).
+
+    Layout, cast and normalisation are part of the program: they run once per batch instead of once
+    per image, and requests carry a quarter of the bytes. The layout changes first, on uint8.
     """
 
     mean: Tensor
@@ -36,6 +41,7 @@ class FromPixels(nn.Module):
         self.register_buffer("scale", 1 / torch.tensor(preprocessing.std).view(1, 3, 1, 1))
 
     def forward(self, pixels_BHWC: Tensor) -> Tensor:
+        """uint8 pixels (B, H, W, C) to the module's outputs."""
         pixels_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32)
         logits_BK: Tensor = self.module((pixels_BCHW - self.mean) * self.scale)
         return logits_BK

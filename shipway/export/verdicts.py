@@ -1,4 +1,4 @@
-"""Verdicts in plain words: what each kind of refusal means, and what one may do about it."""
+"""Explains verdicts in plain words: what each kind of refusal means, and what to do about it."""
 
 import re
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
+    """One kind of verdict, explained."""
+
     title: str
     meaning: str
     advice: str
@@ -15,133 +17,133 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
     (
         r"^skipped: it (is made (from|with)|runs the file of) ",
         Explanation(
-            title="The program it is built on is missing",
-            meaning="It starts from another candidate's file, and that candidate was not made.",
-            advice="Look at the verdict of the one it names. If --only was given, name both.",
+            title="The program it starts from is missing",
+            meaning="It is built from the file of another candidate, which was not built.",
+            advice="See the verdict of that candidate. If you used --only, name both.",
         ),
     ),
     (
         r"no C\+\+ compiler",
         Explanation(
             title="No C++ compiler",
-            meaning="This format is native code, compiled for the processor at hand.",
-            advice="Install g++ and export again. What was finished is taken up.",
+            meaning="This format is native code, compiled for the processor of this host.",
+            advice="Install g++ and export again. Finished candidates are not built again.",
         ),
     ),
     (
         r"package \S+ is not installed|No module named",
         Explanation(
             title="A package is not installed",
-            meaning="What makes or runs this program is not in this Python environment.",
-            advice="Install the package that is named and export again, or do without.",
+            meaning="A package that builds or runs this program is missing.",
+            advice="Install the package and export again, or go without this candidate.",
         ),
     ),
     (
         r"made with \S+ \S+, here is",
         Explanation(
-            title="Made with another version",
-            meaning="Its format is only promised to load with the very version that made it.",
+            title="Built with another version",
+            meaning="Its format is only guaranteed to load with the version that built it.",
             advice="Install that version, or export again with the versions of this host.",
         ),
     ),
     (
         r"this processor (has no|lacks)|made for \S+, this is",
         Explanation(
-            title="The processor lacks what it needs",
-            meaning="The program uses instructions that this processor does not have. Run without "
-            "them it would be slow, wrong, or not start.",
-            advice="Nothing is wrong. Export, or choose again, on a host like the one that serves.",
+            title="The processor lacks an instruction set",
+            meaning="The program uses instructions that this processor does not have. Without them "
+            "it would be slow, give wrong results, or not start.",
+            advice="No action needed. To use it, export or choose again on a processor that has "
+            "these instructions.",
         ),
     ),
     (
         r"^skipped: .*(GPU|CUDA)",
         Explanation(
             title="It needs a GPU",
-            meaning="The candidate is for a GPU, and there is none that can be used here.",
-            advice="Export on a host with the GPU that will serve.",
+            meaning="The candidate is for a GPU, and this host has none that can be used.",
+            advice="Export on a host with the same kind of GPU as the server.",
         ),
     ),
     (
         r"^skipped: for \w* ?models",
         Explanation(
             title="For another kind of model",
-            meaning="Static ranges suit convolutions, whose activations differ little from input "
-            "to input. Ranges taken afresh in every run suit linear layers.",
-            advice="Nothing is wrong: techniques that suit this model were tried beside it.",
+            meaning="Static ranges fit convolutions, whose activations vary little from input to "
+            "input. Dynamic ranges, computed in every run, fit linear layers.",
+            advice="No action needed: techniques for this kind of model were tried.",
         ),
     ),
     (
         r"^skipped: ",
         Explanation(
             title="Not for this model or host",
-            meaning="The technique says of itself that it does not fit here, so nothing was built.",
-            advice="Usually nothing: the reason says what would have to be different.",
+            meaning="The technique cannot be used here, so nothing was built.",
+            advice="The reason says what would have to be different. Usually no action is needed.",
         ),
     ),
     (
         r"[Oo]ut of memory|MemoryError|[Cc]annot allocate|bad_alloc",
         Explanation(
-            title="Memory ran out",
-            meaning="Building or running it needed more memory than there was.",
-            advice="Free memory, or give the export alone a larger host, then export again: what "
-            "was finished is taken up.",
+            title="Out of memory",
+            meaning="Building or running it needed more memory than this host has.",
+            advice="Free memory, or use a larger host, then export again. Finished candidates are "
+            "not built again.",
         ),
     ),
     (
         r"its process crashed",
         Explanation(
             title="Its process crashed",
-            meaning="Building or running it ended its process, which is not the export's own. It "
-            "may have run out of memory.",
-            advice="Read the end of the log beside the artifact. Free memory, then export again: "
-            "what was finished is taken up.",
+            meaning="The child process that built or ran it ended. A common cause is a lack of "
+            "memory.",
+            advice="Read the end of the log beside the artifact. Free memory, then export again. "
+            "Finished candidates are not built again.",
         ),
     ),
     (
         r"it took longer than",
         Explanation(
             title="It took too long",
-            meaning="Its process was ended at the time limit; it may have been hanging.",
-            advice="Read the log beside the artifact. On a busy host, export again when it is "
-            "quieter.",
+            meaning="Its process was ended at the time limit.",
+            advice="Read the log beside the artifact. If the host was busy, export again.",
         ),
     ),
     (
         r"outputs are not finite",
         Explanation(
-            title="Its outputs are not numbers",
-            meaning="Some outputs are infinite or NaN. In fp16 that is an overflow: nothing above "
-            "65,504 can be represented.",
+            title="Its outputs are not finite numbers",
+            meaning="Some outputs are infinite or NaN. In fp16 the cause is an overflow: its "
+            "largest number is 65,504.",
             advice="Use bf16, which has the range of fp32, or keep the layer that overflows in "
             "fp32.",
         ),
     ),
     (
-        r"such as dropout, is still on",
+        r"such as dropout, is still active",
         Explanation(
-            title="It answers at random",
-            meaning="The same inputs give other outputs in each run.",
-            advice="Build it from the module in eval mode, which switches dropout off.",
+            title="Its outputs are random",
+            meaning="The same inputs give different outputs in each run.",
+            advice="Build it from the module in eval mode, which turns dropout off.",
         ),
     ),
     (
-        r"it answers rows in another order",
+        r"its rows come back in another order",
         Explanation(
             title="Rows come back in another order",
-            meaning="Every row is answered, but with a neighbour's outputs.",
+            meaning="Every row gets outputs, but those of another row.",
             advice="Look for a sort, flip or reshape over the batch axis in the module.",
         ),
     ),
     (
-        r"it takes its channels in that order",
+        r"channels in the order blue, green, red",
         Explanation(
-            title="Red and blue are exchanged",
-            meaning="It expects BGR, as OpenCV reads pictures; what is served is RGB.",
-            advice="Exchange the channels inside the module, or in its first layer's weights.",
+            title="Red and blue are swapped",
+            meaning="It expects BGR, as OpenCV reads images; it is served RGB.",
+            advice="Swap the channels inside the module, or in the weights of its first layer.",
         ),
     ),
     (
-        r"matrix products that eager runs, it runs",
+        r"it runs \d+ of the \d+ convolutions and matrix products",
         Explanation(
             title="A layer is missing",
             meaning="The program runs fewer layers with weights than eager PyTorch does.",
@@ -149,72 +151,73 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         ),
     ),
     (
-        r"made from other weights than this checkpoint's",
+        r"so its weights come from another checkpoint",
         Explanation(
-            title="It is another checkpoint's",
-            meaning="It is the same network, as far as its layers show, with other numbers in it: "
-            "a program that was left from an earlier training run, for one.",
+            title="It has the weights of another checkpoint",
+            meaning="Its layers are those of this model, but its outputs differ. A file from an "
+            "earlier training run is a common cause.",
             advice="Remove the old file and build it again from this checkpoint.",
         ),
     ),
     (
-        r"outputs are off by",
+        r"outputs have a relative error of",
         Explanation(
-            title="Its outputs are too far from eager's",
-            meaning="Summed over all held-out inputs, the difference from eager PyTorch is larger "
-            "than its precision explains. The program computes something else than the model.",
-            advice="In int8: calibrate on more varied inputs, and see which layers are sensitive. "
-            "If the same file passes on another runtime, this runtime computes it wrongly. If "
-            "the distance is acceptable, set a tolerance in the recipe.",
+            title="Its outputs differ too much from eager's",
+            meaning="Over all held-out inputs, the difference from eager PyTorch is larger than "
+            "its precision can explain. The program does not compute the same function.",
+            advice="For int8, calibrate on more varied inputs, and see which layers are sensitive. "
+            "If the same file passes on another runtime, this runtime computes wrong results. If "
+            "you accept the difference, set a tolerance in the recipe.",
         ),
     ),
     (
         r"it agrees with eager on",
         Explanation(
             title="It ranks classes differently",
-            meaning="The outputs are near eager's, but too often the largest is another class.",
-            advice="Look at the worst row: inputs between two classes tip over first. Calibrate on "
+            meaning="The outputs are close to eager's, but too often another class is the most "
+            "probable one.",
+            advice="Look at the worst row: inputs between two classes change first. Calibrate on "
             "more varied inputs, or set a tolerance in the recipe.",
         ),
     ),
     (
         r"have a cosine of",
         Explanation(
-            title="One input comes out wrong",
-            meaning="On the whole it is close, but the outputs of the row that is named point "
-            "elsewhere. An average would have hidden it.",
-            advice="Look at that row, counted from 0. Unlike calibration's inputs? Add such inputs "
-            "there.",
+            title="The outputs of one row are wrong",
+            meaning="Most rows are close to eager, but the outputs of one row have another "
+            "direction. An average would hide this.",
+            advice="Look at that row, counted from 0. If it is unlike the calibration inputs, add "
+            "similar inputs to them.",
         ),
     ),
     (
-        r"with the batch it rides in",
+        r"outputs change by \S+ with the batch size",
         Explanation(
-            title="A row's result depends on its neighbours",
-            meaning="The same input gives other outputs in another batch, so a reply would depend "
-            "on who else asked at that moment.",
-            advice="The batch axis may have been fixed in tracing, or activations are quantized by "
-            "the whole batch's range. Static quantization has no such effect.",
+            title="A row's outputs depend on the batch",
+            meaning="The same input gives different outputs in another batch, so a reply would "
+            "depend on other requests.",
+            advice="Tracing may have fixed the batch axis, or activations are quantized by the "
+            "range of the whole batch. Static quantization does not have this effect.",
         ),
     ),
     (
-        r"^it is called \w+, but of its|shows no convolution or matrix product",
+        r"^it claims \w+, but of its|shows no convolution or matrix product",
         Explanation(
-            title="It does not compute in the precision it is called by",
-            meaning="The runtime's own record shows other arithmetic: weights may be stored in 8 "
-            "bits and still be multiplied in fp32. Such a program has quantization's errors and "
-            "none of its speed.",
-            advice="See “Kernels that ran” above. Quantize per channel with types this runtime "
-            "has kernels for; AOTInductor needs freezing.",
+            title="It does not compute in the precision that it claims",
+            meaning="The runtime's own record shows another precision: weights may be stored in 8 "
+            "bits and still be multiplied in fp32. Such a program has the errors of quantization "
+            "without the speed.",
+            advice="See “Kernels that ran” above. Quantize per channel, with types that this "
+            "runtime has kernels for; AOTInductor needs freezing.",
         ),
     ),
     (
-        r"it is slower here than",
+        r"it takes \S+ ms on this host, ",
         Explanation(
-            title="Quantized, and slower than fp32",
-            meaning="It gives up accuracy and gains nothing: on this host plain fp32 is faster.",
-            advice="Nothing is wrong. On a processor with faster 8- or 16-bit arithmetic it may "
-            "win; choose again there.",
+            title="Quantized, but slower than fp32",
+            meaning="It loses accuracy and gains nothing: on this host fp32 is faster.",
+            advice="No action needed. A processor with faster 8-bit or 16-bit arithmetic may give "
+            "another result; choose again on that host.",
         ),
     ),
     (
@@ -223,31 +226,31 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         Explanation(
             title="The module cannot be traced",
             meaning="A branch or a shape in its code depends on the values or the number of its "
-            "inputs, and a traced program has no such branch.",
+            "inputs. A traced program cannot have such a branch.",
             advice="The reason names the place. Write the branch with torch.where or torch.cond, "
-            "and leave the batch axis free.",
+            "and do not fix the batch axis.",
         ),
     ),
     (
         r"[Uu]nsupported|not supported|not implemented|No decomposition|No ONNX function",
         Explanation(
             title="An operator is not supported",
-            meaning="The model uses an operation that this exporter or runtime does not know.",
-            advice="Other formats may know it. Or write the operation with simpler ones.",
+            meaning="The model uses an operator that this exporter or runtime does not have.",
+            advice="Use another format, or replace the operator with simpler ones.",
         ),
     ),
 )
 
-_BUILDING_FAILED = Explanation(
-    title="It could not be made",
-    meaning="The exporter or the runtime raised this error. The other candidates are not affected.",
-    advice="The log beside the artifact has the whole traceback.",
+_OTHER = Explanation(
+    title="It could not be built",
+    meaning="The exporter or the runtime raised this error. Other candidates are not affected.",
+    advice="The log beside the artifact has the traceback.",
 )
 
 
 def explain(verdict: str) -> Explanation:
-    """What a verdict other than "passed" means."""
+    """The meaning of a verdict other than "passed"."""
     return next(
-        (found for pattern, found in _EXPLANATIONS if re.search(pattern, verdict)),
-        _BUILDING_FAILED,
+        (explanation for pattern, explanation in _EXPLANATIONS if re.search(pattern, verdict)),
+        _OTHER,
     )

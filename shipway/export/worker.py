@@ -1,4 +1,4 @@
-"""The part of an export that runs in a child process: whatever may crash, hang or eat memory.
+"""The part of an export that runs in a child process, since it may crash, hang or exhaust memory.
 
 N = evaluation rows, K = outputs of a row.
 """
@@ -15,13 +15,11 @@ import torch
 
 from shipway.artifact.certificate import Candidate, Kernels, Latency, LayerSensitivity
 from shipway.export import kernels
-from shipway.export.batches import Arrays, batches, shaped
 from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.export.diagnose import Suspect, cause_of, layers_run
 from shipway.export.measure import race
 from shipway.export.recipe_file import find_recipe
-from shipway.export.sensitivity import layer_sensitivity
-from shipway.export.served_module import as_served
+from shipway.export.served_module import as_served, layer_prefix
 from shipway.export.techniques import TECHNIQUES
 from shipway.export.techniques.base import CONVOLUTIONS, Job, Technique, Unavailable
 from shipway.export.verify import (
@@ -40,6 +38,7 @@ from shipway.runtime.backends import BACKENDS
 from shipway.runtime.backends.base import Program, ProgramFile
 from shipway.runtime.backends.torch import of_torch
 from shipway.runtime.backends.torch_programs import EagerProgram
+from shipway.runtime.batches import Arrays, batches, shaped
 from shipway.tasks import TASKS
 
 EAGER = "eager"
@@ -47,38 +46,41 @@ EAGER = "eager"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What a child needs to build the same job as its parent: paths and names, nothing live."""
+    """What a child process needs to set up the job: paths and names, which can be pickled."""
 
     recipe: str
     weights: Path | None
     folder: Path
-    """Holds programs/ and the arrays below."""
+    """Of the candidate cache: it holds programs/ and the arrays below."""
     threads: int
     log: Path
 
     @property
     def programs(self) -> Path:
+        """The folder that programs are built in."""
         return self.folder / "programs"
 
     @property
     def reference(self) -> Path:
-        """Eager's outputs for the evaluation rows, float32 (N, K)."""
+        """The file of eager's outputs for the evaluation rows, float32 (N, K)."""
         return self.folder / "reference.npy"
 
     def begin(self) -> None:
+        """Sets up the job in the child process."""
         begin(self)
 
     def write_rows(self, role: str, rows: Rows) -> None:
-        """`role` is "calibration" or "evaluation"."""
+        """Saves rows; `role` is "calibration" or "evaluation"."""
         for index, array in enumerate(rows.arrays):
             np.save(self.folder / f"{role}-{index}.npy", array)
         if rows.targets is not None:
             np.save(self.folder / f"{role}-targets.npy", rows.targets)
 
     def read_rows(self, role: str) -> Rows:
+        """The rows that `write_rows` saved."""
         targets = self.folder / f"{role}-targets.npy"
         return Rows(
-            tuple(np.load(each) for each in sorted(self.folder.glob(f"{role}-[0-9].npy"))),
+            tuple(np.load(path) for path in sorted(self.folder.glob(f"{role}-[0-9].npy"))),
             np.load(targets) if targets.exists() else None,
         )
 
@@ -90,7 +92,7 @@ _evaluation: Rows
 
 
 def begin(assignment: Assignment) -> None:
-    """Once in each child: build the module and keep it."""
+    """Builds the module and the job, once in each child process."""
     global _assignment, _recipe, _job, _evaluation
     torch.set_num_threads(assignment.threads)
     _assignment = assignment
@@ -99,18 +101,20 @@ def begin(assignment: Assignment) -> None:
     if assignment.weights is not None:
         load_weights(module, read_state_dict(assignment.weights), assignment.weights)
     _evaluation = assignment.read_rows("evaluation")
+    served = as_served(module, _recipe)
     _job = Job(
-        module=as_served(module, _recipe),
+        module=served,
         example=next(batches(_evaluation.arrays, _recipe.inputs, min(2, _recipe.batch.max))),
         calibration=assignment.read_rows("calibration"),
         inputs=_recipe.inputs,
         output=TASKS.get(_recipe.task).output,
         programs=assignment.programs,
+        layer_prefix=layer_prefix(served),
     )
 
 
 def reference() -> tuple[int, ...]:
-    """Runs eager on the evaluation inputs and leaves its outputs for all; returns a row's shape."""
+    """Runs eager PyTorch on the evaluation rows, saves its outputs, returns the shape of a row."""
     outputs_NK = run_in_batches(
         EagerProgram(_job.module, threads=_assignment.threads),
         _evaluation.arrays,
@@ -122,12 +126,12 @@ def reference() -> tuple[int, ...]:
 
 
 def attempt(name: str) -> Candidate:
-    """Builds one candidate, opens it again from disk and compares it with eager."""
+    """Builds one candidate, opens it from disk and compares it with eager."""
     technique = TECHNIQUES.get(name)
     path = _assignment.programs / technique.file
     start = time.perf_counter()
     try:
-        if reason := technique.suits(_job.module):
+        if reason := technique.unsupported_reason(_job.module):
             raise Unavailable(reason)
         if not technique.runs:
             path.unlink(missing_ok=True)
@@ -142,6 +146,7 @@ def attempt(name: str) -> Candidate:
 
 
 def refused(technique: Technique, reason: str) -> Candidate:
+    """A candidate that could not be built, or not be opened."""
     return Candidate(
         verdict=reason,
         passed=False,
@@ -154,7 +159,7 @@ def refused(technique: Technique, reason: str) -> Candidate:
 def measure(
     names: Iterable[str], shapes: tuple[str, ...], threads: int, with_eager: bool
 ) -> dict[str, dict[str, Latency]]:
-    """Latencies by shape and program, eager under its own name, all measured in turns."""
+    """Latencies by shape and program, measured in turns; eager's under the name EAGER."""
     programs: dict[str, Program] = {name: _open(TECHNIQUES.get(name), threads) for name in names}
     if with_eager:
         programs[EAGER] = EagerProgram(_job.module, threads=threads)
@@ -162,13 +167,15 @@ def measure(
     return {shape: race(programs, _batch_of(shape), always) for shape in shapes}
 
 
-def sensitivity() -> tuple[LayerSensitivity, ...]:
-    """Layer by layer, what static int8 costs; nothing where there is no such program."""
+def rank_layers(name: str) -> tuple[LayerSensitivity, ...]:
+    """What quantizing each layer costs, by the technique's own ranking; empty if that fails."""
+    ranking = TECHNIQUES.get(name).layer_ranking
+    assert ranking is not None
     try:
-        return tuple(layer_sensitivity(_job, _evaluation))
+        return tuple(ranking.rank(_job, _evaluation))
     except Unavailable as error:
-        print(f"sensitivity: {error}")
-    except Exception:  # a ranking for the report is not worth losing the export for
+        print(f"ranking of layers: {error}")
+    except Exception:  # the export is worth more than a section of its report
         traceback.print_exc()
     return ()
 
@@ -239,7 +246,7 @@ def _cause(
     def run(given: Arrays) -> np.ndarray:
         return program.run(given)[0]
 
-    # Torch's linear layers are not all in oneDNN's log; its convolutions are.
+    # oneDNN's log has all convolutions of torch, but not all linear layers.
     log = technique.runtime == "torch" and technique.device == "cpu"
     if log:
         layers_ran = of_torch(lambda: run(inputs)).operators.get("convolution", 0)
@@ -271,19 +278,19 @@ def _batching_share(technique: Technique) -> float:
 
 
 def _kernels(technique: Technique, path: Path, program: Program) -> Kernels | None:
-    """What really ran. None for fp32 on torch, whose products are not all in oneDNN's log."""
+    """The kernels that ran; None for fp32 on torch, whose products are not all in oneDNN's log."""
     batch = next(batches(_evaluation.arrays, _job.inputs, min(2, _recipe.batch.max)))
-    names = [each.name for each in _job.inputs]
+    names = [spec.name for spec in _job.inputs]
     backend = BACKENDS.get(technique.runtime)
     return backend.kernels(_file(technique, path), program, batch, names)
 
 
 def _reason(error: Exception) -> str:
-    """One line that a table can show; the log has the rest."""
+    """The error in one line, for a table; the log has the traceback."""
     if isinstance(error, Unavailable):
         return f"skipped: {error}"
     cause: BaseException = error
-    while cause.__cause__ is not None:  # exporters wrap what went wrong in advice
+    while cause.__cause__ is not None:  # exporters wrap the error in advice
         cause = cause.__cause__
     plain = re.sub(r"\x1b\[[0-9;]*m", "", str(cause))
     first = next((line.strip() for line in plain.splitlines() if line.strip()), "")

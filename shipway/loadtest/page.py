@@ -8,11 +8,10 @@ from shlex import quote
 
 from markupsafe import Markup
 
-from shipway.loadtest import charts
 from shipway.loadtest.report import Report
 from shipway.loadtest.result import BUSIEST, LATEST, Result
 from shipway.loadtest.shapes.closed import ClosedLoop
-from shipway.report import svg
+from shipway.report import charts
 from shipway.report.page import NARROW, WIDE, at_widths, environment
 
 MOST_CURVES = 5
@@ -211,7 +210,7 @@ class View:
             for each in sorted(report.results, key=_offered):
                 if each.latency is None:
                     continue
-                kind: svg.Kind = "front" if each.load.is_open else "reference"
+                kind: charts.Kind = "front" if each.load.is_open else "reference"
                 label = str(each.load)
                 if each is knee:
                     kind, label = "chosen", f"knee: {each.load}"
@@ -249,12 +248,12 @@ class View:
     @property
     def error_chart(self) -> Markup:
         rows = [
-            svg.Bar(label=kind, value=count, text=f"{count:,}", kind="refused")
+            charts.Bar(label=kind, value=count, text=f"{count:,}", kind="refused")
             for kind, _, count in self.errors
         ]
         return at_widths(
             "errors",
-            lambda name, width: svg.bars(
+            lambda name, width: charts.bars(
                 rows,
                 name=name,
                 width=width,

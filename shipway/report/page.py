@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from shipway.report import svg
+from shipway.report import charts
 
 WIDE, HALF, NARROW = 1040, 504, 350
 """Widths that charts are drawn for: a whole line, half of one, a phone's."""
@@ -32,7 +32,7 @@ def environment(templates: Path) -> Environment:
         "percent": percent,
         "first_up": lambda words: words[:1].upper() + words[1:],
     }
-    made.globals |= {"symbol": lambda kind: Markup(svg.symbol(kind))}
+    made.globals |= {"symbol": lambda kind: Markup(charts.symbol(kind))}
     return made
 
 

@@ -11,9 +11,10 @@ from shipway.artifact.errors import AlreadySealed
 from shipway.export import worker
 from shipway.export.choice import Choice
 from shipway.export.errors import BadInputs, CheckpointDoesNotFit, NothingPassed
-from shipway.export.pipeline import export, serving_settings
+from shipway.export.pipeline import export
 from shipway.export.recipe_file import find_recipe
 from shipway.export.served_module import as_served
+from shipway.export.speed import serving_settings
 from shipway.export.techniques.onnx_int8 import feed_pixels_directly
 from shipway.export.verify import compare, run_in_batches, why_mixed, why_off
 from shipway.recipe import InvalidRecipe, Tolerance
@@ -187,8 +188,8 @@ TOLERANCE = Tolerance(relative_error=0.01, top1_agreement=0.99)
     [
         (lambda outputs: outputs, None),
         (lambda outputs: outputs * np.nan, "not finite"),
-        (lambda outputs: outputs * 1.5, "off by 0.5"),
-        (lambda outputs: -outputs, "off by 2"),
+        (lambda outputs: outputs * 1.5, "a relative error of 0.5"),
+        (lambda outputs: -outputs, "a relative error of 2"),
     ],
 )
 def test_the_verdict_names_what_is_out_of_tolerance(spoil, reason):

@@ -20,14 +20,16 @@ from shipway.artifact.certificate import (
 )
 from shipway.artifact.digests import SUMS
 from shipway.artifact.manifest import Manifest
-from shipway.export import charts, kernels
+from shipway.export import kernels
 from shipway.export import verdicts as reasons
-from shipway.export.charts import Box, place_labels
 from shipway.export.choice import slower_than_fp32
 from shipway.export.pipeline import Exported
 from shipway.export.report import REPORT, write_report
-from shipway.export.techniques import applicability as suits
+from shipway.export.techniques import applicability
 from shipway.export.verify import TOLERANCES, accuracy, compare, why_mixed, why_off
+from shipway.report import charts
+from shipway.report.charts.labels import place_labels
+from shipway.report.charts.svg import Box
 from tests.pages import Page
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x07"
@@ -45,14 +47,14 @@ def eventful(tiny: Exported) -> tuple[Manifest, Certificate]:
     """The tiny export with everything that a report may have to tell of."""
     left_out = {
         "crashed": refused("its process crashed"),
-        "skipped_one": refused("skipped: no C++ compiler is here (g++)"),
+        "skipped_one": refused("skipped: this host has no C++ compiler (g++)"),
         "strange": refused("KeyError: 'nobody foresaw this'"),
     }
     int8 = tiny.certificate.candidates["onnx_int8"]
     slow = int8.model_copy(
         update={
             "passed": False,
-            "verdict": "at 9 ms it is slower here than onnx_fp32 in fp32, 3 ms",
+            "verdict": "it takes 9 ms on this host, onnx_fp32 in fp32 only 3 ms",
         }
     )
     layers = tuple(
@@ -243,7 +245,7 @@ def test_embeddings_are_told_of_by_their_cosine(tmp_path, tiny):
     certificate = tiny.certificate.model_copy(update={"candidates": candidates})
     manifest = tiny.manifest.model_copy(update={"task": "text_embedding", "labels": ()})
     _, page = page_of(tmp_path, manifest, certificate)
-    assert "Similarity moved" in page.text and "Top-1" not in page.text
+    assert "Similarity change" in page.text and "Top-1" not in page.text
     assert {agreement.cosine, agreement.similarity_change} <= {value for value, _ in page.data}
 
 
@@ -300,13 +302,13 @@ def reasons_given() -> list[str]:
         slower_than_fp32({"fp32": fp32, "int8": int8}, "int8", ("1",)),
         "its process crashed",
         "it took longer than 900 seconds",
-        "skipped: it is made from onnx_fp32, which is not there",
+        "skipped: it is made from onnx_fp32, which is missing",
         "skipped: this processor has no bf16 arithmetic (avx512_bf16)",
         "skipped: the package openvino is not installed",
-        "skipped: no CUDA device is here",
-        f"skipped: {suits.linear(nn.Conv2d(1, 1, 1))}",
-        f"skipped: {suits.linear(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, 1)))}",
-        f"skipped: {suits.convolutional(nn.Linear(1, 1))}",
+        "skipped: this host has no CUDA device",
+        f"skipped: {applicability.linear(nn.Conv2d(1, 1, 1))}",
+        f"skipped: {applicability.linear(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, 1)))}",
+        f"skipped: {applicability.convolutional(nn.Linear(1, 1))}",
     ]
     assert all(given)
     return given

@@ -12,7 +12,7 @@ import pytest
 from shipway.artifact.bundle import open_artifact
 from shipway.artifact.errors import DigestMismatch
 from shipway.export import worker
-from shipway.export.candidate_cache import workshop
+from shipway.export.candidate_cache import candidate_cache
 from shipway.export.child_process import Child
 from shipway.export.errors import AnotherExportRuns, ChildLost, NothingFitsBudget
 from shipway.export.pipeline import export
@@ -105,9 +105,9 @@ def test_finished_candidates_are_taken_up_and_changed_ones_are_made_anew(tmp_pat
 
 def test_two_exports_of_one_recipe_into_one_folder_do_not_mix(tmp_path):
     with (
-        workshop(tmp_path, "tiny", "key"),
+        candidate_cache(tmp_path, "tiny", "key"),
         pytest.raises(AnotherExportRuns, match="--out"),
-        workshop(tmp_path, "tiny", "key"),
+        candidate_cache(tmp_path, "tiny", "key"),
     ):
         pass
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
-from shipway.export.verify import NO_NOISE_DB, accuracy, compare, share
+from shipway.artifact.samples import NO_NOISE_DB
+from shipway.export.verify import accuracy, compare, share
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ from torch import nn
 
 from shipway.artifact.certificate import Candidate
 from shipway.export import worker
-from shipway.export.batches import batches
 from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.export.recipe_file import find_recipe
-from shipway.export.served_module import as_served
+from shipway.export.served_module import as_served, layer_prefix
 from shipway.export.techniques.base import Job
 from shipway.recipe import Recipe
+from shipway.runtime.batches import batches
+from shipway.tasks import TASKS
 
 
 class Workbench:
@@ -29,13 +30,15 @@ class Workbench:
         )
         self._assignment.programs.mkdir(parents=True)
         self.evaluation = self.recipe.evaluation.load(self.recipe)
+        served = as_served(module, self.recipe)
         self.job = Job(
-            module=as_served(module, self.recipe),
+            module=served,
             example=next(batches(self.evaluation.arrays, self.recipe.inputs, 2)),
             calibration=self.recipe.calibration.load(self.recipe),
             inputs=self.recipe.inputs,
-            output=self.recipe.output,
+            output=TASKS.get(self.recipe.task).output,
             programs=self._assignment.programs,
+            layer_prefix=layer_prefix(served),
         )
         self._take_the_worker()
         worker.reference()

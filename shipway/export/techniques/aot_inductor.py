@@ -1,4 +1,4 @@
-"""AOTInductor: the exported graph compiled to native code for this processor, in fp32 and bf16."""
+"""AOTInductor: the exported graph, compiled to native code for this processor, in fp32 and bf16."""
 
 import platform
 import shutil
@@ -17,25 +17,27 @@ BF16_FLAG = "avx512_bf16"
 
 
 def build_fp32(job: Job, path: Path) -> None:
+    """Writes a `.pt2` package that computes in fp32."""
     compile_package(exported(job), path)
 
 
 def require_bf16() -> None:
-    """Raises Unavailable on a processor that multiplies bf16 in software alone."""
+    """Raises Unavailable on a processor that can multiply bf16 in software only."""
     if BF16_FLAG not in cpu_flags():
         raise Unavailable(f"this processor has no bf16 arithmetic ({BF16_FLAG})")
 
 
 def build_bf16(job: Job, path: Path) -> None:
+    """Writes a `.pt2` package whose convolutions and matrix products compute in bf16."""
     require_bf16()
     compile_package(exported(job, Autocast(job.module, "cpu", torch.bfloat16)), path)
 
 
 class Autocast(nn.Module):
-    """Convolutions and matrix products in a lower precision, the rest as autocast decides.
+    """A module under autocast: heavy layers in a lower precision, float32 outputs.
 
-    The normalisation before the first layer stays in fp32, for autocast casts what heavy layers
-    are given and nothing earlier. The outputs are float32.
+    The normalisation before the first layer stays in fp32, because autocast only casts the inputs
+    of heavy layers.
     """
 
     def __init__(self, module: nn.Module, device: str, dtype: torch.dtype) -> None:
@@ -45,6 +47,7 @@ class Autocast(nn.Module):
         self._dtype = dtype
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        """The module's own inputs to its output, as float32."""
         with torch.autocast(self._device, dtype=self._dtype):
             outputs: Tensor = self.module(*inputs)
         return outputs.float()
@@ -53,24 +56,25 @@ class Autocast(nn.Module):
 def compile_package(
     program: torch.export.ExportedProgram, path: Path, *, freezing: bool = True
 ) -> None:
-    """Compiles to `path`; raises Unavailable without a compiler."""
+    """Compiles the graph into the package `path`. Raises Unavailable without a C++ compiler."""
     if shutil.which("g++") is None and shutil.which("c++") is None:
-        raise Unavailable("no C++ compiler is here (g++)")
+        raise Unavailable("this host has no C++ compiler (g++)")
     with torch.no_grad():
         torch._inductor.aoti_compile_and_package(
             program,
             package_path=str(path),
-            # Freezing folds the weights: it saves time here, and without it int8 graphs compute
-            # in fp32 (github.com/pytorch/ao, issue 4566).
+            # Freezing folds constants into the code. Without it int8 graphs compute in fp32
+            # (github.com/pytorch/ao, issue 4566).
             inductor_configs={"freezing": freezing},
         )
 
 
 def requires() -> Requirements:
+    """The machine, its vector instructions, and the torch version of this host."""
     return Requirements(
         machine=platform.machine(),
-        # Compiled with -march=native: whatever vector instructions are here may be in it.
-        cpu_flags=tuple(sorted(each for each in cpu_flags() if each.startswith(("avx", "fma")))),
+        # Compiled with -march=native: the code may use any vector instruction of this host.
+        cpu_flags=tuple(sorted(flag for flag in cpu_flags() if flag.startswith(("avx", "fma")))),
         packages={"torch": torch.__version__.partition("+")[0]},
     )
 

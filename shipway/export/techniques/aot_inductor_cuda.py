@@ -30,10 +30,10 @@ def _building(precision: Precision) -> Callable[[Job, Path], None]:
 
 
 def with_heavy_weights_in(dtype: torch.dtype, module: nn.Module) -> nn.Module:
-    """A copy whose convolutions and linear layers hold their weights as autocast uses them.
+    """A copy whose convolutions and linear layers hold their weights in `dtype`.
 
-    Otherwise every run would cast all of them again. Filters lie as tensor cores read them, with
-    channels last, as the pixels do.
+    Otherwise autocast would cast them in every run. Filters are stored channels last, as tensor
+    cores read them.
     """
     module = copy.deepcopy(module)
     for layer in module.modules():
@@ -45,9 +45,10 @@ def with_heavy_weights_in(dtype: torch.dtype, module: nn.Module) -> nn.Module:
 
 
 def requires() -> Requirements:
+    """The torch version and the compute capability of this host's GPU."""
     return Requirements(
         packages={"torch": torch.__version__.partition("+")[0]},
-        # The kernels are machine code for this GPU.
+        # The kernels are machine code for this kind of GPU.
         compute_capability="{}.{}".format(*torch.cuda.get_device_capability()),
     )
 

@@ -1,4 +1,4 @@
-"""Which models a technique is for, told from their layers."""
+"""Which kinds of models a technique is for, judged by their layers."""
 
 from torch import nn
 
@@ -6,7 +6,10 @@ from shipway.export.techniques.base import heavy_layers
 
 
 def convolutional(module: nn.Module) -> str | None:
-    """Static ranges suit convolutions, whose activations differ little from input to input."""
+    """The reason why a technique with static ranges is not for this module, or None.
+
+    Static ranges fit convolutions, whose activations vary little from input to input.
+    """
     convolutions, linear = heavy_layers(module)
     if convolutions:
         return None
@@ -14,10 +17,13 @@ def convolutional(module: nn.Module) -> str | None:
 
 
 def linear(module: nn.Module) -> str | None:
-    """Ranges taken afresh in every run suit linear layers; convolutions would pay more for them."""
+    """The reason why a technique with dynamic ranges is not for this module, or None.
+
+    Linear layers gain from ranges computed in every run; for convolutions they cost too much.
+    """
     convolutions, linear = heavy_layers(module)
     if not linear:
-        return "for models of linear layers, of which this one has none"
+        return "for models of linear layers; this one has none"
     if convolutions:
         return f"for models of linear layers; this one has {convolutions} convolutions"
     return None

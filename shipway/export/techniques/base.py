@@ -1,6 +1,6 @@
-"""What every export technique is given, and what it says of the program it makes."""
+"""What every export technique is given, and what it declares about the program it makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,37 +9,47 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shipway.artifact.certificate import LayerSensitivity
 from shipway.artifact.manifest import Precision, Requirements
 from shipway.recipe import Axis, Rows, TensorSpec
 from shipway.runtime.host import installed
 
+SHARE_NEEDED = 0.9
+"""Share of the heavy operations that must run in the precision that a program claims."""
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
 
 class Unavailable(Exception):
-    """A technique cannot be used here; its text is the reason that the table shows."""
+    """A technique cannot be used here. The report shows the text as the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One model to export. Its module is in eval mode and takes what the wire carries."""
+    """One model to export: its module in eval mode, with preprocessing, and real inputs."""
 
     module: nn.Module
+    """Takes the inputs of a request, as `inputs` describes them."""
     example: tuple[np.ndarray, ...]
-    """Two rows of real input: tracing with one would fix the batch at one."""
+    """Two rows of real input: tracing with one row would fix the batch size at 1."""
     calibration: Rows
     inputs: tuple[TensorSpec, ...]
     output: str
+    """Name of the program's output."""
     programs: Path
-    """Where every technique leaves its program, so that one can build on another's."""
+    """Folder of all programs, so that one technique can start from the file of another."""
+    layer_prefix: str = ""
+    """What the wrapper for preprocessing puts before the names of the user's own layers."""
 
     @property
     def example_tensors(self) -> tuple[Tensor, ...]:
+        """The example rows as torch tensors."""
         return tuple(map(torch.from_numpy, self.example))
 
     @property
     def dynamic_shapes(self) -> tuple[dict[int, object], ...] | None:
-        """For torch.export: the axes that may vary, of each input.
+        """The dynamic axes of each input, for torch.export; None if there are none.
 
-        DYNAMIC, unlike AUTO, fails the export if the module fixes an axis behind our back.
+        DYNAMIC, unlike AUTO, makes the export fail if the module fixes the size of an axis.
         """
         shapes = tuple(
             {
@@ -53,45 +63,68 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRanking:
+    """How the layers of a quantized program are ranked for the report."""
+
+    program: str
+    """The technique whose program is examined."""
+    rank: Callable[[Job, Rows], Sequence[LayerSensitivity]]
+    """Returns what quantizing each layer costs on the given rows, the most sensitive layer first.
+    Raises Unavailable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Technique:
-    """One way to make a program of a module; `build` writes the file it is given the path of."""
+    """One way to make a program of a module."""
 
     name: str
     file: str
-    """Its name in programs/."""
+    """Name of the program's file in programs/."""
     order: int = 1000
-    """Its place among the techniques, the least first: what others build on comes before them, and
-    of those that are portable the last that passes is the fallback."""
+    """Techniques are tried by ascending order. One that another technique starts from must come
+    before it. The last portable technique that passes is the artifact's fallback."""
     runs: str | None = None
-    """The technique whose file this one runs as it is, on another runtime."""
+    """The technique whose file this one runs unchanged, on another runtime."""
     format: str
     runtime: str
+    """Name of the backend that opens the program."""
     precision: Precision = "fp32"
     quantization: str | None = None
+    """The scheme in words, for the report."""
     device: Literal["cpu", "cuda"] = "cpu"
     dynamic: bool = False
-    """Whether activations are quantized by the batch they ride in, so that rows affect others."""
+    """Whether activations are quantized by the range of the whole batch, so that the rows of a
+    batch affect each other."""
     portable: bool = False
     """Whether the program runs on every host that has its runtime."""
-    suits: Callable[[nn.Module], str | None] = lambda module: None
-    """Why this is not for such a module, or None: asked before anything is built."""
+    unsupported_reason: Callable[[nn.Module], str | None] = lambda module: None
+    """Returns why the technique is not for this module, or None. Called before the build."""
     build: Callable[[Job, Path], None]
-    """Raises Unavailable, or anything else for a module that it cannot handle."""
+    """Writes the program to the given path. Raises Unavailable, or any other exception for a
+    module that it cannot handle."""
     requires: Callable[[], Requirements] = Requirements
-
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    """Returns what a host needs to run the program that was built on this one."""
+    layer_ranking: LayerRanking | None = None
+    """For quantized programs whose layers the report should rank."""
 
 
 def require_package(package: str) -> None:
-    """Raises Unavailable if a package that not every environment has is not installed."""
+    """Raises Unavailable if an optional package is not installed."""
     if installed(package) is None:
         raise Unavailable(f"the package {package} is not installed")
 
 
+def require_program(job: Job, technique: Technique) -> Path:
+    """The file that another technique has built; raises Unavailable if there is none."""
+    path = job.programs / technique.file
+    if not path.exists():
+        raise Unavailable(f"it is made from {technique.name}, which is missing")
+    return path
+
+
 def heavy_layers(module: nn.Module) -> tuple[int, int]:
-    """How many convolutions and how many linear layers a module has."""
+    """The number of convolutions and of linear layers in a module."""
     return (
-        sum(isinstance(each, CONVOLUTIONS) for each in module.modules()),
-        sum(isinstance(each, nn.Linear) for each in module.modules()),
+        sum(isinstance(layer, CONVOLUTIONS) for layer in module.modules()),
+        sum(isinstance(layer, nn.Linear) for layer in module.modules()),
     )

@@ -1,4 +1,4 @@
-"""Whether a GPU is here for the techniques that need one."""
+"""Checks for techniques that need a GPU."""
 
 import torch
 
@@ -6,15 +6,17 @@ from shipway.export.techniques.base import Unavailable
 
 
 def require_cuda() -> None:
-    """Raises Unavailable without a device, which it asks for before anything is built."""
+    """Raises Unavailable if torch finds no CUDA device."""
     if not torch.cuda.is_available():
-        raise Unavailable("no CUDA device is here")
+        raise Unavailable("this host has no CUDA device")
 
 
 def require_cuda_in_onnx_runtime() -> None:
-    """The same, and ONNX Runtime's build must know it: the package is onnxruntime-gpu."""
+    """Raises Unavailable without a CUDA device, or if ONNX Runtime was built without CUDA."""
     require_cuda()
-    import onnxruntime
+    import onnxruntime  # optional: an export may do without ONNX
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise Unavailable("ONNX Runtime is here without CUDA (its package is onnxruntime-gpu)")
+        raise Unavailable(
+            "the installed ONNX Runtime has no CUDA support (the package onnxruntime-gpu has)"
+        )

@@ -1,40 +1,40 @@
-"""The ONNX programs on a GPU, by ONNX Runtime's CUDA provider: in fp32 and in fp16."""
+"""ONNX on a GPU, run by ONNX Runtime's CUDA provider, in fp32 and in fp16."""
 
 from pathlib import Path
 
 import onnx
 
 from shipway.export.techniques import register
-from shipway.export.techniques.base import Job, Technique, Unavailable
+from shipway.export.techniques.base import Job, Technique, Unavailable, require_program
 from shipway.export.techniques.cuda import require_cuda_in_onnx_runtime
 from shipway.export.techniques.onnx_fp32 import TECHNIQUE as FP32
 
 
 def build_fp32(job: Job, path: Path) -> None:
+    """Writes nothing: the program is the file of `onnx_fp32`."""
     require_cuda_in_onnx_runtime()
     if not path.exists():
-        raise Unavailable(f"it runs the file of {FP32.name}, which is not there")
+        raise Unavailable(f"it runs the file of {FP32.name}, which is missing")
 
 
 def build_fp16(job: Job, path: Path) -> None:
+    """Writes the fp32 program converted to fp16."""
     require_cuda_in_onnx_runtime()
-    source = job.programs / FP32.file
-    if not source.exists():
-        raise Unavailable(f"it is made from {FP32.name}, which is not there")
-    onnx.save(in_fp16(onnx.load(source)), path)
+    onnx.save(in_fp16(onnx.load(require_program(job, FP32))), path)
 
 
 def in_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph in fp16 between its first heavy operation and its float32 outputs.
+    """The graph in fp16, from its first heavy operation on; its outputs stay float32.
 
-    Casting and normalising pixels stays in fp32, and so do softmax and the means of pooling, whose
-    sums lose the most.
+    The normalisation of pixels stays in fp32, and so do softmax and pooling, whose sums lose the
+    most precision.
     """
+    # onnxruntime.transformers imports much that only this conversion needs
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    constants = {each.name for each in model.graph.initializer}
-    for value in [each for each in model.graph.value_info if each.name in constants]:
-        model.graph.value_info.remove(value)  # taken for activations, they would be cast
+    constants = {constant.name for constant in model.graph.initializer}
+    for value in [info for info in model.graph.value_info if info.name in constants]:
+        model.graph.value_info.remove(value)  # the converter would cast them as activations
     converted: onnx.ModelProto = convert_float_to_float16(
         model,
         keep_io_types=True,
@@ -48,7 +48,7 @@ _HEAVY = ("Conv", "MatMul", "Gemm")
 
 
 def _before_heavy(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes that only other such nodes and the inputs lead to: what prepares the inputs."""
+    """The nodes that prepare the inputs: no heavy operation comes before them."""
     computed = {name for node in model.graph.node for name in node.output}
     prepared: set[str] = set()
     nodes = []

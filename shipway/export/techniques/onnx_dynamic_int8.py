@@ -4,21 +4,20 @@ import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from shipway.export.techniques import applicability as suits
-from shipway.export.techniques import register
-from shipway.export.techniques.base import Job, Technique, Unavailable
+from shipway.export.techniques import applicability, register
+from shipway.export.techniques.base import Job, Technique, require_program
 from shipway.export.techniques.onnx_fp32 import TECHNIQUE as FP32
 from shipway.export.techniques.onnx_int8 import requires, vnni
 
 
 def build(job: Job, path: Path) -> None:
+    """Writes the fp32 program with its matrix products quantized."""
+    # onnxruntime.quantization is heavy
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    source = job.programs / FP32.file
-    if not source.exists():
-        raise Unavailable(f"it is made from {FP32.name}, which is not there")
-    logging.getLogger().setLevel(logging.ERROR)  # the quantizer advises what is done just here
+    source = require_program(job, FP32)
+    logging.getLogger().setLevel(logging.ERROR)  # the quantizer warns that this model is quantized
     with TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -28,9 +27,9 @@ def build(job: Job, path: Path) -> None:
             op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,
             weight_type=QuantType.QInt8,
-            # Without VNNI products of 8-bit weights saturate 16 bits; of 7-bit ones they do not.
+            # Without VNNI, products of 8-bit weights saturate 16 bits; 7-bit ones do not.
             reduce_range=vnni() is None,
-            # Attention's products of two activations have no weights, and stay as they are.
+            # Products of two activations, as in attention, have no weights and stay in fp32.
             extra_options={"MatMulConstBOnly": True},
         )
 
@@ -44,7 +43,7 @@ TECHNIQUE = Technique(
     precision="int8",
     quantization="dynamic, uint8 activations by each run's range, int8 weights per channel",
     dynamic=True,
-    suits=suits.linear,
+    unsupported_reason=applicability.linear,
     build=build,
     requires=requires,
 )

@@ -1,4 +1,4 @@
-"""ONNX in fp32, by the torch.export-based exporter: the program that runs anywhere."""
+"""ONNX in fp32, by the exporter that is based on torch.export: the program that runs anywhere."""
 
 import contextlib
 import io
@@ -14,7 +14,8 @@ from shipway.export.techniques.torch_export import exported
 
 
 def build(job: Job, path: Path) -> None:
-    # The exporter narrates on stdout, on stderr and in the log; its exceptions say what matters.
+    """Writes one `.onnx` file, weights included, with dynamic axes."""
+    # The exporter reports progress on stdout, stderr and in the log; exceptions say what matters.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     graph = exported(job)
     pool_plainly(graph)
@@ -23,13 +24,14 @@ def build(job: Job, path: Path) -> None:
         program = torch.onnx.export(
             graph,
             dynamo=True,
-            input_names=[each.name for each in job.inputs],
+            input_names=[spec.name for spec in job.inputs],
             output_names=[job.output],
             external_data=False,
             verbose=False,
         )
     assert program is not None
-    # A value inside may already have the output's name: torch calls what nn.Embedding gives so.
+    # A value inside the graph may already have the output's name: torch calls the result of
+    # nn.Embedding "embedding".
     for node in program.model.graph:
         for value in node.outputs:
             if value.name == job.output and not value.is_graph_output():
@@ -38,12 +40,11 @@ def build(job: Job, path: Path) -> None:
 
 
 def pool_plainly(graph: torch.export.ExportedProgram) -> None:
-    """Writes global average pooling as the mean that it is.
+    """Replaces global average pooling by a mean over height and width, in place.
 
-    For pixels whose channels lie last, torch decomposes it to a mean and an `as_strided`, and that
-    becomes a chain of Shape, Range and Gather. It does nothing, and it made OpenVINO 2026.4
-    compute wrong int8 results (EfficientNet-Lite0: off by 0.71 of eager's outputs, without it
-    0.15).
+    For channels-last pixels, torch decomposes pooling to a mean and an `as_strided`, which becomes
+    a chain of Shape, Range and Gather. The chain has no effect, but with it OpenVINO 2026.4
+    computes wrong int8 results (EfficientNet-Lite0: relative error 0.71, without the chain 0.15).
     """
     aten = torch.ops.aten
     for node in graph.graph.nodes:

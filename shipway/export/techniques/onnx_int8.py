@@ -1,4 +1,4 @@
-"""ONNX in static int8: calibrated on real inputs, weights per channel, run by ONNX Runtime."""
+"""ONNX in static int8: calibrated on real inputs, with weights per channel, for ONNX Runtime."""
 
 import logging
 from collections.abc import Collection, Iterator
@@ -10,23 +10,39 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from shipway.artifact.certificate import LayerSensitivity
 from shipway.artifact.manifest import Requirements
-from shipway.export.batches import batches
 from shipway.export.techniques import register
-from shipway.export.techniques.base import Job, Technique, Unavailable, heavy_layers
+from shipway.export.techniques.base import (
+    Job,
+    LayerRanking,
+    Technique,
+    heavy_layers,
+    require_program,
+)
+from shipway.export.techniques.layer_sensitivity import compare_layers
 from shipway.export.techniques.onnx_fp32 import TECHNIQUE as FP32
+from shipway.recipe import Rows
+from shipway.runtime.batches import batches
 from shipway.runtime.host import cpu_flags
 
+NAME = "onnx_int8"
+FILE = f"{NAME}.onnx"
 CALIBRATION_BATCH = 8
+"""Rows."""
 _VNNI = ("avx512_vnni", "avx_vnni")
 _PRODUCTS = ["MatMul", "Gemm"]
-"""All that is quantized without convolutions: attention's mask adds minus infinity to a sum, and a
-range that reaches so far tells nothing else apart."""
+"""The only operators quantized in a model without convolutions. Attention's mask adds minus
+infinity to a sum; a range that includes it has no resolution left for anything else."""
 _PREPROCESSING = ("Transpose", "Cast", "Sub", "Mul")
 
 
 def build(job: Job, path: Path, *, average: bool = False) -> None:
-    """Ranges are the extremes of all calibration batches, or the average batch's extremes."""
+    """Writes the quantized program, and beside it the version for runtimes without uint8 inputs.
+
+    Ranges are the extremes over all calibration batches; with `average`, the mean of the extremes
+    of each batch.
+    """
     model = quantized(job, average=average)
     onnx.save(model, beside(path))
     feed_pixels_directly(model)
@@ -35,19 +51,18 @@ def build(job: Job, path: Path, *, average: bool = False) -> None:
 
 
 def beside(path: Path) -> Path:
-    """Where a build leaves the same model with the quantizer of its pixels still in it."""
+    """Where a build writes the same model with the quantizer of the pixels still in it."""
     return path.with_suffix(".quantizer.onnx")
 
 
 def quantized(job: Job, *, average: bool = False, in_fp32: Collection[str] = ()) -> onnx.ModelProto:
-    """The fp32 program with quantizers in it; the nodes named by `in_fp32` are left as they are."""
+    """The fp32 program with quantizers; the nodes named in `in_fp32` are not quantized."""
+    # onnxruntime.quantization is heavy
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    source = job.programs / FP32.file
-    if not source.exists():
-        raise Unavailable(f"it is made from {FP32.name}, which is not there")
-    logging.getLogger().setLevel(logging.ERROR)  # the quantizer advises what is done just here
+    source = require_program(job, FP32)
+    logging.getLogger().setLevel(logging.ERROR)  # the quantizer warns that this model is quantized
     with TemporaryDirectory() as folder:
         prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -58,10 +73,10 @@ def quantized(job: Job, *, average: bool = False, in_fp32: Collection[str] = ())
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=None if heavy_layers(job.module)[0] else _PRODUCTS,
             per_channel=True,
-            # Unsigned activations and signed weights is the pair that VNNI multiplies.
+            # VNNI multiplies unsigned activations with signed weights.
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            # Without VNNI products of 8-bit weights saturate 16 bits; of 7-bit ones they do not.
+            # Without VNNI, products of 8-bit weights saturate 16 bits; 7-bit ones do not.
             reduce_range=vnni() is None,
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_exclude=[
@@ -70,7 +85,7 @@ def quantized(job: Job, *, average: bool = False, in_fp32: Collection[str] = ())
             ],
             extra_options={
                 "CalibMovingAverage": average,
-                # Products are summed in 32 bits: rounding the logits to 8 would save nothing.
+                # Sums are 32 bits wide: rounding the logits to 8 bits would save nothing.
                 "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
             },
         )
@@ -80,29 +95,30 @@ def quantized(job: Job, *, average: bool = False, in_fp32: Collection[str] = ())
 
 
 def quantize_pixels_exactly(model: onnx.ModelProto) -> None:
-    """Gives the pixels' quantizer the scale and zero point that lose nothing, where there are any.
+    """Gives the quantizer of the pixels, in place, a scale and zero point without rounding.
 
-    Pixels are 8 bits already. Quantizing (pixel - mean) * k with scale k and zero point mean gives
-    back the pixel, exactly. That needs one integer mean and one deviation for all three channels.
+    Pixels are 8-bit numbers already. Quantizing (pixel - mean) * k with scale k and zero point
+    mean gives back the pixel exactly. This needs one integer mean and one deviation for all three
+    channels; otherwise nothing is changed.
     """
-    if found := _pixels_quantizer(model):
-        quantizer, mean, k = found
-        constants = {each.name: each for each in model.graph.initializer}
+    if pixels := _pixels_quantizer(model):
+        quantizer, mean, k = pixels
+        constants = {constant.name: constant for constant in model.graph.initializer}
         values = (np.float32(k), np.uint8(mean))
         for name, value in zip(quantizer.input[1:], values, strict=True):
             constants[name].CopyFrom(numpy_helper.from_array(np.asarray(value), name))
 
 
 def feed_pixels_directly(model: onnx.ModelProto) -> bool:
-    """Takes cast, normalisation and quantization of the pixels out, where they cancel.
+    """Removes cast, normalisation and quantization of the pixels, in place, where they cancel out.
 
-    After quantize_pixels_exactly the first layer can be given the pixels as they are. Returns
-    whether it was done.
+    After `quantize_pixels_exactly` the first layer can take the pixels themselves. Returns whether
+    the nodes were removed.
     """
-    found = _pixels_quantizer(model)
-    if found is None:
+    pixels = _pixels_quantizer(model)
+    if pixels is None:
         return False
-    quantizer, _, _ = found
+    quantizer, _, _ = pixels
     graph = model.graph
     chain = {node.op_type: node for node in _preprocessing(model)}
     for node in graph.node:
@@ -112,21 +128,22 @@ def feed_pixels_directly(model: onnx.ModelProto) -> bool:
     for node in (quantizer, chain["Mul"], chain["Sub"], chain["Cast"]):
         graph.node.remove(node)
     used = {name for node in graph.node for name in node.input}
-    for constant in [each for each in graph.initializer if each.name not in used]:
-        graph.initializer.remove(constant)
+    for constant in list(graph.initializer):
+        if constant.name not in used:
+            graph.initializer.remove(constant)
     return True
 
 
 def _pixels_quantizer(model: onnx.ModelProto) -> tuple[onnx.NodeProto, float, float] | None:
-    """The quantizer of the normalised pixels, their mean and one over their deviation.
+    """The quantizer of the normalised pixels, their mean, and one over their deviation.
 
-    None where the pixels are not quantized exactly by any scale and zero point.
+    None if no scale and zero point quantizes the pixels exactly.
     """
     graph = model.graph
     chain = {node.op_type: node for node in _preprocessing(model)}
     if set(chain) != set(_PREPROCESSING):
         return None
-    constants = {each.name: each for each in graph.initializer}
+    constants = {constant.name: constant for constant in graph.initializer}
     try:
         mean = numpy_helper.to_array(constants[chain["Sub"].input[1]]).ravel()
         k = numpy_helper.to_array(constants[chain["Mul"].input[1]]).ravel()
@@ -151,28 +168,56 @@ def _preprocessing(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def vnni() -> str | None:
-    """The processor's flag for instructions that multiply and add 8-bit numbers in 32 bits."""
+    """This processor's flag for VNNI (8-bit products summed in 32 bits), or None."""
     return next((flag for flag in _VNNI if flag in cpu_flags()), None)
 
 
 def requires() -> Requirements:
-    # 8-bit weights give other, wrong results on a processor whose products saturate.
+    """VNNI, if this host has it."""
+    # On a processor without it, products of 8-bit weights saturate: the results are wrong.
     flag = vnni()
     return Requirements(cpu_flags=(flag,) if flag else ())
 
 
 class Calibration:
-    """The calibration inputs, a few at a time, as ONNX Runtime asks for them."""
+    """The calibration inputs in batches, for ONNX Runtime's quantizer."""
 
     def __init__(self, job: Job) -> None:
-        names = [each.name for each in job.inputs]
+        names = [spec.name for spec in job.inputs]
         self._batches: Iterator[dict[str, np.ndarray]] = (
             dict(zip(names, batch, strict=True))
             for batch in batches(job.calibration.arrays, job.inputs, CALIBRATION_BATCH)
         )
 
     def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next batch by input name, None after the last."""
         return next(self._batches, None)
+
+
+def sensitivity_by_node(
+    job: Job, inputs: Rows, rows: int = 16
+) -> list[tuple[str, LayerSensitivity]]:
+    """What quantizing each layer costs, and the layer's node in the prepared ONNX graph.
+
+    The most sensitive layer comes first. Uses `rows` of the inputs, spread over all of them. Builds
+    the int8 program if its file is missing: a refused one is the most interesting. Raises
+    Unavailable without the fp32 program.
+    """
+    source = require_program(job, FP32)
+    with TemporaryDirectory() as folder:
+        program = job.programs / FILE
+        if not program.exists():
+            program = Path(folder) / FILE
+            build(job, program)
+        return compare_layers(job, source, program, inputs, rows)
+
+
+def layer_sensitivity(job: Job, inputs: Rows, rows: int = 16) -> list[LayerSensitivity]:
+    """What quantizing each layer costs, the most sensitive first; see `sensitivity_by_node`."""
+    return [layer for _, layer in sensitivity_by_node(job, inputs, rows)]
+
+
+RANKING = LayerRanking(program=NAME, rank=layer_sensitivity)
 
 
 def _technique(name: str, calibration: str, *, average: bool) -> Technique:
@@ -186,10 +231,11 @@ def _technique(name: str, calibration: str, *, average: bool) -> Technique:
         quantization=f"static QDQ, uint8 activations by {calibration}, int8 weights per channel",
         build=partial(build, average=average),
         requires=requires,
+        layer_ranking=RANKING,
     )
 
 
-TECHNIQUE = _technique("onnx_int8", "the extremes of all batches", average=False)
+TECHNIQUE = _technique(NAME, "the extremes of all batches", average=False)
 register(
     TECHNIQUE,
     _technique("onnx_int8_average", "the average batch's extremes", average=True),

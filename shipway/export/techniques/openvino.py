@@ -1,6 +1,6 @@
-"""The ONNX programs once more, run by OpenVINO: another program, with its own certificate.
+"""The ONNX programs run by OpenVINO: candidates of their own, verified on that runtime.
 
-Not the dynamic int8 one: OpenVINO 2026.4 computes every product of it in fp32.
+Dynamic int8 is left out: OpenVINO 2026.4 computes all of its products in fp32.
 """
 
 import shutil
@@ -19,7 +19,7 @@ def _running(source: Technique, name: str, precision: Precision) -> Technique:
         if precision == "bf16":
             require_bf16()
         if not path.exists():
-            raise Unavailable(f"it runs the file of {source.name}, which is not there")
+            raise Unavailable(f"it runs the file of {source.name}, which is missing")
 
     def requires() -> Requirements:
         if precision == "bf16":
@@ -35,18 +35,18 @@ def _running(source: Technique, name: str, precision: Precision) -> Technique:
         runtime="openvino",
         precision=precision,
         quantization=source.quantization,
-        suits=source.suits,
+        unsupported_reason=source.unsupported_reason,
         build=build,
         requires=requires,
     )
 
 
 def _build_int8(job: Job, path: Path) -> None:
-    """A file of its own: given pixels directly, OpenVINO computes the first layer in fp32."""
+    """Copies the variant with a quantizer of the pixels: without, the first layer is in fp32."""
     require_package("openvino")
     source = onnx_int8.beside(job.programs / onnx_int8.TECHNIQUE.file)
     if not source.exists():
-        raise Unavailable(f"it is made with {onnx_int8.TECHNIQUE.name}, which is not there")
+        raise Unavailable(f"it is made with {onnx_int8.TECHNIQUE.name}, which is missing")
     shutil.copyfile(source, path)
 
 

@@ -1,31 +1,32 @@
-"""PyTorch's own int8 (PT2E) for x86, compiled by AOTInductor: static, and dynamic."""
+"""PyTorch's own int8 (PT2E) for x86, compiled by AOTInductor: static and dynamic."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from shipway.export.batches import batches
-from shipway.export.techniques import applicability as suits
-from shipway.export.techniques import register
+from shipway.export.techniques import applicability, register
 from shipway.export.techniques.aot_inductor import compile_package, requires
 from shipway.export.techniques.base import Job, Technique, require_package
 from shipway.export.techniques.onnx_int8 import CALIBRATION_BATCH
 from shipway.export.techniques.torch_export import exported
 from shipway.recipe import Axis
+from shipway.runtime.batches import batches
 from shipway.runtime.host import cpu_flags
 
 
 def build(*, dynamic: bool) -> Callable[[Job, Path], None]:
+    """Returns the build of the static or of the dynamic variant."""
     return lambda job, path: compile_package(quantized(job, dynamic=dynamic), path)
 
 
 def quantized(job: Job, *, dynamic: bool) -> torch.export.ExportedProgram:
-    """The graph with quantizers around its convolutions and matrix products, calibrated.
+    """The calibrated graph, with quantizers around its convolutions and matrix products.
 
-    What comes before the first of them, the normalisation, is left as it is.
+    The normalisation before the first of them stays in fp32.
     """
     require_package("torchao")
+    # torchao is optional and takes seconds to import
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
@@ -33,7 +34,7 @@ def quantized(job: Job, *, dynamic: bool) -> torch.export.ExportedProgram:
     quantizer.set_global(
         x86.get_default_x86_inductor_quantization_config(
             is_dynamic=dynamic,
-            # Without VNNI products of 8-bit numbers saturate 16 bits; of 7-bit ones they do not.
+            # Without VNNI, products of 8-bit numbers saturate 16 bits; 7-bit ones do not.
             reduce_range=not {"avx512_vnni", "avx_vnni"} & cpu_flags(),
         )
     )
@@ -47,11 +48,11 @@ def quantized(job: Job, *, dynamic: bool) -> torch.export.ExportedProgram:
 
 
 def _named_by_function(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """The graph, changed in place: each operation that torchao looks for says what it is.
+    """Labels each operation with its function, in place, so that torchao's quantizer finds it.
 
-    It looks for layers by the class that they were written as. So it passes over subclasses of
-    nn.Conv2d, such as those that pad as TensorFlow does, without a word, and fails on a layer
-    that is used twice, as the activations of residual networks are.
+    The quantizer finds layers by the class that they were written as. It silently skips subclasses
+    of nn.Conv2d, such as those with TensorFlow's padding, and fails on a layer that is used twice,
+    such as the activations of residual networks.
     """
     for node in module.graph.nodes:
         if function := _WRITTEN_AS.get(node.target):
@@ -86,7 +87,7 @@ register(
         runtime="torch",
         precision="int8",
         quantization="static PT2E, uint8 activations by histogram, int8 weights per channel",
-        suits=suits.convolutional,
+        unsupported_reason=applicability.convolutional,
         build=build(dynamic=False),
         requires=requires,
     ),
@@ -100,7 +101,7 @@ register(
         quantization="dynamic PT2E, uint8 activations by each run's range, int8 weights per "
         "channel",
         dynamic=True,
-        suits=suits.linear,
+        unsupported_reason=applicability.linear,
         build=build(dynamic=True),
         requires=requires,
     ),

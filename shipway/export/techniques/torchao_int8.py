@@ -5,15 +5,16 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from shipway.export.techniques import applicability as suits
-from shipway.export.techniques import register
+from shipway.export.techniques import applicability, register
 from shipway.export.techniques.aot_inductor import compile_package, requires
 from shipway.export.techniques.base import Job, Technique, require_package
 from shipway.export.techniques.torch_export import exported
 
 
 def build_dynamic(job: Job, path: Path) -> None:
+    """Writes a package with int8 weights and activations quantized in every run."""
     require_package("torchao")
+    # torchao is optional and takes seconds to import
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
     module = copy.deepcopy(job.module)
@@ -22,29 +23,32 @@ def build_dynamic(job: Job, path: Path) -> None:
 
 
 def build_weight_only(job: Job, path: Path) -> None:
+    """Writes a package with int8 weights that computes in bf16."""
     require_package("torchao")
+    # torchao is optional and takes seconds to import
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
     module = with_linear_in_bf16(copy.deepcopy(job.module))
     quantize_(module, Int8WeightOnlyConfig())
-    # Freezing would fold the int8 weights back into bf16 ones: the same program as without them.
+    # Freezing would fold the int8 weights back into bf16, and nothing would be gained.
     compile_package(exported(job, module), path, freezing=False)
 
 
 class InBf16(nn.Module):
-    """A linear layer whose weights and product are bf16, amid a model in float32."""
+    """A linear layer that computes in bf16 inside a float32 model."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.linear = linear.bfloat16()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (…, in) to (…, out), in the dtype of `x`."""
         y: Tensor = self.linear(x.bfloat16())
         return y.to(x.dtype)
 
 
 def with_linear_in_bf16(module: nn.Module) -> nn.Module:
-    """The module, changed in place: only with bf16 does torch multiply int8 weights as they are."""
+    """Wraps the linear layers in place: torch multiplies int8 weights directly only with bf16."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, InBf16(child))
@@ -63,7 +67,7 @@ register(
         precision="int8",
         quantization="dynamic torchao, int8 activations per token, int8 weights per channel",
         dynamic=True,
-        suits=suits.linear,
+        unsupported_reason=applicability.linear,
         build=build_dynamic,
         requires=requires,
     ),
@@ -73,10 +77,10 @@ register(
         file="torchao_int8_weights.pt2",
         format="aot_inductor",
         runtime="torch",
-        # What it computes in: the weights alone are int8.
+        # The precision of the arithmetic: only the weights are int8.
         precision="bf16",
         quantization="int8 weights per channel, bf16 activations",
-        suits=suits.linear,
+        unsupported_reason=applicability.linear,
         build=build_weight_only,
         requires=requires,
     ),

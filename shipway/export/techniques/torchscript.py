@@ -1,4 +1,4 @@
-"""TorchScript, traced and frozen: the legacy format, for servers that load nothing newer."""
+"""TorchScript, traced and frozen: a legacy format, for servers that load nothing newer."""
 
 import warnings
 from pathlib import Path
@@ -10,8 +10,9 @@ from shipway.export.techniques.base import Job, Technique
 
 
 def build(job: Job, path: Path) -> None:
+    """Writes the traced and frozen module."""
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated, and meant all the same
+        warnings.simplefilter("ignore")  # TorchScript is deprecated; it is used on purpose
         traced = torch.jit.trace(job.module, job.example_tensors)
         torch.jit.save(torch.jit.freeze(traced.eval()), path)
 

@@ -1,4 +1,4 @@
-"""Rows of input to the batches that programs take.
+"""From rows of input to the batches that programs take.
 
 B = rows of a batch, T = tokens.
 """
@@ -10,33 +10,34 @@ import numpy as np
 from shipway.recipe import Axis, TensorSpec
 
 Arrays = tuple[np.ndarray, ...]
+"""One array for each input of a program, all with the same number of rows."""
 
 
 def is_text(inputs: tuple[TensorSpec, ...]) -> bool:
-    """Whether the inputs are ids and mask of varying length."""
+    """Whether the inputs are token ids and attention mask, both (B, T) with dynamic T."""
     return len(inputs) == 2 and all(
-        len(each.shape) == 2 and isinstance(each.shape[1], Axis) for each in inputs
+        len(spec.shape) == 2 and isinstance(spec.shape[1], Axis) for spec in inputs
     )
 
 
 def batches(arrays: Arrays, inputs: tuple[TensorSpec, ...], size: int) -> Iterator[Arrays]:
-    """The rows in order, at most `size` at a time; texts only as long as their longest."""
+    """The rows in order, at most `size` in a batch; texts are cut to the longest of the batch."""
     for start in range(0, len(arrays[0]), size):
-        batch = tuple(each[start : start + size] for each in arrays)
+        batch = tuple(array[start : start + size] for array in arrays)
         if is_text(inputs):
             longest = max(2, int(batch[1].sum(axis=1).max()))
-            batch = tuple(np.ascontiguousarray(each[:, :longest]) for each in batch)
+            batch = tuple(np.ascontiguousarray(array[:, :longest]) for array in batch)
         yield batch
 
 
 def shaped(arrays: Arrays, inputs: tuple[TensorSpec, ...], rows: int, length: int | None) -> Arrays:
-    """One batch of `rows`; for texts of exactly `length` tokens, none of them padding.
+    """One batch of `rows` rows; for texts, of `length` tokens each and without padding.
 
-    The rows are repeated as often as needed, and so are a text's tokens.
+    Rows and tokens are repeated as often as needed.
     """
     if not is_text(inputs) or length is None:
         return tuple(
-            np.ascontiguousarray(np.resize(each, (rows, *each.shape[1:]))) for each in arrays
+            np.ascontiguousarray(np.resize(array, (rows, *array.shape[1:]))) for array in arrays
         )
     ids_BT, mask_BT = arrays
     tokens = ids_BT[mask_BT == 1]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shipway.export.sensitivity import layer_sensitivity
 from shipway.export.techniques import onnx_fp32, onnx_int8
 from shipway.export.techniques.base import Job, Unavailable
+from shipway.export.techniques.onnx_int8 import layer_sensitivity
 from shipway.recipe import Axis, Rows, TensorSpec
 
 BATCH = Axis(name="batch", max=32)
@@ -163,5 +163,5 @@ def test_fewer_rows_than_asked_for_are_enough(job):
 
 def test_without_the_fp32_program_there_is_nothing_to_ask(job, tmp_path):
     job = replace(job, programs=tmp_path)
-    with pytest.raises(Unavailable, match="onnx_fp32, which is not there"):
+    with pytest.raises(Unavailable, match="onnx_fp32, which is missing"):
         layer_sensitivity(job, rows(1, 16))

@@ -1,15 +1,14 @@
-"""Which layers' quantization costs the accuracy: each one quantized alone, the rest left in fp32.
+"""Which layers lose the most accuracy in int8: each one quantized alone, the others in fp32.
 
-The scales, zero points and int8 weights are those of the static int8 program itself, so that the
-inputs are calibrated once, not once a layer, and what is found is true of the program that is
-served. From the fp32 graph and these numbers a graph is made for every layer, in which its weights
-are int8's and its input passes through QuantizeLinear and DequantizeLinear; the outputs' distance
-from fp32's is that layer's share of the damage. A layer's output counts for the layer that reads
-it, so no rounding counts twice. What is quantized between the layers, additions and pooling, counts
-for none.
+The scales, zero points and int8 weights come from the static int8 program itself. So one
+calibration is enough, and the result holds for the program that is served. For every layer a copy
+of the fp32 graph is made with the int8 weights of that layer, and with QuantizeLinear and
+DequantizeLinear before its input. The distance of the outputs from those in fp32 is the layer's
+cost. The rounding of a layer's output counts for the next layer, so nothing counts twice. Additions
+and pooling between the layers count for none.
 
-The other way round, all layers in int8 and one taken back to fp32, says less: where several layers
-do harm, setting any one of them right hardly shows.
+The reverse, all layers in int8 and one in fp32, tells less: if several layers lose accuracy,
+restoring one of them hardly changes the outputs.
 
 N = evaluation rows, K = outputs of a row.
 """
@@ -25,13 +24,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from shipway.artifact.certificate import LayerSensitivity
-from shipway.export.batches import batches
-from shipway.export.served_module import FromPixels
-from shipway.export.techniques import onnx_int8
-from shipway.export.techniques.base import Job, Unavailable
-from shipway.export.techniques.onnx_fp32 import TECHNIQUE as FP32
-from shipway.export.verify import compare
+from shipway.artifact.samples import relative_error, sqnr_db
+from shipway.export.techniques.base import Job
 from shipway.recipe import Rows
+from shipway.runtime.batches import batches
 from shipway.runtime.host import available_cores
 
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -39,64 +35,49 @@ HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layer:
-    """A layer of the int8 program, and by input what quantizing does to it."""
+    """A layer of the int8 program: what quantization does to each of its inputs, by index."""
 
     node: str
     operator: str
     constants: dict[int, np.ndarray]
-    """Weights and bias: what int8 makes of them, in float32."""
+    """Weights and bias, rounded to int8 and dequantized to float32."""
     activations: dict[int, tuple[np.ndarray, np.ndarray, int | None]]
     """Scale, zero point and axis."""
 
 
-def layer_sensitivity(job: Job, inputs: Rows, rows: int = 16) -> list[LayerSensitivity]:
-    """What each quantized layer costs by itself, the most sensitive first; see below."""
-    return [found for _, found in sensitivity_by_node(job, inputs, rows)]
-
-
-def sensitivity_by_node(
-    job: Job, inputs: Rows, rows: int = 16
+def compare_layers(
+    job: Job, source: Path, quantized: Path, inputs: Rows, rows: int
 ) -> list[tuple[str, LayerSensitivity]]:
-    """The same with each layer's node in the prepared ONNX graph.
+    """What quantizing each layer costs, with the layer's node in the graph; the costliest first.
 
-    On `rows` of the inputs, from the beginning to the end of them. The int8 program is
-    made for the purpose if it is not there: one that was refused is the one to ask about. Raises
-    Unavailable without the fp32 program, and for a module that is not for static int8.
+    `source` is the fp32 program, `quantized` the static int8 program made from it. Uses `rows` of
+    the inputs, spread over all of them.
     """
-    if reason := onnx_int8.TECHNIQUE.suits(job.module):
-        raise Unavailable(reason)
-    source = job.programs / FP32.file
-    if not source.exists():
-        raise Unavailable(f"it is made from {FP32.name}, which is not there")
     with TemporaryDirectory() as folder:
         prepared = _prepare(source, Path(folder) / "prepared.onnx")
-        quantized = job.programs / onnx_int8.TECHNIQUE.file
-        if not quantized.exists():
-            quantized = Path(folder) / quantized.name
-            onnx_int8.build(job, quantized)
-        layers = list(_layers(onnx.load(quantized)))
+    layers = list(_layers(onnx.load(quantized)))
     names = _names(onnx.load(source), job)
     chosen = np.linspace(0, len(inputs) - 1, min(rows, len(inputs))).astype(int)
-    arrays = tuple(each[chosen] for each in inputs.arrays)
+    arrays = tuple(array[chosen] for array in inputs.arrays)
     (batch,) = batches(arrays, job.inputs, len(chosen))
-    feed = dict(zip([each.name for each in job.inputs], batch, strict=True))
-    reference_NK = _run(prepared, feed)
-    found = []
+    feed = dict(zip([spec.name for spec in job.inputs], batch, strict=True))
+    reference = _run(prepared, feed)
+    ranked = []
     for layer in layers:
-        outputs_NK = _run(_with_one_quantized(prepared, layer), feed)
-        agreement = compare(reference_NK, outputs_NK, len(chosen), classes=False)
+        error = relative_error(reference, _run(_with_one_quantized(prepared, layer), feed))
         sensitivity = LayerSensitivity(
             layer=names.get(layer.node, layer.node),
             operator=layer.operator,
-            relative_error=agreement.relative_error,
-            sqnr_db=agreement.sqnr_db,
+            relative_error=error,
+            sqnr_db=sqnr_db(error),
         )
-        found.append((layer.node, sensitivity))
-    return sorted(found, key=lambda each: -each[1].relative_error)
+        ranked.append((layer.node, sensitivity))
+    return sorted(ranked, key=lambda item: -item[1].relative_error)
 
 
 def _prepare(source: Path, prepared: Path) -> onnx.ModelProto:
-    """The fp32 graph as the quantizer saw it, with its names."""
+    """The fp32 graph with the names that the quantizer gave its nodes."""
+    # onnxruntime.quantization is heavy
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     logging.getLogger().setLevel(logging.ERROR)
@@ -139,7 +120,7 @@ def _dequantized(values: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: 
 
 
 def _with_one_quantized(prepared: onnx.ModelProto, layer: _Layer) -> onnx.ModelProto:
-    """The fp32 graph with one layer's weights, bias and input as int8 has them."""
+    """The fp32 graph with the weights, bias and input of one layer quantized."""
     model = onnx.ModelProto()
     model.CopyFrom(prepared)
     graph = model.graph
@@ -173,7 +154,7 @@ def _add(graph: onnx.GraphProto, name: str, values: np.ndarray) -> str:
 
 
 def _run(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> np.ndarray:
-    import onnxruntime as ort
+    import onnxruntime as ort  # heavy
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = available_cores()
@@ -186,14 +167,13 @@ def _run(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _names(model: onnx.ModelProto, job: Job) -> dict[str, str]:
-    """By node: the module that it came from, as the user's own code calls it."""
-    inside = "module." if isinstance(job.module, FromPixels) else ""
+    """By node: the name of the layer in the user's own module."""
     names = {}
     for node in model.graph.node:
         if node.op_type not in HEAVY:
             continue
-        # A convolution takes the place of the normalisation that was folded into it, but its
-        # weights keep their name; a matrix that was transposed loses it, but not its place.
+        # A convolution that BatchNorm was folded into has the scope of BatchNorm, but its weights
+        # keep their name. A transposed matrix loses its name, but the node keeps its scope.
         weight = next((each for each in node.input if each.endswith(".weight")), None)
         scopes = next(
             (
@@ -204,5 +184,5 @@ def _names(model: onnx.ModelProto, job: Job) -> dict[str, str]:
             [],
         )
         module = weight.removesuffix(".weight") if weight else "".join(scopes[-2:-1])
-        names[node.name] = module.removeprefix(inside) or node.name
+        names[node.name] = module.removeprefix(job.layer_prefix) or node.name
     return names

@@ -1,0 +1,167 @@
+"""Loads what a recipe names (weights, inputs, labels, files) and checks that it fits together.
+
+Everything is checked before the first candidate is built. What the recipe's own functions raise
+becomes a BadInputs that names the line.
+"""
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from torch import nn
+
+from shipway.artifact.digests import sha256_of
+from shipway.errors import ShipwayError
+from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.errors import BadInputs
+from shipway.recipe import Axis, Inputs, Recipe, Rows, TensorSpec
+from shipway.tasks import TASKS
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeData:
+    """The files and rows that a recipe names, checked."""
+
+    checkpoint: Path | None
+    """None for random weights."""
+    checkpoint_sha256: str
+    """Of the file; for random weights, of the names and values of all tensors."""
+    calibration: Rows
+    evaluation: Rows
+    files: Mapping[str, Path]
+    """By their names in the artifact's folder files/."""
+    plugins: tuple[Path, ...]
+
+
+def load_recipe_data(recipe: Recipe, recipe_file: Path, weights: Path | None = None) -> RecipeData:
+    """Loads and checks everything; `weights` replaces the recipe's own checkpoint.
+
+    Raises BadInputs, UnreadableCheckpoint or CheckpointDoesNotFit.
+    """
+    checkpoint, checkpoint_sha256 = _check_weights(recipe, weights)
+    calibration = _load_rows(recipe, recipe.calibration, "calibration")
+    evaluation = _load_rows(recipe, recipe.evaluation, "evaluation")
+    _check_held_out(calibration, evaluation)
+    return RecipeData(
+        checkpoint=checkpoint,
+        checkpoint_sha256=checkpoint_sha256,
+        calibration=calibration,
+        evaluation=evaluation,
+        files=_check_files(recipe),
+        plugins=tuple(recipe_file.parent / f"{name}.py" for name in recipe.plugins),
+    )
+
+
+def load_labels(recipe: Recipe, row_shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The recipe's labels; raises BadInputs if a classifier's outputs are not one for each label.
+
+    `row_shape` is the shape of one row of the module's output.
+    """
+    labels = _call("labels", lambda: tuple(recipe.labels()))
+    if TASKS.get(recipe.task).classifies and (len(labels),) != row_shape:
+        outputs = " × ".join(map(str, row_shape))
+        raise BadInputs(f"The recipe has {len(labels)} labels; the module has {outputs} outputs.")
+    return labels
+
+
+def _check_weights(recipe: Recipe, given: Path | None) -> tuple[Path | None, str]:
+    """The checkpoint, None for random weights, and its digest; raises if it does not fit."""
+    module = _call("module", recipe.module)
+    source = given or _call("weights", recipe.weights)
+    if source is None:
+        return None, _digest_of_weights(module)
+    path = Path(source)
+    load_weights(module, read_state_dict(path), path)
+    return path, sha256_of(path)
+
+
+def _digest_of_weights(module: nn.Module) -> str:
+    digest = sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _call(part: str, function: Callable[[], T]) -> T:
+    """What a function of the recipe returns; what it raises becomes a BadInputs with the line."""
+    try:
+        return function()
+    except ShipwayError:
+        raise
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise BadInputs(
+            f"The recipe's {part} raised {type(error).__name__}: {error} "
+            f"({at.filename}, line {at.lineno})"
+        ) from error
+
+
+def _check_files(recipe: Recipe) -> Mapping[str, Path]:
+    files = _call("files", recipe.files)
+    for name, path in files.items():
+        if not Path(path).is_file():
+            raise BadInputs(f"The recipe's file {name!r} does not exist: {path}")
+    return files
+
+
+def _load_rows(recipe: Recipe, source: Inputs, role: str) -> Rows:
+    rows = _call(f"{role} inputs", lambda: source.load(recipe))
+    if not isinstance(rows, Rows) or len(rows.arrays) != len(recipe.inputs):
+        raise BadInputs(
+            f"The {role} inputs must be Rows with {len(recipe.inputs)} arrays, one for each of "
+            f"{', '.join(spec.name for spec in recipe.inputs)}."
+        )
+    for array, spec in zip(rows.arrays, recipe.inputs, strict=True):
+        _check_array(array, spec, f"{role} input {spec.name}")
+    if len({len(array) for array in rows.arrays}) != 1:
+        raise BadInputs(f"The arrays of the {role} inputs have different numbers of rows.")
+    if len(rows) < 2:
+        raise BadInputs(f"The {role} inputs have {len(rows)} rows; at least 2 are needed.")
+    if rows.targets is not None and rows.targets.shape != (len(rows),):
+        raise BadInputs(
+            f"The {role} targets have shape {rows.targets.shape}; expected ({len(rows)},), one for "
+            "each row."
+        )
+    return Rows(tuple(np.ascontiguousarray(array) for array in rows.arrays), rows.targets)
+
+
+def _check_array(array: np.ndarray, spec: TensorSpec, what: str) -> None:
+    fits = array.ndim == len(spec.shape) and all(
+        axis.min <= length <= axis.max if isinstance(axis, Axis) else length == axis
+        for length, axis in zip(array.shape[1:], spec.shape[1:], strict=False)
+    )
+    if not fits or str(array.dtype) != spec.dtype:
+        expected = ", ".join(
+            f"{axis.min} to {axis.max}" if isinstance(axis, Axis) else str(axis)
+            for axis in spec.shape[1:]
+        )
+        raise BadInputs(
+            f"The {what} is {array.dtype} of shape {array.shape}; "
+            f"the recipe says {spec.dtype} of shape (rows, {expected})."
+        )
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise BadInputs(f"The {what} contains NaN or infinity, first in row {row}.")
+
+
+def _check_held_out(calibration: Rows, evaluation: Rows) -> None:
+    def digests(rows: Rows) -> list[bytes]:
+        return [
+            sha256(b"".join(array[row].tobytes() for array in rows.arrays)).digest()
+            for row in range(len(rows))
+        ]
+
+    seen = set(digests(calibration))
+    shared = sum(digest in seen for digest in digests(evaluation))
+    if shared:
+        raise BadInputs(
+            f"{shared} of {len(evaluation)} evaluation inputs are calibration inputs too. Evaluate "
+            "on held-out inputs, which calibration did not see."
+        )
