@@ -76,13 +76,7 @@ def export(
     # torch takes seconds to import.
     from shipway.export.pipeline import export as run
     from shipway.export.rechoose import rechoose as run_again
-    from shipway.export.techniques import TECHNIQUES, in_order
 
-    only = only or []
-    if unknown := sorted(set(only) - TECHNIQUES.all().keys()):
-        raise typer.BadParameter(
-            f"{', '.join(unknown)}: there are {', '.join(in_order())}.", param_hint="--only"
-        )
     with ShownSteps(figures) as steps:
         if rechoose is not None:
             exported = run_again(
@@ -102,7 +96,7 @@ def export(
                 out=out,
                 version=version,
                 overwrite=overwrite,
-                only=tuple(only),
+                only=tuple(only or ()),
                 objective=objective,
                 budget=accuracy_budget,
             )
