@@ -40,3 +40,28 @@ def test_looking_for_an_extra_imports_nothing_of_it() -> None:
         "sys.exit(bool({'onnx', 'torchao', 'torch', 'safetensors'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_base_imports_without_any_extra() -> None:
+    """Every module outside the folders of an extra; what is installed here is hidden from it."""
+    code = """
+import importlib, pkgutil, sys
+import shipway
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Hidden())
+folders = ("shipway.export.", "shipway.loadtest.", "shipway.engines.ray.")
+imported_elsewhere = ("shipway.__main__", "shipway.archive.entry")  # by Python, and by a worker
+for module in pkgutil.walk_packages(shipway.__path__, "shipway."):
+    if not module.name.startswith(folders + imported_elsewhere):
+        importlib.import_module(module.name)
+"""
+    hidden = {package for packages in extras.EXTRAS.values() for package in packages}
+    hidden |= {"gevent", "geventhttpclient", "grpc_tools", "starlette"}
+    command = [sys.executable, "-c", code, *hidden]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shipway.archive.errors import ArchiveError
+from shipway.extras import install_command
 
 
 class SignatureError(ArchiveError):
@@ -74,12 +75,11 @@ def _why_not(mar: Path, signature: Path, key: Path) -> str | None:
 
 
 def _model_signing():  # type: ignore[no-untyped-def]
-    # Imported here: it is an extra, and takes a second.
     try:
+        # model-signing is an extra, and takes a second to import
         from model_signing import signing, verifying
     except ImportError as error:
         raise SignatureError(
-            f"Signatures need the extra `signing`, which is not installed here ({error}): "
-            "`pip install shipway[signing]`."
+            f'Signing needs the extra "signing": {install_command("signing")}.'
         ) from error
     return signing, verifying

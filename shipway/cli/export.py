@@ -9,6 +9,7 @@ from rich.text import Text
 from shipway.cli.export_progress import ShownSteps
 from shipway.cli.export_tables import accuracy_lines, candidates_table
 from shipway.cli.output import figures
+from shipway.extras import require_extra
 
 if TYPE_CHECKING:
     from shipway.export.pipeline import Exported
@@ -73,6 +74,7 @@ def export(
     """Build, verify and measure candidate programs, choose one and seal the artifact."""
     if (recipe is None) == (rechoose is None):
         raise typer.BadParameter("give a recipe, or --rechoose ARTIFACT", param_hint="RECIPE")
+    require_extra("export", "Exporting")
     # torch takes seconds to import.
     from shipway.export.pipeline import export as run
     from shipway.export.rechoose import rechoose as run_again

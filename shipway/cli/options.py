@@ -27,7 +27,8 @@ StateOption = Annotated[
 ModelStoreOption = Annotated[
     Path | None,
     typer.Option(
-        help="The folder of .mar files. By default, model_store beside the configuration.",
+        help="The folder of .mar files. By default, model_store beside the configuration, or "
+        "in this folder for the configuration that comes with Shipway.",
         show_default=False,
     ),
 ]

@@ -13,7 +13,12 @@ from shipway.cli.register import register_archive
 from shipway.cli.server import Inspect, inspector, management
 from shipway.cli.signals import end_as_by_ctrl_c
 from shipway.engines.state import ServerRecord, StateDirectory, state_directory
-from shipway.engines.torchserve.config import FILE_NAME, find_config, read_config
+from shipway.engines.torchserve.config import (
+    FILE_NAME,
+    default_model_store,
+    find_config,
+    read_config,
+)
 from shipway.errors import ShipwayError
 
 if TYPE_CHECKING:
@@ -27,7 +32,8 @@ BackgroundOption = Annotated[
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        help=f"The configuration. By default, {FILE_NAME} in this folder or the nearest one above.",
+        help=f"The configuration. By default, {FILE_NAME} in this folder or the nearest one above, "
+        "else the one that comes with Shipway.",
         show_default=False,
     ),
 ]
@@ -84,7 +90,7 @@ def serve(
     inspect = inspector(context)
     where = state_directory(state)
     settings = read_config(config or find_config(Path.cwd()))
-    store = model_store or settings.path.parent / "model_store"
+    store = model_store or default_model_store(settings.path, Path.cwd())
     java = find_java()
     archives = [inspect(path) for path in register or ()]
     wanted = read_models_file(models, store, inspect) if models else []

@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shipway.engines.errors import ConfigError
-from shipway.engines.torchserve.config import FILE_NAME, find_config
+from shipway.engines.torchserve.config import default_model_store, find_config
 from shipway.loadtest.errors import NoSettingKeeps, NotReady
 from shipway.loadtest.tune import At, Setting, Step, Trial
 
@@ -15,14 +14,8 @@ if TYPE_CHECKING:
 
 
 def find_model_store() -> Path:
-    """The model store beside the nearest configuration. Raises NotReady if there is none."""
-    try:
-        return find_config(Path.cwd()).parent / "model_store"
-    except ConfigError as error:
-        raise NotReady(
-            f"There is no {FILE_NAME} in {Path.cwd()} or in any folder above, beside which the "
-            "model store would be. Go to the project's folder, or name a store with --model-store."
-        ) from error
+    """The model store that `shipway serve` would use in this folder."""
+    return default_model_store(find_config(Path.cwd()), Path.cwd())
 
 
 def find_archive(store: Path, name: str, version: str | None) -> Path:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from shipway.export.errors import BadInputs
 from shipway.recipe import ImagePreprocessing, Inputs, Recipe, Rows
 from shipway.runtime.images import decode_image
 
 
-def crops(photos: Sequence[str | Path], *, each: int, seed: int) -> Inputs:
+def crops(photos: Sequence[str | Path | Image.Image], *, each: int, seed: int) -> Inputs:
     """`each` random views of every photo: half to all of its shorter side, every other mirrored."""
 
     def load(recipe: Recipe) -> Rows:
@@ -26,13 +26,43 @@ def crops(photos: Sequence[str | Path], *, each: int, seed: int) -> Inputs:
             )
         random = np.random.default_rng(seed)
         views = [
-            _view(Image.open(photo).convert("RGB"), recipe.preprocessing, random)
+            _view(_opened(photo).convert("RGB"), recipe.preprocessing, random)
             for photo in photos
             for _ in range(each)
         ]
         return Rows((np.stack(views),))
 
-    return Inputs(description=f"{each} crops of each of {len(photos)} photos", load=load)
+    kind = "generated images" if any(isinstance(p, Image.Image) for p in photos) else "photos"
+    return Inputs(description=f"{each} crops of each of {len(photos)} {kind}", load=load)
+
+
+def example_photos(count: int) -> list[Image.Image]:
+    """Generated images of 256×192 pixels, the same ones each time, until a recipe has real photos.
+
+    Soft colours, a texture and a few filled shapes: enough to compare programs with eager PyTorch,
+    but no substitute for photos like those that a model will be asked about.
+    """
+    return [_generated(np.random.default_rng(index), 256, 192) for index in range(count)]
+
+
+def _generated(random: np.random.Generator, width: int, height: int) -> Image.Image:
+    pixels_HWC = np.zeros((height, width, 3))
+    for cells, strength in ((2, 110), (6, 60), (24, 30), (96, 15)):  # coarse to fine, as in photos
+        noise = random.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+        layer = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+        pixels_HWC += strength / 255 * np.asarray(layer)
+    photo = Image.fromarray(pixels_HWC.clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(photo)
+    for shape in (draw.ellipse, draw.rectangle, draw.ellipse):
+        left, top = int(random.integers(0, width - 40)), int(random.integers(0, height - 40))
+        right, bottom = left + int(random.integers(20, 90)), top + int(random.integers(20, 90))
+        red, green, blue = (int(value) for value in random.integers(0, 256, 3))
+        shape((left, top, right, bottom), fill=(red, green, blue))
+    return photo
+
+
+def _opened(photo: str | Path | Image.Image) -> Image.Image:
+    return photo if isinstance(photo, Image.Image) else Image.open(photo)
 
 
 def _view(photo: Image.Image, spec: ImagePreprocessing, random: np.random.Generator) -> np.ndarray:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from shipway.extras import install_command
 from shipway.metrics.declared import STAGES
 from shipway.metrics.observed import Answered
 
@@ -46,7 +47,11 @@ def tracer_for(model: "Model") -> "Tracer | None":
     try:
         return Tracer(model)
     except ImportError as error:
-        logger.warning("no traces, though a collector is named: %s; the extra is `traces`", error)
+        logger.warning(
+            'no traces, though a collector is named (%s). Traces need the extra "traces": %s.',
+            error,
+            install_command("traces"),
+        )
         return None
 
 

@@ -20,6 +20,17 @@ def test_the_new_recipe_is_found_and_runs_as_it_is(tmp_path):
     assert recipe.module()(normalised).shape == (2, len(recipe.labels()))
 
 
+def test_the_new_recipe_needs_none_of_the_demos_packages(tmp_path):
+    path = new_recipe("my_model", tmp_path)
+    code = (
+        "import sys; from shipway.export.recipe_file import find_recipe\n"
+        "recipe, _ = find_recipe(sys.argv[1]); recipe.evaluation.load(recipe); recipe.module()\n"
+        "sys.exit(str({'skimage', 'sklearn', 'torchvision', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.stderr.strip() == "set()"
+
+
 def test_its_random_weights_are_the_same_in_every_process_that_builds_it(tmp_path):
     recipe, _ = find_recipe(str(new_recipe("my_model", tmp_path)))
     one, other = (recipe.module().state_dict() for _ in range(2))
@@ -47,7 +58,7 @@ def test_the_new_recipe_is_formatted_as_this_project_is(tmp_path):
 def test_an_existing_file_is_never_replaced(tmp_path):
     path = new_recipe("my_model", tmp_path)
     path.write_text("mine")
-    with pytest.raises(CannotStartRecipe, match="is there already and stays as it is"):
+    with pytest.raises(CannotStartRecipe, match="exists already and was not changed"):
         new_recipe("my_model", tmp_path)
     assert path.read_text() == "mine"
 
@@ -59,7 +70,7 @@ def test_what_can_be_no_file_of_python_is_refused_with_what_can(tmp_path, name):
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["class", "torch", "json", "export"])
+@pytest.mark.parametrize("name", ["class", "torch", "json", "shipway"])
 def test_a_name_that_would_hide_a_package_is_refused(tmp_path, name):
     with pytest.raises(ExportError, match=f"shipway new my_{name}"):
         new_recipe(name, tmp_path)

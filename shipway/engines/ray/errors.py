@@ -1,13 +1,13 @@
 """What can go wrong between artifacts and a Ray cluster that serves them."""
 
 from shipway.deploy.errors import DeployError
+from shipway.extras import install_command
 
 
 class RayMissing(DeployError):
     def __init__(self, error: ImportError) -> None:
         super().__init__(
-            f"Ray Serve is not installed ({error}). It comes with the extra `ray`: "
-            "uv pip install --editable '.[ray]'."
+            f'Deploying to Ray needs the extra "ray" ({error}): {install_command("ray")}.'
         )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from shipway.engines.errors import ConfigError
 from shipway.engines.torchserve import tls
+from shipway.files import shipped
 
 FILE_NAME = "config.properties"
 TORCHSERVES_MAX_REQUEST_BYTES = 6_553_500
@@ -111,14 +112,24 @@ class ServerConfig:
 
 
 def find_config(start: Path) -> Path:
-    """The nearest config.properties, from `start` upward; raises ConfigError if there is none."""
+    """The nearest config.properties, from `start` upward; the one that comes with Shipway where
+    there is none."""
     for folder in (start, *start.parents):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME
-    raise ConfigError(
-        f"There is no {FILE_NAME} in {start} or in any folder above. Go to the project's folder, "
-        "or name a file with --config."
-    )
+    return shipped(FILE_NAME)
+
+
+def default_model_store(config: Path, start: Path) -> Path:
+    """The model store of a server with this configuration, unless the user names one.
+
+    It is beside the file. The configuration that comes with Shipway may be inside site-packages,
+    so for that one it is in `start`, unless `start` is in the file's own folder (a checkout).
+    """
+    is_shipped = config.resolve() == shipped(FILE_NAME).resolve()
+    if is_shipped and config.resolve().parent not in (start, *start.parents):
+        return start / "model_store"
+    return config.parent / "model_store"
 
 
 def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> ServerConfig:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import openvino as ov
 
 from shipway.artifact.certificate import Kernels
 from shipway.artifact.manifest import Precision
@@ -19,6 +18,9 @@ HEAVY = {"Convolution", "FullyConnected", "Deconvolution"}
 
 class OpenVinoProgram:
     def __init__(self, path: Path, *, precision: Precision, threads: int) -> None:
+        # openvino is an extra
+        import openvino as ov
+
         self.compiled = ov.Core().compile_model(
             path,
             "CPU",

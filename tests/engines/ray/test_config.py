@@ -234,7 +234,7 @@ def test_without_ray_the_command_names_the_extra(tiny_table):
         f"try: app(['deploy', 'ray', {str(tiny_table.path)!r}], standalone_mode=False)\n"
         "except RayMissing as error: print(error)"
     )
-    assert "the extra `ray`" in done.stdout, done.stderr
+    assert 'the extra "ray"' in done.stdout, done.stderr
 
 
 def test_every_other_part_does_without_ray():

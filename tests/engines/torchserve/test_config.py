@@ -6,11 +6,13 @@ from shipway.engines.errors import ConfigError
 from shipway.engines.torchserve.config import (
     Addresses,
     Listener,
+    default_model_store,
     find_config,
     parse_properties,
     read_config,
 )
 from shipway.engines.torchserve.launch import quote_for_pattern
+from shipway.files import shipped
 from tests.servers import REPOSITORY, write_config
 
 HTTP_PORTS = {"inference": 18080, "management": 18081, "metrics": 18082, "exporter": 18404}
@@ -82,9 +84,21 @@ def test_the_nearest_config_upward_is_found(tmp_path):
     assert find_config(below) == below / "config.properties"
 
 
-def test_where_there_is_no_config_the_error_says_where_it_looked(tmp_path):
-    with pytest.raises(ConfigError, match=str(tmp_path)):
-        find_config(tmp_path)
+def test_where_there_is_no_config_the_one_that_comes_with_shipway_is_found(tmp_path):
+    assert find_config(tmp_path) == shipped("config.properties")
+    assert read_config(find_config(tmp_path)).inference.port == 8080
+
+
+def test_the_model_store_is_beside_the_config_and_never_in_the_package(tmp_path):
+    own = write_config(tmp_path)
+    assert default_model_store(own, tmp_path / "a") == tmp_path / "model_store"
+    ours = shipped("config.properties")
+    assert default_model_store(ours, tmp_path) == tmp_path / "model_store"
+    in_checkout = ours.parent / "deploy"
+    assert default_model_store(ours, in_checkout) == ours.parent / "model_store"
+
+
+def test_a_config_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"missing\.properties cannot be read"):
         read_config(tmp_path / "missing.properties")
 
