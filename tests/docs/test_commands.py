@@ -15,7 +15,7 @@ import pytest
 import typer.main
 
 from shipway.cli.main import app
-from shipway.loadtest.servers import with_free_ports
+from shipway.engines.torchserve.temporary import with_free_ports
 from tests.docs.pages import NAMES, PAGES, REPOSITORY, Command, Page
 
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*|.*[…{}|\[\]].*")
