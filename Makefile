@@ -43,7 +43,7 @@ test-long: env-long model artifacts/minilm-1.0  ## a sample of the long studies:
 	@echo "== tests marked long"
 	@timeout --kill-after=30 300 $(BIN)/python -m pytest -m long
 	@echo "== every fault once"
-	@timeout --kill-after=30 480 $(BIN)/python -m tests.faults --rounds 1
+	@timeout --kill-after=30 480 $(BIN)/python -m tests.faults --rounds 1 --times 3
 	@echo "== soak, 2 minutes"
 	@timeout --kill-after=30 300 $(BIN)/python -m benchmarks.soak --mar $(MODEL) --minutes 2 --out build/soak
 	@echo "== fuzzing, 60 seconds"

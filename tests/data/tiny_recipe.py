@@ -1,5 +1,6 @@
 """A network that exports in seconds, on random pixels: for tests of the export itself."""
 
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from shipway.files import atomic_write
 from shipway.recipe import Axis, ImagePreprocessing, Inputs, Recipe, Rows
 
 WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-{os.getuid()}.pth"
@@ -34,7 +36,10 @@ class Tiny(nn.Module):
 
 def save_weights() -> Path:
     torch.manual_seed(0)
-    torch.save(Tiny().state_dict(), WEIGHTS)
+    content = io.BytesIO()
+    torch.save(Tiny().state_dict(), content)
+    # Another process may be reading the file.
+    atomic_write(WEIGHTS, content.getvalue())
     return WEIGHTS
 
 

@@ -1,5 +1,6 @@
 """Five columns to one of three classes: a table that exports in seconds."""
 
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from shipway.files import atomic_write
 from shipway.recipe import Axis, Inputs, Recipe, Rows, TablePreprocessing
 
 WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-table-{os.getuid()}.pth"
@@ -21,7 +23,10 @@ class Table(nn.Sequential):
 
 def save_weights() -> Path:
     torch.manual_seed(0)
-    torch.save(Table().state_dict(), WEIGHTS)
+    content = io.BytesIO()
+    torch.save(Table().state_dict(), content)
+    # Another process may be reading the file.
+    atomic_write(WEIGHTS, content.getvalue())
     return WEIGHTS
 
 

@@ -3,6 +3,7 @@
 B = rows, C = channels, T = time.
 """
 
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shipway.files import atomic_write
 from shipway.recipe import Axis, Inputs, Recipe, Rows, TensorPreprocessing, TensorSpec
 
 WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-tensors-{os.getuid()}.pth"
@@ -31,7 +33,10 @@ class Pair(nn.Module):
 
 def save_weights() -> Path:
     torch.manual_seed(0)
-    torch.save(Pair().state_dict(), WEIGHTS)
+    content = io.BytesIO()
+    torch.save(Pair().state_dict(), content)
+    # Another process may be reading the file.
+    atomic_write(WEIGHTS, content.getvalue())
     return WEIGHTS
 
 

@@ -1,5 +1,6 @@
 """One layer of BERT, random weights and tokens: a transformer that exports in seconds."""
 
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from shipway.files import atomic_write
 from shipway.recipe import Axis, Inputs, Recipe, Rows, TextPreprocessing
 
 WEIGHTS = Path(tempfile.gettempdir()) / f"shipway-tiny-text-{os.getuid()}.pth"
@@ -36,7 +38,10 @@ class TinyText(nn.Module):
 
 def save_weights() -> Path:
     torch.manual_seed(0)
-    torch.save(TinyText().state_dict(), WEIGHTS)
+    content = io.BytesIO()
+    torch.save(TinyText().state_dict(), content)
+    # Another process may be reading the file.
+    atomic_write(WEIGHTS, content.getvalue())
     return WEIGHTS
 
 

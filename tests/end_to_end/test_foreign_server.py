@@ -43,7 +43,7 @@ def server(foreign_python, demo_artifact, tmp_path_factory) -> Iterator[str]:
 
 
 def test_this_project_is_not_installed_there(foreign_python):
-    for name in ("shipway", "handlers", "server", "export"):
+    for name in ("shipway", "handler", "handlers"):
         done = subprocess.run(
             [foreign_python, "-c", f"import {name}"], capture_output=True, cwd=foreign_python.parent
         )

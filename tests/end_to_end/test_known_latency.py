@@ -22,6 +22,8 @@ from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 from shipway.metrics.declared import REQUEST, SECONDS
 
+pytestmark = pytest.mark.long
+
 MEAN_S, STALL_S, STALLS_AFTER = 0.040, 2.0, 60
 SECONDS_OF_LOAD = 18.0
 RATE = 5.0

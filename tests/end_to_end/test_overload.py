@@ -68,6 +68,7 @@ def in_time(result: Result, within_ms: float) -> float:
     return sum(good) / SECONDS
 
 
+@pytest.mark.long
 def test_under_twice_the_load_deadlines_keep_what_is_answered_in_time_near_the_capacity(server):
     capacity = load(server, ClosedLoop(clients=4)).rate
     twice = OpenLoop(rate=2 * capacity)

@@ -21,7 +21,7 @@ from shipway.engines.errors import PredictionFailed
 from shipway.runtime.images import decode_image
 from shipway.runtime.program import open_program
 from shipway.tasks.classes import rank
-from tests.conftest import PHOTOS, REPOSITORY, encoded, retold
+from tests.conftest import PHOTOS, REPOSITORY, encoded, export_demo, retold
 from tests.servers import SHIPWAY, RunningServer, is_worker, running_server, until
 
 MODEL = "efficientnet_lite0"
@@ -130,9 +130,12 @@ def in_process(demo_artifact):
     return predict
 
 
-def test_the_table_names_every_technique_and_an_int8_program_wins(demo_artifact):
-    printed = demo_artifact.path.with_name("printed.txt").read_text()
-    for name in ("torchscript", "torch_export", "aot_inductor", "onnx_fp32", "onnx_int8"):
+@pytest.mark.long
+def test_the_table_names_every_technique_and_an_int8_program_wins(tmp_path):
+    techniques = ("torchscript", "torch_export", "aot_inductor", "onnx_fp32", "onnx_int8")
+    demo_artifact = export_demo(tmp_path, *techniques)
+    printed = (tmp_path / "printed.txt").read_text()
+    for name in techniques:
         assert name in printed
         assert demo_artifact.certificate.candidates[name].passed
     chosen = demo_artifact.manifest.chosen

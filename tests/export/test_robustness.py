@@ -21,7 +21,6 @@ from tests.conftest import REPOSITORY, TINY_RECIPE, Silent
 from tests.servers import SHIPWAY
 
 QUICK = ("onnx_fp32", "onnx_int8")
-KILLS = 10
 
 
 def command(out) -> list[str]:
@@ -30,13 +29,14 @@ def command(out) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_an_export_killed_ten_times_leaves_nothing_half_written_and_finishes_when_run_again(
-    tmp_path,
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
+def test_an_export_killed_several_times_leaves_nothing_half_written_and_finishes_when_run_again(
+    tmp_path, kills
 ):
     dice = random.Random(0)
     whole = tmp_path / "tiny-1.0"
     children: list[psutil.Process] = []
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = subprocess.Popen(
             command(tmp_path),
             cwd=REPOSITORY,

@@ -1,6 +1,6 @@
 """Every fault, done to a real server under load: what is promised, what is measured.
 
-    python -m tests.faults [--only WORDS] [--rounds 3] [--write]
+    python -m tests.faults [--only WORDS] [--rounds 3] [--times 1] [--write]
 
 Of the rounds the worst counts. `--write` puts the table into docs/reliability.md. The last line is
 JSON; the exit code is 1 if a promise was not kept.
@@ -40,10 +40,12 @@ class Verdict:
     fault: Fault
     rounds: Sequence[Measured]
     """None of them if it was skipped."""
+    times: float = 1.0
+    """How many times as long as promised a round may take."""
 
     @property
     def complaints(self) -> list[str]:
-        return sorted({each for one in self.rounds for each in one.against(self.fault)})
+        return sorted({each for one in self.rounds for each in one.against(self.fault, self.times)})
 
     @property
     def lost(self) -> str:
@@ -66,6 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", metavar="WORDS", help="in the name of a fault")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--times", type=float, default=1.0, help="as long as promised is allowed")
     parser.add_argument("--write", action="store_true", help=f"the table into {DOCUMENT.name}")
     given = parser.parse_args()
     exit_on_sigterm()
@@ -79,7 +82,7 @@ def main() -> int:
             site = stack.enter_context(open_site(table, folder / "site"))
         with Live(_table(verdicts), console=console, auto_refresh=False) as live:
             for fault in faults:
-                verdicts.append(_done(fault, site, given.rounds))
+                verdicts.append(_done(fault, site, given.rounds, given.times))
                 live.update(_table(verdicts), refresh=True)
         if not console.is_terminal:
             console.line()  # rich ends its last line on terminals only
@@ -92,10 +95,10 @@ def main() -> int:
     return 1 if broken else 0
 
 
-def _done(fault: Fault, site: Site, rounds: int) -> Verdict:
+def _done(fault: Fault, site: Site, rounds: int, times: float) -> Verdict:
     if fault.fills_a_disk and not site.has_small_disks:
         return Verdict(fault, ())
-    return Verdict(fault, [do(fault, site) for _ in range(rounds)])
+    return Verdict(fault, [do(fault, site) for _ in range(rounds)], times)
 
 
 def _table(verdicts: Sequence[Verdict]) -> Table:

@@ -1,15 +1,26 @@
-"""Each fault once, to one server after the other's recovery."""
+"""A sample of the faults, each once, to one server after the other's recovery.
 
+`make test-long` does all of them, and asserts how long each takes.
+"""
+
+import math
 from collections.abc import Iterator
 
 import pytest
 
 from tests.faults.faults import FAULTS
 from tests.faults.measure import Fault, do
-from tests.faults.sites import NO_SMALL_DISKS, Site, open_site
+from tests.faults.sites import Site, open_site
 
-ON_A_BUSY_MACHINE = 3.0
-"""Whoever else works on the machine that runs the tests takes time from starting workers."""
+SAMPLE = (
+    "a worker is killed",
+    "a program hangs",
+    "a program returns too few rows",
+    "HTTP clients are cut off",
+    "TorchServe is killed",
+    "a promotion is killed",
+)
+"""One of each way to break: a worker, a program, its answer, a client, the server, a command."""
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +29,12 @@ def site(tiny_table, tmp_path_factory) -> Iterator[Site]:
         yield site
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "_"))
+@pytest.mark.parametrize(
+    "fault",
+    [each for each in FAULTS if each.name in SAMPLE],
+    ids=lambda fault: fault.name.replace(" ", "_"),
+)
 def test_what_is_promised_for_a_fault_is_what_happens(site, fault: Fault):
-    if fault.fills_a_disk and not site.has_small_disks:
-        pytest.skip(NO_SMALL_DISKS)
     measured = do(fault, site)
-    assert measured.against(fault, times=ON_A_BUSY_MACHINE) == [], measured
+    assert math.isfinite(measured.back_s), measured
+    assert measured.against(fault, times=math.inf) == [], measured

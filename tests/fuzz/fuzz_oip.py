@@ -4,7 +4,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["handlers", "shipway"]):
+with atheris.instrument_imports(include=["shipway"]):
     from shipway.errors import ShipwayError
     from shipway.payloads.request import Request
     from shipway.recipe import Axis, TensorSpec

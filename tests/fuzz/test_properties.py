@@ -110,7 +110,7 @@ LIES = st.dictionaries(
 MORE = st.lists(
     st.builds(
         Member,
-        st.sampled_from([b"entry.py", b"evil", b"handlers/x.py"]) | st.binary(max_size=9),
+        st.sampled_from([b"entry.py", b"evil", b"shipway/x.py"]) | st.binary(max_size=9),
         st.binary(max_size=20),
         method=st.sampled_from([0, 8]),
         local=LIES,

@@ -139,7 +139,7 @@ CASES |= {
     "the_same_name_in_two_cases": lambda files: zipped(
         members(sealed(files | {"artifact/files/a": b"1", "artifact/files/A": b"2"}))
     ),
-    "a_folder": with_member(Member(b"handlers/evil/")),
+    "a_folder": with_member(Member(b"shipway/evil/")),
     "a_link": with_program(data=b"/etc/passwd", mode=0o120777),
     "a_device": with_program(data=b"", mode=0o060666),
     "a_pipe": with_program(data=b"", mode=0o010666),
@@ -154,10 +154,10 @@ CASES |= {
     "bytecode": with_file("shipway/__pycache__/errors.cpython-311.pyc", payloads.bytecode),
     "a_requirements_file": with_file("requirements.txt", lambda: b"evil\n"),
     "a_pickle": with_file("artifact/weights.pkl", payloads.pickled),
-    "another_handler": with_manifest(handler="handlers/evil.py"),
+    "another_handler": with_manifest(handler="shipway/evil.py"),
     "a_handler_outside": with_manifest(handler="/tmp/evil.py"),
     "a_handler_that_is_a_function": with_manifest(handler="os:system"),
-    "requirements_to_install": with_manifest(requirementsFile="handlers/service.py"),
+    "requirements_to_install": with_manifest(requirementsFile="shipway/serving/service.py"),
     "a_model_file": with_manifest(modelFile="entry.py", serializedFile=PROGRAM),
     "settings_outside": with_manifest(configFile="/etc/passwd"),
     "a_name_that_is_not_its_artifacts": with_manifest(modelName="other"),

@@ -18,6 +18,9 @@ from shipway.artifact.errors import ArtifactError
 from shipway.cli.main import app
 from shipway.engines.state import LAUNCH_MARK, ServerRecord, StateDirectory
 from shipway.engines.torchserve.config import Addresses
+from shipway.registry import UnknownName
+from shipway.runtime.errors import BrokenProgram
+from shipway.runtime.program import open_program
 from tests.hostile import archives, artifacts, payloads
 from tests.hostile.zips import zipped
 from tests.servers import write_config
@@ -61,6 +64,15 @@ def test_a_hostile_artifact_is_refused_before_it_is_packaged(honest, tmp_path, m
     with pytest.raises(ArtifactError) as refused:
         open_artifact(folder)
     assert str(folder) in str(refused.value)
+
+
+@pytest.mark.parametrize("damage", artifacts.UNKNOWN.values(), ids=artifacts.UNKNOWN)
+def test_a_program_that_nothing_here_opens_is_refused(honest, tmp_path, mark, damage):
+    folder = Path(shutil.copytree(honest.path, tmp_path / "artifact"))
+    damage(folder)
+    artifact = open_artifact(folder)
+    with pytest.raises((BrokenProgram, UnknownName)):
+        open_program(artifact, artifact.manifest.chosen, threads=1)
 
 
 def test_the_honest_artifact_is_not_refused(honest, tmp_path):

@@ -32,13 +32,16 @@ LOADERS = {
     "yaml.full_load",
     "ctypes.CDLL",
 }
-# Each opens a file that `Artifact.program_path` has verified, as the tests below see.
+# The first four open a file that `Artifact.program_path` has verified, as the tests below see.
 MAY = {
-    ("shipway/runtime/torch_programs.py", "torch.jit.load"),
-    ("shipway/runtime/torch_programs.py", "torch.export.load"),
-    ("shipway/runtime/torch_programs.py", "torch._inductor.aoti_load_package"),
-    ("shipway/runtime/cuda.py", "torch._inductor.aoti_load_package"),
-    ("server/launch.py", "ctypes.CDLL"),  # of the C library, for a signal at a parent's death
+    ("shipway/runtime/backends/torch_programs.py", "torch.jit.load"),
+    ("shipway/runtime/backends/torch_programs.py", "torch.export.load"),
+    ("shipway/runtime/backends/torch_programs.py", "torch._inductor.aoti_load_package"),
+    ("shipway/runtime/backends/torch_cuda.py", "torch._inductor.aoti_load_package"),
+    (
+        "shipway/engines/torchserve/launch.py",
+        "ctypes.CDLL",
+    ),  # of the C library, for a signal at a parent's death
 }
 
 
@@ -78,7 +81,8 @@ def test_no_source_that_an_archive_carries_can_run_a_file_but_by_the_verified_wa
     assert len(carried) > 20
     served = carried | {
         str(path.relative_to(REPOSITORY)): path.read_text()
-        for path in (REPOSITORY / "server").glob("*.py")
+        for folder in ("archive", "engines", "releases")
+        for path in (REPOSITORY / "shipway" / folder).rglob("*.py")
     }
     found = {(file, name) for file, source in served.items() for name in dangerous(source)}
     assert found == MAY

@@ -61,11 +61,11 @@ ARTIFACTS = (
 LIBRARY = "cpython-311-x86_64-linux-gnu.so"
 # Of everything that is imported to check the rest, too.
 TREES = {
-    "a_changed_module": changed("handlers/torchserve.py"),
+    "a_changed_module": changed("handler.py"),
     "a_changed_module_that_checks": changed("shipway/artifact/digests.py"),
     "a_changed_package": changed("shipway/__init__.py"),
     "a_changed_manifest_of_torchserve": planted("MAR-INF/MANIFEST.json", lambda: b"{}"),
-    "a_module_more": planted("handlers/evil.py", payloads.PYTHON.encode),
+    "a_module_more": planted("shipway/evil.py", payloads.PYTHON.encode),
     "a_module_at_the_top": planted("psutil.py", payloads.PYTHON.encode),
     "a_package_in_place_of_a_module": planted("shipway/errors/__init__.py", payloads.PYTHON.encode),
     "a_library_in_place_of_a_module": planted(f"shipway/errors.{LIBRARY}", payloads.native),
@@ -74,17 +74,17 @@ TREES = {
         "shipway/__pycache__/errors.cpython-311.pyc", payloads.bytecode
     ),
     "bytecode_in_place_of_a_package": planted(
-        "handlers/__pycache__/__init__.cpython-311.pyc", payloads.bytecode
+        "shipway/__pycache__/__init__.cpython-311.pyc", payloads.bytecode
     ),
     "bytecode_of_another_name_at_the_top": planted(
         "__pycache__/psutil.cpython-311.pyc", payloads.bytecode
     ),
-    "a_link_to_the_code": link_away("handlers"),
-    "a_link_to_a_module": link_away("handlers/service.py"),
+    "a_link_to_the_code": link_away("shipway"),
+    "a_link_to_a_module": link_away("shipway/serving/service.py"),
     "a_link_to_the_artifact": link_away("artifact"),
     "a_pipe": lambda folder: os.mkfifo(folder / "evil"),
     "without_sums": lambda folder: (folder / "SHA256SUMS").unlink(),
-    "without_a_module": lambda folder: (folder / "handlers" / "service.py").unlink(),
+    "without_a_module": lambda folder: (folder / "shipway" / "serving" / "service.py").unlink(),
 }
 
 

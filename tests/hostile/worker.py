@@ -51,7 +51,7 @@ def in_a_fork(folder: Path) -> str | None:
 
 
 def main() -> None:
-    assert not {"shipway", "handlers"} & set(sys.modules)
+    assert not {"shipway", "handler"} & set(sys.modules)
     for folder in map(Path, sys.argv[1:]):
         print(json.dumps({folder.name: in_a_fork(folder)}), flush=True)
 

@@ -61,10 +61,10 @@ def test_each_wrong_form_is_told_what_was_found_and_what_is_accepted(row, compla
 
 @pytest.mark.parametrize("opening", [b"[", b'{"inputs":', b'{"a": [', b'[{"datatype":'])
 def test_json_a_hundred_thousand_deep_is_refused_at_once(opening):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(BadRequest, match="more than 1,024 lists and objects in each other"):
         parse_json(100_000 * opening, "Accepted is anything else.")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     levels = MAX_DEPTH // max(1, opening.count(b"[") + opening.count(b"{"))
     with pytest.raises(BadRequest, match="does not parse"):  # it only ends too early
         parse_json(levels * opening, "Accepted is anything else.")

@@ -2,7 +2,7 @@
 
 from functools import cache
 from itertools import pairwise
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import pytest
@@ -132,6 +132,6 @@ def test_padded_lengths_ascend_are_few_and_waste_little():
 def test_a_thousand_long_texts_are_planned_in_little_time():
     costs = Costs(GRIDS["texts"], sizes=(1, 2, 4, 8, 16, 32))
     lengths = np.random.default_rng(0).integers(1, 512, 1024).tolist()
-    start = perf_counter()
+    start = process_time()
     plan(lengths, costs)
-    assert perf_counter() - start < 0.5
+    assert process_time() - start < 0.5

@@ -85,9 +85,9 @@ def test_no_texts_give_nothing(texts):
 def test_a_very_long_text_is_quick_and_equals_the_truncated_whole(texts, library, unit):
     text = (unit * (900_000 // len(unit) + 1))[:900_000]
     expected = library.encode(text).ids
-    start = time.perf_counter()
+    start = time.process_time()
     (found,) = texts.encode([text])
-    took_s = time.perf_counter() - start
+    took_s = time.process_time() - start
     assert found.ids.tolist() == expected
     if unit in (PROSE, "船", "word\n\n"):
         assert took_s < 0.25

@@ -259,10 +259,10 @@ def test_a_trillion_declared_elements_are_refused_at_once(shape, form):
         tensor |= {"name": "text", "datatype": "BYTES", "data": ["a"]}
     if form == "BYTES":
         tensor["parameters"] = {"binary_data_size": 5}
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises((BadTensor, TooManyRows)) as caught:
         read(sent({"inputs": [tensor]}, b"\x01\x00\x00\x00a"))
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1
     assert len(str(caught.value)) < 600
 
 
@@ -298,10 +298,10 @@ def test_inputs_must_have_the_same_rows():
 def test_a_list_of_a_million_numbers_is_refused_in_little_time():
     tensor = declared(ONES, data=[0.5] * 1_000_000)
     request = sent({"inputs": [tensor]})
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(BadTensor, match="its data has 1000000"):
         read(request)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_million_numbers_are_read_where_the_model_takes_them():
@@ -540,10 +540,10 @@ def test_a_bytes_tensor_that_contradicts_itself_is_refused(tensor, tail):
 def test_five_million_empty_elements_are_refused_in_little_time():
     tail = bytes(4 * 5_000_000)
     request = sent({"inputs": [text_tensor([3], size=len(tail))]}, tail)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(BadTensor, match="elements"):
         read(request)
-    assert time.perf_counter() - start < 0.2
+    assert time.process_time() - start < 0.2
 
 
 def test_a_bytes_tensor_of_another_name_or_beside_another_is_refused():

@@ -189,10 +189,10 @@ def test_told_twice_management_listens_for_others(tmp_path):
 def test_a_second_server_in_the_same_state_directory_is_refused(server):
     with pytest.raises(LaunchError, match=rf"already running here: process {server.record.pid}"):
         launch.start(
-            read_config(shipway.engines.torchserve.config),
+            read_config(server.config),
             java=find_java(),
             model_store=server.model_store,
-            state=shipway.engines.state,
+            state=server.state,
             dies_with_us=True,
         )
     assert server.management.names() == ["echo"]
