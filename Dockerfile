@@ -1,11 +1,11 @@
 # A server with the demo model. CPU by default; for CUDA:  docker build --build-arg EXTRA=gpu .
-# Every step is a Makefile target, so that what builds here is what builds and is tested elsewhere.
+# Every step is a Makefile target, so that the image is built as everything else is.
 FROM python:3.11-slim-bookworm
 
 ARG EXTRA=cpu
 ENV EXTRA=${EXTRA} PYTHONUNBUFFERED=1
 
-# g++ compiles AOTInductor's candidates. Java comes from the lock file.
+# AOTInductor needs g++. Java comes from the lock file.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ make \
     && rm -rf /var/lib/apt/lists/* \
@@ -18,6 +18,6 @@ COPY --chown=shipway . .
 RUN make env
 RUN make model
 
-# Addresses stay on loopback, so run it in the host's network: docker run --network host IMAGE
+# The server listens on loopback, so use the host's network: docker run --network host IMAGE
 STOPSIGNAL SIGTERM
 CMD ["make", "up"]

@@ -1,38 +1,38 @@
-# Everything a person types, in one place. `make help` lists it.
+# Every chore of this project. `make help` lists them.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-# Which lock file: cpu, or gpu once `make env EXTRA=gpu` was typed.
+# The lock file: cpu, or gpu after `make env EXTRA=gpu`.
 EXTRA  ?= $(shell cat .venv/.extra 2> /dev/null || echo cpu)
 UV     := .uv/bin/uv
 BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
-.PHONY: help env env-long demo demo-ray test test-long structure check serve up model format bench bench-stock bench-peers bench-observability \
+.PHONY: help env env-long demo demo-ray test test-long test-wheel structure check serve up model format bench bench-stock bench-peers bench-observability \
 	test-faults soak fuzz watch check-monitoring check-plan lock clean
 .DEFAULT_GOAL := help
 
-help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+help:  ## print this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
-env: $(SYNCED)  ## the environment in .venv, from the hashed lock file
+env: $(SYNCED)  ## install the locked environment into .venv
 
-# uv lives beside .venv: a sync removes from .venv whatever the lock does not name.
+# uv is not in .venv, since a sync removes from .venv what the lock file does not name.
 $(UV): requirements/uv.lock
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none is on the PATH."; exit 1; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}. Say which to use: make PYTHON=/path/to/python3.11")'
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer is on the PATH. Install one, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}. Name another: make PYTHON=/path/to/python3.11")'
 	@echo "Fetching uv ..."
 	@$(PYTHON) -m venv .uv || { echo "python -m venv failed; on Debian and Ubuntu it comes with the package python3-venv."; exit 1; }
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
 	@touch $@
 
 $(SYNCED): requirements/$(EXTRA).lock pyproject.toml $(UV)
-	@echo "Making .venv from requirements/$(EXTRA).lock (about 5 GB, most of it torch) ..."
+	@echo "Installing requirements/$(EXTRA).lock into .venv (about 5 GB, most of it torch) ..."
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	@$(UV) pip sync --quiet --require-hashes requirements/$(EXTRA).lock
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --offline --editable .
 	@rm -f .venv/.synced-* && echo $(EXTRA) > .venv/.extra && touch $@
 
-demo: env  ## export a real pretrained model, serve it, ask it over HTTP and gRPC, stop
+demo: env  ## export a pretrained model, serve it, send it a photo over HTTP and gRPC, stop
 	@scripts/demo
 
 test: env  ## every test but the long ones, the real server included (12 minutes)
@@ -52,22 +52,26 @@ test-long: env-long model artifacts/minilm-1.0  ## a sample of the long studies:
 	@echo "== Ray: two nodes, a rollout, a lost node"
 	@timeout --kill-after=30 480 $(BIN)/python -m benchmarks.demo_ray --out build/ray
 
-structure: env  ## cycles, lengths, docstrings, tests by name: what is past its bound
+structure: env  ## list every import cycle, long function and missing docstring or test
 	@$(BIN)/python scripts/structure --report
 
-check: env  ## lint and types
+check: env  ## lint, check formatting and types, measure the structure
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/python scripts/structure --report
 
-format: env
+test-wheel: env  ## build the wheel, install it elsewhere, go from a new recipe to predictions (4 minutes)
+	@$(BIN)/python scripts/check_wheel.py
+
+format: env  ## fix what ruff can fix, and format
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-# The five classic formats; `shipway export efficientnet_lite0` alone tries every technique.
+# The five usual formats. `shipway export efficientnet_lite0` without --only tries every technique.
 CLASSIC := $(addprefix --only ,torchscript torch_export aot_inductor onnx_fp32 onnx_int8)
-# What suits texts; the others were slower or less faithful on every host so far.
+# For texts the other techniques were slower or less accurate on every host so far.
 FOR_TEXTS := $(addprefix --only ,aot_inductor_bf16 torchao_dynamic_int8 onnx_fp32 onnx_int8 openvino_bf16)
 MODEL := model_store/efficientnet_lite0-1.0.mar
 
-model: $(MODEL)  ## the demo model's archive, exported and packaged unless it is there
+model: $(MODEL)  ## export and package the demo model, unless its archive exists
 $(MODEL): | $(SYNCED) artifacts/efficientnet_lite0-1.0
 	@$(BIN)/shipway package artifacts/efficientnet_lite0-1.0
 
@@ -80,27 +84,27 @@ artifacts/tabular-1.0: | $(SYNCED)
 artifacts/minilm-1.0: | $(SYNCED)
 	@$(BIN)/shipway export minilm $(FOR_TEXTS)
 
-serve: env model  ## a server left running with the demo model; `.venv/bin/shipway stop` ends it
+serve: env model  ## start a server with the demo model; `.venv/bin/shipway stop` ends it
 	@if $(BIN)/shipway models > /dev/null 2>&1; \
-	then echo "A server is running here already:" && $(BIN)/shipway models; \
+	then echo "A server is already running here:" && $(BIN)/shipway models; \
 	else $(BIN)/shipway serve --background --register $(MODEL); fi
 
 up: env model  ## the same in the foreground, until Ctrl-C or SIGTERM
 	@exec $(BIN)/shipway serve --register $(MODEL)
 
-bench-stock: env artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## the handlers beside TorchServe's own, in turns
+bench-stock: env artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## compare our handlers with TorchServe's own
 	@$(BIN)/python -m benchmarks.stock
 
-bench: env model  ## a load test of the demo model, on a server of its own; leaves a report in reports/
+bench: env model  ## load-test the demo model on a server of its own; the report is in reports/
 	@$(BIN)/python -m benchmarks.demo $(MODEL)
 
-bench-peers: env artifacts/efficientnet_lite0-1.0  ## beside seven other model servers, in turns (20 minutes)
+bench-peers: env artifacts/efficientnet_lite0-1.0  ## compare with seven other model servers (20 minutes)
 	@$(BIN)/python -m benchmarks.peers
 
-bench-observability: env artifacts/efficientnet_lite0-1.0  ## what metrics and timings cost, with and without them in turns
+bench-observability: env artifacts/efficientnet_lite0-1.0  ## measure what metrics and traces cost
 	@$(BIN)/python -m benchmarks.observability
 
-check-plan: env artifacts/tabular-1.0  ## `shipway plan` beside 1, 2 and 4 real servers; wants nginx (8 minutes)
+check-plan: env artifacts/tabular-1.0  ## compare `shipway plan` with 1, 2 and 4 real servers; needs nginx (8 minutes)
 	@$(BIN)/python -m benchmarks.capacity_check
 
 ONLY ?=
@@ -127,14 +131,14 @@ env-long: $(SYNCED) requirements/long.lock
 demo-ray: env-long artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## two Ray nodes on this machine: answers, a rollout, a lost node (4 minutes)
 	@$(BIN)/python -m benchmarks.demo_ray
 
-watch: env  ## Prometheus beside the server, with the rules and alerts of deploy/, until Ctrl-C
+watch: env  ## run Prometheus with the rules and alerts of deploy/, until Ctrl-C
 	@tools=$$(scripts/fetch-prometheus) && exec $$tools/prometheus --config.file=deploy/prometheus/prometheus.yml \
 		--storage.tsdb.path=.tools/data --web.listen-address=127.0.0.1:9090 --enable-feature=exemplar-storage
 
-check-monitoring: env artifacts/efficientnet_lite0-1.0  ## two minutes of load, every dashboard query, an alert that fires
+check-monitoring: env artifacts/efficientnet_lite0-1.0  ## run every dashboard query under load, and make an alert fire (2 minutes)
 	@$(BIN)/python -m benchmarks.monitoring
 
-# Without the address of a package index, so that the lock files are the same wherever they are made.
+# Without the address of the package index, which differs from machine to machine.
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 lock: $(UV)  ## resolve the lock files again
@@ -144,5 +148,5 @@ lock: $(UV)  ## resolve the lock files again
 	@$(COMPILE) --universal --constraint requirements/cpu.lock requirements/long.in -o requirements/long.lock
 	@for each in benchmarks/peers/requirements/*.in; do $(COMPILE) $$each -o $${each%.in}.txt || exit 1; done
 
-clean:  ## everything that was made, the environment included
+clean:  ## delete everything that was made here, the environment too
 	rm -rf .venv .uv .tools .peers .shipway artifacts reports build dist *.egg-info model_store/*.mar model_store/*.mar.sig model_store/*.tuned.json
