@@ -10,24 +10,25 @@ PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 HEAD = """\
 # Metrics
 
-Written by `scripts/document_metrics.py` from `shipway/metrics/declared.py`; change that file.
+This page is generated: `python scripts/document_metrics.py` writes it from
+`shipway/metrics/declared.py`. Change that file.
 
 `shipway serve` starts an exporter beside TorchServe, at `http://127.0.0.1:9404`
-(`exporter_address` in config.properties; with nothing behind the `=` there is none).
+(`exporter_address` in config.properties; with an empty value there is none).
 
-| path | what is there |
+| path | content |
 |---|---|
-| `/metrics` | everything below, and TorchServe's own metrics under their own names |
-| `/metrics/shipway` | what is below, alone: `promtool check metrics` passes it |
-| `/readyz` | 200 if every model's default version has all its workers, else 503 and what lacks |
+| `/metrics` | all metrics below, and TorchServe's own under their own names |
+| `/metrics/shipway` | the metrics below alone; `promtool check metrics` passes it |
+| `/readyz` | 200 if every model's default version has all its workers, else 503 and what is missing |
 
-Asked with `Accept: application/openmetrics-text`, as Prometheus does, the buckets of
+If the request has `Accept: application/openmetrics-text`, as Prometheus sends it, the buckets of
 `shipway_request_seconds` carry exemplars: the `request_id` that the client got as `x-request-id`,
 and the `trace_id` of a `traceparent`.
 
-Numbers of workers that have died stay in the sums, so counters never go back while a server runs.
-The values of every label are set by whoever operates the server or by this project: no client can
-add one.
+The counts of workers that have died stay in the sums, so counters never decrease while a server
+runs. The values of every label are set by whoever operates the server or by this project; no
+client can add one.
 """
 
 
@@ -35,7 +36,7 @@ def lines() -> Iterator[str]:
     yield HEAD
     yield "## Recorded by the workers\n"
     yield from _table(RECORDED)
-    yield "\n## Read off the server\n"
+    yield "\n## Read from the server\n"
     yield from _table(READ)
     yield "\n## Buckets\n"
     for metric in RECORDED:
