@@ -20,7 +20,7 @@ This page is generated: `python scripts/document_metrics.py` writes it from
 |---|---|
 | `/metrics` | all metrics below, and TorchServe's own under their own names |
 | `/metrics/shipway` | the metrics below alone; `promtool check metrics` passes it |
-| `/readyz` | 200 if every model's default version has all its workers, else 503 and what is missing |
+| `/readyz` | 200 if every default version has all its workers, else 503, with what is missing |
 
 If the request has `Accept: application/openmetrics-text`, as Prometheus sends it, the buckets of
 `shipway_request_seconds` carry exemplars: the `request_id` that the client got as `x-request-id`,
