@@ -1,5 +1,6 @@
-"""The base of every error that a user can cause."""
+"""The base class of all errors that a user can cause."""
 
 
 class ShipwayError(Exception):
-    """Its text says what was found, what was expected, what to do; users read it as it is."""
+    """An error that a user can cause. Its text is shown as it is: what happened, what was expected,
+    what to do."""

@@ -1,4 +1,4 @@
-"""What can go wrong before a cluster is asked."""
+"""Errors of a deployment that are found before any cluster is contacted."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ from shipway.errors import ShipwayError
 
 
 class DeployError(ShipwayError):
-    """Base of every error that this package raises."""
+    """The base of every error of this package."""
 
 
 class NotDeployable(DeployError):
-    """What was asked for contradicts itself, or what runs."""
+    """The request contradicts itself, or names something that cannot be deployed."""
 
 
 class NotWritable(DeployError):
-    """What is to be written cannot be, or would take the place of something else."""
+    """The output cannot be written, or would overwrite files of somebody else."""
 
     def __init__(self, path: Path, why: object) -> None:
         super().__init__(f"{path} cannot be written: {why}. Name another place with --output.")

@@ -1,6 +1,6 @@
-"""A Kustomize folder for given artifacts: the project's manifests, and what is particular to them.
+"""Writes a Kustomize folder that serves given artifacts: the project's manifests and a patch.
 
-Nothing is rendered here: `kubectl apply -k` and every other reader of Kustomize does that.
+Nothing is rendered here. `kubectl apply -k`, Argo CD or Flux renders the folder.
 """
 
 import re
@@ -23,25 +23,26 @@ MANIFESTS = shipped("deploy/kubernetes")
 PARTS = ("config", "base", "monitoring", "archives-from-image", "overlays")
 KUSTOMIZATION = "kustomization.yaml"
 MARK = "# Written by `shipway deploy kubernetes`, which replaces it when it writes here again.\n"
-"""The first line of the folder's kustomization.yaml, by which it is known."""
+"""The first line of the folder's kustomization.yaml. It marks a folder that may be overwritten."""
 IMAGE = re.compile(
     r"(?P<newName>([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+((/|[._-]+)[a-z0-9]+)*)"
     r"(:(?P<newTag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
     r"(@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
-"""The name of an image; the groups are what Kustomize calls its parts."""
+"""The name of a container image. The groups have the names that Kustomize gives the parts."""
 TUNED = ("workers", "batch_size", "max_batch_delay_ms")
-"""What models.yaml can say of what was tuned; workers read their threads from the tuned file."""
+"""The tuned settings that models.yaml can hold. Workers read their threads from the tuned file."""
 
 SERVER_CPU = 0.5
-"""Processors for what is no model: TorchServe's own threads, the exporter."""
+"""CPUs for TorchServe's own threads and the exporter."""
 SERVER_MIB = 1536
-"""Java with the 1 GiB of heap that config.properties gives it, and the exporter."""
+"""Java, with the 1 GiB of heap that config.properties sets, and the exporter."""
 WORKER_MIB = 640
-"""A Python process that has imported torch and a runtime, and holds a batch of requests."""
+"""A Python process that has imported torch and a runtime and holds a batch of requests."""
 TIMES_ITS_PROGRAM = 3
-"""What a runtime holds of a program file: the weights, those it packed anew, the buffers."""
+"""The memory of an open program relative to its file: weights, repacked weights and buffers."""
 LIMIT_TO_REQUEST = 1.5
+"""The memory limit of a pod relative to its memory request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +55,17 @@ class Served:
     digest: str
     """SHA-256 of the archive."""
     tuned: Tuned | None
-    """What lies beside the archive, if it was tuned."""
+    """The tuned settings beside the archive, or None."""
 
     @property
     def threads(self) -> int:
-        """Of each worker."""
+        """CPU threads of each worker."""
         return (self.tuned or self.artifact.manifest).serving.threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What one pod asks its node for, as Kubernetes writes it."""
+    """The resources of one pod, in the notation of Kubernetes: `2500m`, `1024Mi`."""
 
     cpu: str
     memory: str
@@ -72,10 +73,10 @@ class Needs:
 
 
 def read_served(artifacts: Sequence[Path], models: Path | None, model_store: Path) -> list[Served]:
-    """The versions to serve, each with its artifact and its archive, all checked.
+    """Opens and checks every version to serve: its artifact, its archive, its tuned settings.
 
-    Raises what `read_versions` does, NotDeployable for a version without its archive, and
-    InvalidManifest for tuned settings that do not read.
+    Raises the errors of `read_versions`, NotDeployable for a version without an archive, and
+    InvalidManifest for tuned settings that cannot be read.
     """
     return [
         _served(model, artifact, model_store)
@@ -91,10 +92,10 @@ def write(
     image: str | None,
     archives_image: str | None,
 ) -> Needs:
-    """Writes the folder over what it wrote before, and says what a pod will ask for.
+    """Writes the folder, replacing what an earlier call wrote; returns the resources of a pod.
 
-    Raises NotDeployable for what is not the name of an image, and NotWritable for a place that
-    cannot be written, or that holds what somebody else put there.
+    Raises NotDeployable for an invalid image name, and NotWritable for a folder that cannot be
+    written or that holds other files.
     """
     images = {"shipway": image, "shipway-archives": archives_image}
     kustomization = {
@@ -102,7 +103,9 @@ def write(
         "kind": "Kustomization",
         "resources": [f"overlays/{overlay}"],
         "components": ["archives-from-image"] if archives_image is not None else [],
-        "images": [_image(name, wanted) for name, wanted in images.items() if wanted is not None],
+        "images": [
+            _image(name, reference) for name, reference in images.items() if reference is not None
+        ],
         "configMapGenerator": [
             {
                 "name": "shipway-models",
@@ -117,7 +120,7 @@ def write(
     try:
         _check_ours(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        # First, so that a folder that was cut short is known as ours.
+        # First, so that a folder that was only partly written is recognised the next time.
         (folder / KUSTOMIZATION).write_text(MARK + _yaml(kustomization))
         for part in PARTS:
             shutil.copytree(MANIFESTS / part, folder / part, dirs_exist_ok=True)
@@ -130,29 +133,29 @@ def write(
 
 
 def stored_files(served: Sequence[Served]) -> dict[str, str]:
-    """What belongs into a pod's model store: the SHA-256 by the name of the file."""
-    found = {}
-    for each in served:
-        name, version = each.model.name, each.model.version
-        found[f"{name}-{version}.mar"] = each.digest
-        if each.tuned:
-            path = tuned_path(each.archive.parent, name, version)
-            found[path.name] = sha256_of(path)
-    return found
+    """The files that a pod's model store needs: their SHA-256 by name."""
+    digests = {}
+    for version in served:
+        name = version.model.name
+        digests[f"{name}-{version.model.version}.mar"] = version.digest
+        if version.tuned:
+            path = tuned_path(version.archive.parent, name, version.model.version)
+            digests[path.name] = sha256_of(path)
+    return digests
 
 
 def needs_of(served: Sequence[Served]) -> Needs:
-    """From what the artifacts did best with, as tuned or as measured, and their programs' sizes.
+    """The resources of a pod, from the measured or tuned settings and the sizes of the programs.
 
-    The defaults' threads compute; other versions wait, and take memory alone.
+    Only default versions count towards the CPUs; the others are idle and need memory alone.
     """
     cpu, mebibytes = SERVER_CPU, float(SERVER_MIB)
-    for each in served:
-        manifest = each.artifact.manifest
-        workers = each.model.workers or manifest.serving.workers
-        if each.model.default:
-            cpu += workers * each.threads
-        # On a node that the chosen program does not fit, the other one runs.
+    for version in served:
+        manifest = version.artifact.manifest
+        workers = version.model.workers or manifest.serving.workers
+        if version.model.default:
+            cpu += workers * version.threads
+        # The fallback runs on a node that does not support the chosen program.
         programs = (manifest.programs[name] for name in (manifest.chosen, manifest.fallback))
         largest = max(program.bytes for program in programs)
         mebibytes += workers * (WORKER_MIB + TIMES_ITS_PROGRAM * largest / 2**20)
@@ -167,27 +170,27 @@ def _served(model: Model, artifact: Artifact, model_store: Path) -> Served:
     archive = model.archive or model_store / f"{model.name}-{model.version}.mar"
     if not archive.is_file():
         raise NotDeployable(
-            f"{archive} does not exist. `shipway package {artifact.path}` makes it; --model-store "
-            "says where archives are."
+            f"{archive} does not exist. Create it with `shipway package {artifact.path}`, or give "
+            "the folder of the archives with --model-store."
         )
     digest = sha256_of(archive)
     if model.sha256 not in (None, digest):
         raise NotDeployable(
-            f"{archive} is not the archive of {model} that the models file names: its SHA-256 is "
-            f"{digest[:12]}…, there it is {model.sha256[:12]}…. Copy the archive again, or correct "
+            f"{archive} is not the archive that the models file names for {model}: its SHA-256 is "
+            f"{digest[:12]}…, expected {model.sha256[:12]}…. Copy the archive again, or correct "
             "the file."
         )
     tuned = read_tuned(archive.parent, model.name, model.version)
     if tuned:
-        # A pod is told, though the tuned file belongs into its model store: what models.yaml says
-        # is taken back by a rollback of the Deployment, and is not lost where the file is missing.
-        unsaid = (key for key in TUNED if getattr(model, key) is None)
-        model = model.model_copy(update={key: getattr(tuned.serving, key) for key in unsaid})
+        # The tuned file lies in the pod's model store as well. models.yaml repeats it, since a
+        # rollback of the Deployment then restores the settings too, and a missing file loses none.
+        unset = (key for key in TUNED if getattr(model, key) is None)
+        model = model.model_copy(update={key: getattr(tuned.serving, key) for key in unset})
     return Served(model=model, artifact=artifact, archive=archive, digest=digest, tuned=tuned)
 
 
 def _in_a_pod(served: Served) -> Model:
-    # Archives are in the model store there, under their usual names.
+    # In a pod the archives lie in the model store, under their usual names.
     return served.model.model_copy(
         update={"archive": None, "artifact": None, "sha256": served.digest}
     )
@@ -198,7 +201,7 @@ def _check_ours(folder: Path) -> None:
     ours = mark.is_file() and mark.read_bytes().startswith(MARK.encode())
     if not ours and folder.exists() and any(folder.iterdir()):
         raise NotWritable(
-            folder, f"it has files in it, and no {KUSTOMIZATION} that this command wrote"
+            folder, f"it is not empty, and it has no {KUSTOMIZATION} that this command wrote"
         )
 
 
@@ -218,14 +221,14 @@ def _resources(needs: Needs) -> dict[str, object]:
     }
 
 
-def _image(name: str, wanted: str) -> dict[str, str]:
-    found = IMAGE.fullmatch(wanted)
-    if not found:
+def _image(name: str, reference: str) -> dict[str, str]:
+    match = IMAGE.fullmatch(reference)
+    if not match:
         raise NotDeployable(
-            f"{wanted!r} is not the name of an image. Write it as NAME:TAG or NAME@sha256:DIGEST, "
+            f"{reference!r} is not the name of an image. Write NAME:TAG or NAME@sha256:DIGEST, "
             "such as registry.example/shipway:1.0."
         )
-    return {"name": name} | {key: part for key, part in found.groupdict().items() if part}
+    return {"name": name} | {key: part for key, part in match.groupdict().items() if part}
 
 
 def _yaml(content: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""What is to be deployed: the versions that a command line or a models.yaml names, each opened."""
+"""The versions to deploy, as a command line or a models.yaml names them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,24 +9,25 @@ from shipway.releases.models_file import Model, open_model, read_models
 
 
 def read_versions(artifacts: Sequence[Path], file: Path | None) -> list[tuple[Model, Artifact]]:
-    """The versions, each with its artifact; of each model, `default` is True for one of them.
+    """Opens every version to deploy. One version of each model has `default=True`.
 
-    They are those of `artifacts`, the last of a name its default, or the file's. Raises
-    ArtifactError, ModelsFileError, or NotDeployable where there are none, or both are given, or an
-    artifact is there twice.
+    Give either `artifacts`, where the last artifact of a model is its default, or the path of a
+    models file. Raises ArtifactError, ModelsFileError, or NotDeployable if both or neither are
+    given, or if a version is given twice.
     """
     if file:
         return _named_by(file, artifacts)
     if not artifacts:
         raise NotDeployable(
-            "There is nothing to deploy: name artifacts, or a models.yaml with --models."
+            "There is nothing to deploy. Name artifacts, or a models.yaml with --models."
         )
     given: dict[tuple[str, str], Artifact] = {}
     for artifact in map(open_artifact, artifacts):
         key = artifact.manifest.name, artifact.manifest.version
         if key in given:
             raise NotDeployable(
-                f"{' '.join(key)} is there twice, {given[key].path} and {artifact.path}."
+                f"{' '.join(key)} is given twice: {given[key].path} and {artifact.path}. "
+                "Name one of them."
             )
         given[key] = artifact
     last = dict(given.keys())
@@ -39,20 +40,20 @@ def read_versions(artifacts: Sequence[Path], file: Path | None) -> list[tuple[Mo
 def _named_by(file: Path, artifacts: Sequence[Path]) -> list[tuple[Model, Artifact]]:
     if artifacts:
         raise NotDeployable(
-            f"{file} says all that is served, and {artifacts[0]} is given too. Name artifacts or "
-            "--models; in the file, `artifact` says where a version's artifact is."
+            f"Both {file} and {artifacts[0]} are given. Name either artifacts or --models; in the "
+            "file, the key `artifact` gives the folder of a version's artifact."
         )
-    wanted = read_models(file)
-    # A server that runs may be told to serve nothing (`shipway apply`); to start many that serve
-    # nothing is a mistake.
-    if not wanted.models:
+    models_file = read_models(file)
+    # `shipway apply` may empty a running server, but deploying servers that serve nothing is a
+    # mistake.
+    if not models_file.models:
         raise NotDeployable(
-            f"There is nothing to deploy: {file} names no model. Give it one under `models`."
+            f"There is nothing to deploy: {file} names no model. Add one under `models`."
         )
     return [
         (
-            model.model_copy(update={"default": model is wanted.default_of(model.name)}),
+            model.model_copy(update={"default": model is models_file.default_of(model.name)}),
             open_model(model),
         )
-        for model in wanted.models
+        for model in models_file.models
     ]

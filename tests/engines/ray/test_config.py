@@ -76,7 +76,7 @@ def test_of_artifacts_alone_the_last_of_a_name_is_the_default(tiny_table, tiny_c
         "tiny-table": "1.0",
         "tiny-classifier": "1.0",
     }
-    with pytest.raises(NotDeployable, match=r"tiny-table 1\.0 is there twice"):
+    with pytest.raises(NotDeployable, match=r"tiny-table 1\.0 is given twice"):
         versions_of(tiny_table, tiny_table)
 
 
@@ -167,7 +167,7 @@ def test_what_a_models_file_cannot_mean_is_refused_before_anything_is_asked(
 
 def test_artifacts_and_a_models_file_are_not_given_at_once(shipway, file, tiny_table):
     done = shipway("deploy", "ray", tiny_table.path, "--models", file(f"{{{ONE}}}"))
-    assert "says all that is served" in str(done.exception)
+    assert "Name either artifacts or --models" in str(done.exception)
     neither = shipway("deploy", "ray")
     assert "There is nothing to deploy" in str(neither.exception)
 
