@@ -51,6 +51,7 @@ import random as _random
 import time as _time
 
 from shipway.runtime.model import Model as _Runtime
+from shipway.releases.exporter_process import exporter_command
 
 _run = _Runtime.run
 
@@ -146,6 +147,7 @@ def _server(folder: Path, mar: Path) -> Iterator[ServedModel]:
         workers=SETTING.workers,
         batch_size=SETTING.batch_size,
         delay_ms=SETTING.delay_ms,
+        exporter_command=exporter_command,
     ) as served:
         yield served
 

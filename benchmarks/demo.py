@@ -13,6 +13,7 @@ from shipway.cli.main import app
 from shipway.cli.output import err
 from shipway.engines.torchserve.temporary import served_model
 from shipway.errors import ShipwayError
+from shipway.releases.exporter_process import exporter_command
 
 
 def main() -> int:
@@ -28,6 +29,7 @@ def main() -> int:
             workers=info.workers,
             batch_size=info.batch_size,
             delay_ms=info.max_batch_delay_ms,
+            exporter_command=exporter_command,
         ):
             given = ["bench", info.name, "--state", str(folder / "state"), *arguments]
             return app(given, standalone_mode=False) or 0

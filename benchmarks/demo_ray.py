@@ -36,11 +36,12 @@ from shipway.archive.mar import pack
 from shipway.artifact.bundle import MANIFEST, Artifact, open_artifact, write_record
 from shipway.artifact.digests import SUMS, write_sums
 from shipway.artifact.samples import file_of, relative_error
+from shipway.engines.tensors import pack as pack_tensors
+from shipway.engines.tensors import unpack
 from shipway.engines.torchserve.temporary import free_ports, registered, temporary_server
-from shipway.engines.torchserve.tensors import pack as pack_tensors
-from shipway.engines.torchserve.tensors import unpack
 from shipway.loadtest.inputs import for_task
 from shipway.loadtest.load_test import Input
+from shipway.releases.exporter_process import exporter_command
 from shipway.releases.models_file import Model, write_models
 from shipway.runtime.host import describe_host
 
@@ -211,7 +212,7 @@ def _as_torchserve(url: str, artifacts: Sequence[Artifact], folder: Path) -> Ite
     _say("starting TorchServe …")
     store = folder / "store"
     mars = [pack(each, store) for each in artifacts]
-    with temporary_server(folder, store) as state:
+    with temporary_server(folder, store, exporter_command=exporter_command) as state:
         for artifact, mar in zip(artifacts, mars, strict=True):
             with registered(state, mar, workers=1, batch_size=8) as served:
                 theirs = served.url.rpartition("/predictions/")[0]

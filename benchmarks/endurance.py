@@ -27,6 +27,7 @@ from benchmarks.study import exit_on_sigterm
 from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.engines.torchserve.temporary import ServedModel, served_model
+from shipway.releases.exporter_process import exporter_command
 from shipway.tasks.demo_inputs import jpegs
 
 BROKEN_SHARE = 0.1
@@ -71,7 +72,13 @@ def main() -> None:
     exit_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
         mar = pack(open_artifact(IMAGES), Path(temporary) / "store")
-        with served_model(Path(temporary), mar, workers=given.workers, batch_size=16) as served:
+        with served_model(
+            Path(temporary),
+            mar,
+            workers=given.workers,
+            batch_size=16,
+            exporter_command=exporter_command,
+        ) as served:
             outcome = drive(served, given.requests, given.clients)
     print(json.dumps(outcome))
     sys.exit(0 if outcome["passed"] else 1)

@@ -31,6 +31,7 @@ from benchmarks.study import exit_on_sigterm
 from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.engines.torchserve.temporary import ServedModel, free_ports, served_model
+from shipway.releases.exporter_process import exporter_command
 from shipway.tasks.demo_inputs import jpegs
 
 REPOSITORY = Path(__file__).parent.parent
@@ -214,7 +215,9 @@ def main() -> None:
         folder = Path(temporary)
         mar = pack(open_artifact(given.artifact), folder / "store")
         with (
-            served_model(folder, mar, workers=2, batch_size=8) as served,
+            served_model(
+                folder, mar, workers=2, batch_size=8, exporter_command=exporter_command
+            ) as served,
             scraping(_exporter_of(served), folder) as prometheus,
             traffic([served.url], jpegs(), served.headers, clients=4),
         ):

@@ -27,6 +27,7 @@ from benchmarks.variants import with_code
 from shipway.archive.mar import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.engines.torchserve.temporary import ServedModel, registered, temporary_server
+from shipway.releases.exporter_process import exporter_command
 from shipway.runtime.host import available_cores, describe_host
 from shipway.tasks.demo_inputs import jpegs
 
@@ -90,7 +91,9 @@ def main() -> None:
         folder = Path(temporary)
         original = pack(open_artifact(IMAGES), folder / "original")
         mar = with_code(original, folder / "store" / original.name, BLINDLY)
-        state = stack.enter_context(temporary_server(folder, mar.parent))
+        state = stack.enter_context(
+            temporary_server(folder, mar.parent, exporter_command=exporter_command)
+        )
         served = stack.enter_context(
             registered(state, mar, workers=available_cores(), batch_size=8)
         )

@@ -40,7 +40,9 @@ from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 from shipway.loadtest.sweep import CAPACITY_CLIENTS
 from shipway.loadtest.ticks import Tick
-from shipway.releases.rollout import changing, version_of
+from shipway.releases.exporter_process import exporter_command
+from shipway.releases.rollout import changing
+from shipway.releases.settings import version_of
 from shipway.runtime.host import describe_host
 
 SHARE = 0.7
@@ -104,7 +106,7 @@ def main() -> None:
             inspect_mar(pack(as_version(artifact, f"{number}.0"), folder / "store"))
             for number in range(1, given.promotions + 2)
         ]
-        with temporary_server(folder, folder / "store") as state:
+        with temporary_server(folder, folder / "store", exporter_command=exporter_command) as state:
             rate, traffic, promotions = measured(state, infos)
     found = {
         "model": artifact.manifest.name,

@@ -38,6 +38,7 @@ from shipway.loadtest.runner import measure
 from shipway.loadtest.shapes.base import LoadShape
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
+from shipway.releases.exporter_process import exporter_command
 from shipway.runtime.host import describe_host
 
 MODEL = Path("model_store/efficientnet_lite0-1.0.mar")
@@ -95,7 +96,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
         folder = Path(temporary)
         with (
-            temporary_server(folder, info.path.parent) as state,
+            temporary_server(folder, info.path.parent, exporter_command=exporter_command) as state,
             registered(
                 state,
                 info.path,

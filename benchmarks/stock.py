@@ -32,6 +32,7 @@ from shipway.artifact.bundle import open_artifact
 from shipway.engines.torchserve.temporary import ServedModel, served_model
 from shipway.errors import ShipwayError
 from shipway.loadtest.result import Result
+from shipway.releases.exporter_process import exporter_command
 from shipway.runtime.host import available_cores
 from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
@@ -105,12 +106,20 @@ def images(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, f
         (
             "ours, one worker",
             (1,),
-            lambda at: served_model(at, mar, workers=1, batch_size=given.batch_size),
+            lambda at: served_model(
+                at, mar, workers=1, batch_size=given.batch_size, exporter_command=exporter_command
+            ),
         ),
         (
             "ours",
             (many,),
-            lambda at: served_model(at, mar, workers=workers, batch_size=given.batch_size),
+            lambda at: served_model(
+                at,
+                mar,
+                workers=workers,
+                batch_size=given.batch_size,
+                exporter_command=exporter_command,
+            ),
         ),
     )
     for turn in range(given.rounds):
@@ -200,7 +209,13 @@ def texts(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, fl
             ),
             (
                 "ours",
-                lambda at: served_model(at, mar, workers=workers, batch_size=MANY_TEXT_CLIENTS),
+                lambda at: served_model(
+                    at,
+                    mar,
+                    workers=workers,
+                    batch_size=MANY_TEXT_CLIENTS,
+                    exporter_command=exporter_command,
+                ),
             ),
         ):
             with in_turn(folder, f"texts-{who}-{turn}", start) as served:

@@ -34,12 +34,18 @@ class UnknownName(ShipwayError):
 class Registry(Generic[T]):
     """The parts of one kind, by name, in the order in which they were registered."""
 
-    def __init__(self, kind: str, package: str, *, apart: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, kind: str, package: str, *, apart: tuple[str, ...] = (), entry: str | None = None
+    ) -> None:
         """`package` holds the built-in parts, one file each, but for the files named `apart`. It
-        is also the name of the group of entry points."""
+        is also the name of the group of entry points.
+
+        With `entry` each part is a folder instead, and its module of that name registers it.
+        """
         self.kind = kind
         self._package = package
         self._apart = apart
+        self._entry = entry
         self._parts: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -55,18 +61,19 @@ class Registry(Generic[T]):
         """The part of that name; only its own file is imported, if it has one. Raises
         UnknownName."""
         if name not in self._parts and name in self._files():
-            importlib.import_module(f"{self._package}.{name}")
+            self._import(name)
         if name not in self._parts:
             for point in entry_points(group=self._package, name=name):
                 point.load()
-        if name not in self.all():  # a file may hold several
+        # A file may hold several parts, so the name may be in another one.
+        if name not in self._parts and name not in self.all():
             raise UnknownName(self.kind, name, self.names(), self._package)
         return self._parts[name]
 
     def all(self) -> dict[str, T]:
         """Every part, by name."""
         for file in self._files():
-            importlib.import_module(f"{self._package}.{file}")
+            self._import(file)
         for point in entry_points(group=self._package):
             point.load()
         return dict(self._parts)
@@ -76,10 +83,14 @@ class Registry(Generic[T]):
         announced = {point.name for point in entry_points(group=self._package)}
         return sorted({*self._parts, *self._files(), *announced})
 
+    def _import(self, name: str) -> None:
+        module = f"{self._package}.{name}"
+        importlib.import_module(f"{module}.{self._entry}" if self._entry else module)
+
     def _files(self) -> list[str]:
         package = importlib.import_module(self._package)
         return [
             module.name
             for module in pkgutil.iter_modules(package.__path__)
-            if not module.ispkg and module.name not in self._apart
+            if module.ispkg == bool(self._entry) and module.name not in self._apart
         ]

@@ -19,7 +19,8 @@ from shipway.engines.torchserve.inference import GrpcPredictor, HttpPredictor
 from shipway.engines.torchserve.java import find_java
 from shipway.engines.torchserve.management import ManagementClient
 from shipway.engines.torchserve.temporary import with_free_ports, with_settings
-from shipway.engines.torchserve.tokens import Tokens
+from shipway.engines.torchserve.tokens import Tokens, tokens_of
+from shipway.releases.exporter_process import exporter_command
 
 REPOSITORY = Path(__file__).parent.parent
 SHIPWAY = (sys.executable, "-m", "shipway.cli.main")
@@ -48,14 +49,16 @@ def running_server(
     folder: Path, *, model_store: Path | None = None, secure: bool = False, **settings: object
 ) -> Iterator[RunningServer]:
     """A server with the repository's config.properties, on free ports, `settings` changed."""
-    config = write_config(folder, secure=secure, **settings)
+    path = write_config(folder, secure=secure, **settings)
+    config = read_config(path)
     state = StateDirectory(folder / ".shipway")
     launched = launch.start(
-        read_config(config),
+        config,
         java=find_java(),
         model_store=model_store or folder / "model_store",
         state=state,
         dies_with_us=True,
+        exporter_command=exporter_command,
     )
     try:
         with (
@@ -66,14 +69,12 @@ def running_server(
             yield RunningServer(
                 record=launched.record,
                 state=state,
-                config=config,
+                config=path,
                 model_store=Path(launched.record.model_store),
                 management=management,
                 inference=inference,
                 grpc=grpc,
-                tokens=Tokens(
-                    state.key_file, launched.record.addresses.management, launched.record.trust
-                ),
+                tokens=tokens_of(state, launched.record),
             )
     finally:
         launch.end(launched, state)

@@ -20,6 +20,7 @@ from benchmarks.stock_torchserve import stock_torchserve, without_python
 from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import Artifact
 from shipway.engines.torchserve.temporary import ServedModel, free_ports, served_model
+from shipway.releases.exporter_process import exporter_command
 from shipway.runtime.host import available_cores
 
 Comparison = Literal["same_program", "as_documented"]
@@ -149,6 +150,7 @@ def ours(turn: Turn) -> Iterator[ServedModel]:
         workers=workers,
         batch_size=recommended.batch_size,
         delay_ms=recommended.max_batch_delay_ms,
+        exporter_command=exporter_command,
     ) as served:
         yield served
 

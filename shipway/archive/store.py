@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from shipway.archive.errors import StoreError
 from shipway.archive.signatures import signature_of
 from shipway.artifact.digests import sha256_of
-from shipway.engines.errors import StoreError
 
 
 @contextmanager

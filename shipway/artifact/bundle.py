@@ -55,10 +55,14 @@ class Artifact:
         return path
 
 
+def record_text(record: Record) -> str:
+    """A record as JSON that a person can read and a diff can show."""
+    return json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
 def write_record(path: Path, record: Record) -> None:
     """Writes a record as readable, indented JSON, whole or not at all."""
-    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    atomic_write(path, text + "\n")
+    atomic_write(path, record_text(record))
 
 
 def read_record(path: Path, kind: type[R]) -> R:

@@ -8,9 +8,9 @@ from rich.table import Table
 
 from shipway.cli.options import BecauseOption, StateOption
 from shipway.cli.output import err, lines, out, warn
-from shipway.cli.server import Inspect, inspector, management
-from shipway.engines.errors import NotApplicable
+from shipway.cli.server import Inspect, engine_of, inspector
 from shipway.engines.state import state_directory
+from shipway.releases.errors import NotApplicable
 
 if TYPE_CHECKING:
     from shipway.releases.apply import Change, WantedModel
@@ -56,8 +56,8 @@ def apply(
     where = state_directory(state)
     wanted = read_models_file(file, Path(where.require_running().model_store), inspect)
     if dry_run:
-        with management(where) as client:
-            _print_plan(plan(wanted, read_releases(where), client.models()), file)
+        with engine_of(where) as engine:
+            _print_plan(plan(wanted, read_releases(where), engine.versions()), file)
         return
     with changing(where, f"applying {file.name}", warn=warn) as rollout:
         changes = plan(wanted, rollout.releases, rollout.models())

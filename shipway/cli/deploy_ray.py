@@ -87,7 +87,15 @@ def ray(
     if max_replicas < min_replicas:
         raise typer.BadParameter(f"is below {min_replicas}.", param_hint="--max-replicas")
     versions = [
-        Version(model=model, artifact=artifact, cores=cores, scaling=(min_replicas, max_replicas))
+        Version(
+            artifact=artifact,
+            default=bool(model.default),
+            workers=model.workers,
+            batch_size=model.batch_size,
+            max_batch_delay_ms=model.max_batch_delay_ms,
+            cores=cores,
+            scaling=(min_replicas, max_replicas),
+        )
         for model, artifact in read_versions(artifacts or [], models)
     ]
     config = partial(serve_config, versions, host=host, port=port)
@@ -124,8 +132,8 @@ def _deploy(
         ray_cluster.apply(config(nodes=ray_cluster.size()), say=status.update)
         status.stop()
         for version in versions:
-            url = f"{ray_cluster.address()}/predictions/{version.model.name}"
-            out.print(f"{version.model}: {url}")
+            url = f"{ray_cluster.address()}/predictions/{version.name}"
+            out.print(f"{version.name} {version.version}: {url}")
         if not address:
             out.print("Ctrl-C ends it.")
             try:

@@ -8,11 +8,10 @@ from rich.table import Table
 
 from shipway.cli.options import JsonOption, NameArgument, StateOption
 from shipway.cli.output import out, print_json
-from shipway.cli.server import management
 from shipway.engines.state import state_directory
 
 if TYPE_CHECKING:
-    from shipway.engines.torchserve.management import ModelVersion
+    from shipway.engines.protocol import ModelVersion
 
 HANDLER_FACTS = ("task", "program", "precision", "device", "threads", "fell_back_because")
 
@@ -20,9 +19,9 @@ HANDLER_FACTS = ("task", "program", "precision", "device", "threads", "fell_back
 def describe(name: NameArgument, as_json: JsonOption = False, state: StateOption = None) -> None:
     """Show every version of a model, its workers and the program that they run."""
     with management(state_directory(state)) as client:
-        versions = client.describe(name)
+        versions = engine.versions(name)
         handlers = [
-            client.what_runs(name, version.version) if version.workers_ready else {}
+            engine.describe(name, version.version) if version.workers_ready else {}
             for version in versions
         ]
     if as_json:

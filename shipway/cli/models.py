@@ -7,18 +7,18 @@ from rich.table import Table
 
 from shipway.cli.options import JsonOption, StateOption
 from shipway.cli.output import out, print_json
-from shipway.cli.server import management, print_differences
+from shipway.cli.server import engine_of, print_differences
 from shipway.engines.state import state_directory
 
 if TYPE_CHECKING:
-    from shipway.engines.torchserve.management import ModelVersion
+    from shipway.engines.protocol import ModelVersion
 
 
 def models(as_json: JsonOption = False, state: StateOption = None) -> None:
     """List the registered versions of every model."""
     where = state_directory(state)
-    with management(where) as client:
-        versions = client.models()
+    with engine_of(where) as engine:
+        versions = engine.versions()
     if as_json:
         print_json([asdict(version) for version in versions])
         return

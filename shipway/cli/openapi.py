@@ -6,8 +6,9 @@ from shipway.cli.output import print_json
 
 def openapi(artifact: ArtifactArgument) -> None:
     """Print the OpenAPI description of the served model, as JSON."""
-    # pydantic takes half a second to import.
+    # httpx and pydantic take a second to import.
     from shipway.artifact.bundle import open_artifact
+    from shipway.engines.torchserve.refusals import ANSWERED_BY_TORCHSERVE
     from shipway.serving.openapi import describe
 
-    print_json(describe(open_artifact(artifact).manifest))
+    print_json(describe(open_artifact(artifact).manifest, ANSWERED_BY_TORCHSERVE))

@@ -25,7 +25,7 @@ def ready(
 ) -> None:
     """Exit with 0 if the default version of every model has all its workers ready, else with 1."""
     # httpx and pydantic take a second to import.
-    from shipway.releases.rollout import ask_why_not_ready
+    from shipway.releases.readiness import ask_why_not_ready
 
     where = state_directory(state)
     deadline = time.monotonic() + wait

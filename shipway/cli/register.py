@@ -51,7 +51,7 @@ def register(
 ) -> None:
     """Check an archive, register its version and wait until its workers are ready."""
     # httpx and pydantic take a second to import.
-    from shipway.releases.rollout import version_of
+    from shipway.releases.settings import version_of
 
     where = state_directory(state)
     info = inspector(context)(mar)
@@ -76,7 +76,8 @@ def register_archive(
     """
     # httpx and pydantic take a second to import.
     from shipway.archive.store import stored
-    from shipway.releases.rollout import changing, in_words
+    from shipway.releases.differences import in_words
+    from shipway.releases.rollout import changing
 
     store = Path(state.require_running().model_store)
     with (

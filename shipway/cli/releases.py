@@ -8,8 +8,8 @@ from rich.table import Table
 from shipway.cli.options import JsonOption, NameArgument, StateOption
 from shipway.cli.output import lines, out, print_json
 from shipway.cli.server import print_differences
-from shipway.engines.errors import ReleasesError
 from shipway.engines.state import state_directory
+from shipway.releases.errors import ReleasesError
 
 if TYPE_CHECKING:
     from shipway.releases.history import Event, Release

@@ -10,16 +10,12 @@ from shipway.cli.apply import carry_out_changes, read_models_file
 from shipway.cli.options import ModelStoreOption, StateOption
 from shipway.cli.output import err, out, warn
 from shipway.cli.register import register_archive
-from shipway.cli.server import Inspect, inspector, management
+from shipway.cli.server import Inspect, engine_of, inspector
 from shipway.cli.signals import end_as_by_ctrl_c
-from shipway.engines.state import ServerRecord, StateDirectory, state_directory
-from shipway.engines.torchserve.config import (
-    FILE_NAME,
-    default_model_store,
-    find_config,
-    read_config,
-)
+from shipway.engines.state import CONFIG_NAME, ServerRecord, StateDirectory, state_directory
+from shipway.engines.torchserve.config import default_model_store, find_config, read_config
 from shipway.errors import ShipwayError
+from shipway.releases.exporter_process import exporter_command
 
 if TYPE_CHECKING:
     from shipway.archive.mar import MarInfo
@@ -32,8 +28,8 @@ BackgroundOption = Annotated[
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        help=f"The configuration. By default, {FILE_NAME} in this folder or the nearest one above, "
-        "else the one that comes with Shipway.",
+        help=f"The configuration. By default, {CONFIG_NAME} in this folder or the nearest one "
+        "above, else the one that comes with Shipway.",
         show_default=False,
     ),
 ]
@@ -111,6 +107,7 @@ def serve(
                 model_store=store,
                 state=where,
                 dies_with_us=not background,
+                exporter_command=exporter_command,
                 expose_management=expose_management,
             )
         _print_addresses(launched.record, where)
@@ -146,7 +143,8 @@ def _restore(state: StateDirectory, archives: "list[MarInfo]") -> bool:
     """
     # httpx and pydantic take a second to import.
     from shipway.releases.history import read_releases
-    from shipway.releases.rollout import changing, version_of
+    from shipway.releases.rollout import changing
+    from shipway.releases.settings import version_of
 
     complete = True
     if read_releases(state).models:
@@ -161,8 +159,8 @@ def _restore(state: StateDirectory, archives: "list[MarInfo]") -> bool:
                     err.print(f"{name} {version} is not restored: {error}", style="red")
                     complete = False
     store = Path(state.require_running().model_store)
-    with management(state) as client:
-        registered = {(version.name, version.version) for version in client.models()}
+    with engine_of(state) as engine:
+        registered = {(version.name, version.version) for version in engine.versions()}
     for info in archives:
         if (info.name, info.version) not in registered:
             register_archive(state, info, version_of(info, store))
@@ -197,7 +195,10 @@ def _print_addresses(record: ServerRecord, state: StateDirectory) -> None:
     table.add_row("inference", addresses.inference, f"gRPC {addresses.grpc_inference}")
     table.add_row("management", addresses.management, f"gRPC {addresses.grpc_management}")
     table.add_row("metrics", f"{addresses.exporter or addresses.metrics}/metrics")
-    table.add_row("tokens", str(state.key_file))
+    # httpx takes half a second to import.
+    from shipway.engines.torchserve.tokens import key_file
+
+    table.add_row("tokens", str(key_file(state)))
     table.add_row("logs", str(state.logs))
     out.print("TorchServe is ready.", style="green")
     out.print(table)

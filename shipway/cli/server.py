@@ -12,7 +12,7 @@ from shipway.engines.state import StateDirectory
 
 if TYPE_CHECKING:
     from shipway.archive.mar import MarInfo
-    from shipway.engines.torchserve.management import ManagementClient
+    from shipway.engines.protocol import Engine
 
 Inspect = Callable[[Path], "MarInfo"]
 """Checks an archive and describes it. Raises ArchiveError."""
@@ -29,23 +29,26 @@ def inspector(context: typer.Context) -> Inspect:
 
 
 @contextmanager
-def management(state: StateDirectory) -> "Iterator[ManagementClient]":
-    """A client of the server's management API. Raises NoServer."""
+def engine_of(state: StateDirectory) -> "Iterator[Engine]":
+    """The running server, whichever engine it is. Raises NoServer."""
     # httpx takes half a second to import.
-    from shipway.engines.torchserve.management import ManagementClient
+    from shipway.engines.connection import connect
 
-    with closing(ManagementClient(state)) as client:
-        yield client
+    with closing(connect(state)) as engine:
+        yield engine
 
 
 def print_differences(state: StateDirectory, names: list[str] | None = None) -> None:
     """Prints where the server differs from the file of releases, for some models or for all."""
     # httpx and pydantic take a second to import.
+    from shipway.releases.differences import differences
     from shipway.releases.history import read_releases
-    from shipway.releases.rollout import differences, versions_on
 
     noted = read_releases(state).models
-    with management(state) as client:
-        for name in names or sorted(noted.keys() | set(client.names())):
-            for difference in differences(name, noted.get(name), versions_on(client, name)):
-                err.print(f"note: {difference}", style="yellow")
+    with engine_of(state) as engine:
+        versions = engine.versions()
+    registered = {version.name for version in versions}
+    for name in names or sorted(noted.keys() | registered):
+        of_model = [version for version in versions if version.name == name]
+        for difference in differences(name, noted.get(name), of_model):
+            err.print(f"note: {difference}", style="yellow")

@@ -119,13 +119,16 @@ def _start_trials(stack: ExitStack, mar: Path, slo_ms: float, seconds: float) ->
     # httpx, numpy and pydantic take a second to import.
     from shipway.engines.torchserve.temporary import temporary_server
     from shipway.loadtest.trials import Trials
+    from shipway.releases.exporter_process import exporter_command
 
     temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="shipway-tune-"))
     copy = Path(temporary) / "model_store" / mar.name
     copy.parent.mkdir()
     shutil.copyfile(mar, copy)
     status = stack.enter_context(err.status("Starting a server to measure on …"))
-    state = stack.enter_context(temporary_server(Path(temporary), copy.parent))
+    state = stack.enter_context(
+        temporary_server(Path(temporary), copy.parent, exporter_command=exporter_command)
+    )
     trials = Trials(state, copy, slo_p99_ms=slo_ms, seconds=seconds, watch=status.update)
     return stack.enter_context(closing(trials))
 

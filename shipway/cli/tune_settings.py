@@ -21,7 +21,7 @@ def find_model_store() -> Path:
 def find_archive(store: Path, name: str, version: str | None) -> Path:
     """The archive of a version in the store, or of the newest version. Raises NotReady."""
     # httpx takes half a second to import.
-    from shipway.engines.torchserve.management import natural_order
+    from shipway.engines.protocol import natural_order
 
     pattern = f"{name}-{version or '*'}.mar"
     archives = sorted(store.glob(pattern), key=lambda path: natural_order(path.stem))

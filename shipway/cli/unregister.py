@@ -2,7 +2,7 @@
 
 from shipway.cli.options import BecauseOption, NameArgument, StateOption, VersionArgument
 from shipway.cli.output import err, out, warn
-from shipway.cli.server import management
+from shipway.cli.server import engine_of
 from shipway.engines.state import state_directory
 
 
@@ -25,7 +25,7 @@ def unregister(
         err.status(f"Waiting for the requests of {name} {version} …"),
     ):
         rollout.unregister(name, version, because)
-    with management(where) as client:
-        gone = name not in client.names()
+    with engine_of(where) as engine:
+        gone = name not in {one.name for one in engine.versions()}
     left = f"; no version of {name} is left" if gone else ""
     out.print(f"unregistered {name} {version}{left}")

@@ -1,6 +1,6 @@
 """What can go wrong between a user and the server."""
 
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from shipway.errors import ShipwayError
 
@@ -8,15 +8,15 @@ AnyRefused = TypeVar("AnyRefused", bound="Refused")
 
 
 class ServerError(ShipwayError):
-    """Base of every error that this package raises."""
+    """Base of every error that an engine raises."""
 
 
 class ConfigError(ServerError):
-    """A config.properties that is missing or that cannot be served from."""
+    """A server configuration that is missing or cannot be served from."""
 
 
 class LaunchError(ServerError):
-    """TorchServe could not be started, or did not become ready."""
+    """The server could not be started, or did not become ready."""
 
 
 class NoServer(ServerError):
@@ -27,62 +27,68 @@ class Unreachable(ServerError):
     """The recorded server does not answer."""
 
 
-class Refused(ServerError):
-    """An answer of the server that says no. `code` and `type` are TorchServe's or the handler's."""
+class UnsupportedByEngine(ServerError):
+    """This kind of server cannot do what was asked."""
 
-    def __init__(self, message: str, *, code: int, type: str) -> None:
+    def __init__(self, engine: str, what: str, advice: str) -> None:
+        super().__init__(f"{engine} {what}. {advice}")
+        self.engine = engine
+
+
+class Refused(ServerError):
+    """The server refused a request. `code` is an HTTP status, `type` the server's or the handler's
+    name for the error."""
+
+    _code: ClassVar[int] = 400
+    _type: ClassVar[str] = "BadRequest"
+
+    def __init__(self, message: str, *, code: int | None = None, type: str | None = None) -> None:
         super().__init__(message)
-        self.code = code
-        self.type = type
+        self.code = self._code if code is None else code
+        self.type = self._type if type is None else type
 
     def retold(self, kind: type[AnyRefused], message: str) -> AnyRefused:
-        """The same refusal in words that say what to do."""
+        """The same refusal as another class, with a message that says what to do."""
         return kind(message, code=self.code, type=self.type)
 
 
 class ModelNotFound(Refused):
     """No model of that name is registered."""
 
+    _code = 404
+    _type = "ModelNotFoundException"
+
 
 class VersionNotFound(Refused):
     """The model is registered, this version of it is not."""
+
+    _code = 404
+    _type = "ModelVersionNotFoundException"
 
 
 class VersionExists(Refused):
     """This version is registered already, and a version never changes."""
 
+    _code = 409
+    _type = "ConflictStatusException"
+
 
 class DefaultVersionInUse(Refused):
-    """The default version cannot go while others are registered."""
+    """The default version cannot be unregistered while others are registered."""
+
+    _code = 403
+    _type = "InvalidModelVersionException"
 
 
 class WorkersFailed(Refused):
-    """The archive was accepted, but its workers did not start."""
+    """The version was accepted, but its workers did not start."""
+
+    _code = 500
+    _type = "WorkersFailed"
 
 
 class PredictionFailed(Refused):
-    """This one input got no prediction."""
+    """One input got no prediction."""
 
-
-class ReleasesError(ServerError):
-    """The file of releases cannot be read or written."""
-
-
-class ChangeUnderWay(ServerError):
-    """Somebody else is changing what is served at this moment."""
-
-
-class NotPromoted(ServerError):
-    """A version that did not show that it can take over; the default is what it was."""
-
-
-class NoFallback(ServerError):
-    """There is no version to roll back to."""
-
-
-class StoreError(ServerError):
-    """A file that the model store cannot take."""
-
-
-class NotApplicable(ServerError):
-    """A models file that the server cannot be brought to; nothing was changed."""
+    _code = 500
+    _type = "PredictionFailed"

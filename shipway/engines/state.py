@@ -6,20 +6,18 @@ finds `.git`, and through it the server.
 
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
+from shipway.engines import tls
 from shipway.engines.errors import NoServer
-from shipway.engines.torchserve.config import FILE_NAME, Addresses
-
-if TYPE_CHECKING:
-    import ssl
 
 DIRECTORY_NAME = ".shipway"
+CONFIG_NAME = "config.properties"
 
 LAUNCH_MARK = "SHIPWAY_LAUNCH"
 """An environment variable that Java hands down to whatever it starts. Its value belongs to one
@@ -27,8 +25,23 @@ launch, so it finds each worker, whoever adopted it, and is never mistaken for a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where clients on this machine reach a server."""
+
+    inference: str
+    """http://HOST:PORT, or https://, as for the two below."""
+    management: str
+    metrics: str
+    grpc_inference: str
+    """HOST:PORT"""
+    grpc_management: str
+    exporter: str | None
+    """http://HOST:PORT; None for a server without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerRecord:
-    """What the one who started a server writes down for everybody else."""
+    """What the command that started a server writes down for all other commands."""
 
     pid: int
     launch: str
@@ -43,13 +56,13 @@ class ServerRecord:
     model_store: str
     started: str
     """ISO 8601, UTC."""
+    engine: str = "torchserve"
+    """Its name in ENGINES. Records of older releases have none."""
 
     @property
-    def trust(self) -> "ssl.SSLContext":
+    def trust(self) -> ssl.SSLContext:
         """For its clients over HTTP."""
-        from shipway.engines.torchserve.tls import trust
-
-        return trust(self.certificate)
+        return tls.trust(self.certificate)
 
     def processes(self) -> list[psutil.Process]:
         """Java, its workers and their children: all that still run of this launch."""
@@ -64,6 +77,7 @@ class StateDirectory:
 
     @property
     def record_file(self) -> Path:
+        """The record of the server that runs from here."""
         return self.path / "server.json"
 
     @property
@@ -73,6 +87,7 @@ class StateDirectory:
 
     @property
     def releases_lock(self) -> Path:
+        """Held by the command that changes what is served; its content says who that is."""
         return self.path / "releases.lock"
 
     @property
@@ -86,33 +101,28 @@ class StateDirectory:
         return self.path / "unapplied"
 
     @property
-    def key_file(self) -> Path:
-        return self.path / "key_file.json"
-
-    @property
-    def python(self) -> Path:
-        """What TorchServe starts in place of Python."""
-        return self.path / "python"
-
-    @property
     def logs(self) -> Path:
+        """The folder of all logs."""
         return self.path / "logs"
 
     @property
     def console_log(self) -> Path:
-        """What Java prints: why it would not start, if so."""
+        """What the server prints: why it did not start, if so."""
         return self.logs / "console.log"
 
     @property
     def worker_log(self) -> Path:
+        """What workers print."""
         return self.logs / "model_log.log"
 
     @property
     def exporter_log(self) -> Path:
+        """What the exporter prints."""
         return self.logs / "exporter.log"
 
     def write(self, record: ServerRecord) -> bool:
         """Publishes the record whole; False if another server's is there already."""
+        # `atomic_write` would replace the record of another server; a link fails where one exists.
         partial = self.path / f"server.{record.pid}.partial"
         partial.write_text(json.dumps(asdict(record), indent=2) + "\n")
         try:
@@ -158,7 +168,7 @@ def state_directory(path: Path | None) -> StateDirectory:
 def find_project(start: Path) -> Path:
     """The nearest folder upward that has a state directory or a config.properties, else `start`."""
     for folder in (start, *start.parents):
-        if (folder / DIRECTORY_NAME).is_dir() or (folder / FILE_NAME).is_file():
+        if (folder / DIRECTORY_NAME).is_dir() or (folder / CONFIG_NAME).is_file():
             return folder
     return start
 

@@ -13,7 +13,7 @@ import orjson
 from pydantic import ConfigDict, Field
 
 from shipway.artifact import manifest
-from shipway.engines.torchserve.tls import trust
+from shipway.engines.tls import trust
 from shipway.loadtest.shapes import AnyShape
 from shipway.plugins import load_plugins
 

@@ -7,11 +7,12 @@ from urllib.parse import quote
 
 import httpx
 
+from shipway.engines import tls
 from shipway.engines.errors import Refused, VersionNotFound
 from shipway.engines.state import StateDirectory
-from shipway.engines.torchserve.inference import grpc_refusal, http_refusal, refusal_in
 from shipway.engines.torchserve.management import ManagementClient
-from shipway.engines.torchserve.tokens import Tokens, bearer
+from shipway.engines.torchserve.refusals import grpc_refusal, http_refusal, refusal_in
+from shipway.engines.torchserve.tokens import bearer, tokens_of
 from shipway.loadtest import inputs
 from shipway.loadtest.errors import NoInput, NotReady
 from shipway.loadtest.load_test import Input, Record, Target
@@ -65,11 +66,7 @@ def here(
         asked = [each for each in versions if each.version == version or not version]
         if not asked:
             known = ", ".join(each.version for each in versions)
-            raise VersionNotFound(
-                f"{name} has no version {version}; there are: {known}.",
-                code=404,
-                type="ModelVersionNotFoundException",
-            )
+            raise VersionNotFound(f"{name} has no version {version}; there are: {known}.")
         served = next((each for each in asked if each.default), asked[0])
         runs = management.what_runs(name, served.version)
     path = quote(name) + (f"/{quote(version)}" if version else "")
@@ -82,13 +79,11 @@ def here(
     if not given and "task" not in runs:
         raise NoInput(f"{name} does not tell what it takes. Name files with --input.")
     chosen = given or inputs.for_task(runs["task"], runs["metadata"]["inputs"])
-    tokens = Tokens(state.key_file, record.addresses.management, record.trust)
-    # A token that has expired is renewed on the way.
-    tokens.send(
-        "inference",
-        lambda token: _ask(target, {**headers, **token}, chosen[0]),
-        lambda refusal: refusal is not None and refusal.type == TOKEN_REFUSED,
-    )
+    tokens = tokens_of(state, record)
+    token = tokens.get("inference")
+    refusal = _ask(target, {**headers, **bearer(token)}, chosen[0])
+    if refusal is not None and refusal.type == TOKEN_REFUSED:
+        tokens.renew("inference", refused=token)
     headers = {**headers, **bearer(tokens.get("inference"))}
     _check(target, headers, chosen)
     subject = Subject(
@@ -182,7 +177,7 @@ def _ask_http(target: Target, headers: Mapping[str, str], asked: Input) -> Refus
 def _ask_grpc(target: Target, headers: Mapping[str, str], asked: Input) -> Refused | None:
     import grpc
 
-    from shipway.engines.torchserve import protos, tls
+    from shipway.engines.torchserve import protos
 
     stubs = protos.load()
     request = stubs.inference_pb2.PredictionsRequest(

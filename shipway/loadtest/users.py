@@ -20,8 +20,8 @@ from locust import User, task
 from locust.env import Environment
 from locust.exception import StopUser
 
-from shipway.engines.torchserve import tls
-from shipway.engines.torchserve.inference import grpc_refusal, refusal_in
+from shipway.engines import tls
+from shipway.engines.torchserve.refusals import grpc_refusal, refusal_in
 from shipway.loadtest.load_test import Input, LoadTest
 from shipway.loadtest.schedule import NoMoreRequests, Schedule
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from shipway.archive.store import check_place, stored
-from shipway.engines.errors import NotApplicable
-from shipway.engines.torchserve.management import ModelVersion, natural_order
+from shipway.engines.protocol import ModelVersion, natural_order
 from shipway.errors import ShipwayError
+from shipway.releases.differences import default_of, in_words
+from shipway.releases.errors import NotApplicable
 from shipway.releases.history import Release, Releases, Version
 from shipway.releases.models_file import Model, ModelsFile, check_serves
-from shipway.releases.rollout import Rollout, Say, default_of, in_words, version_of
+from shipway.releases.rollout import Rollout, Say
+from shipway.releases.settings import version_of
 
 if TYPE_CHECKING:
     from shipway.archive.mar import MarInfo

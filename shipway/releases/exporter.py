@@ -4,7 +4,6 @@ A process of its own beside TorchServe, so that it outlives workers and takes no
 """
 
 import os
-import re
 import sys
 import threading
 import time
@@ -12,32 +11,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import httpx
 import psutil
 from prometheus_client.core import Metric as Family
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from shipway.engines.connection import connect
 from shipway.engines.errors import ServerError
+from shipway.engines.protocol import Engine, EngineMetrics, ModelVersion
 from shipway.engines.state import ServerRecord, StateDirectory
-from shipway.engines.torchserve.config import read_config
-from shipway.engines.torchserve.management import ManagementClient, ModelVersion
 from shipway.metrics import declared
 from shipway.metrics.exporter import WorkersCollector, family_of, serve
-from shipway.releases.rollout import why_not_ready
+from shipway.releases.errors import ReleasesError
+from shipway.releases.readiness import why_not_ready
 
 T = TypeVar("T")
 
 VERSIONS_FRESH_S = 5.0
 """How old the management API's last answer may be. With a GPU each one has it run nvidia-smi."""
 METRICS_FRESH_S = 1.0
-ANSWER_WITHIN_S = 2.0
 LOOK_EVERY_S = 0.5
 """Whether the server still runs: the exporter ends with it."""
-
-# TorchServe's counters behind the mean of its queue; both have the same labels.
-QUEUED_MICROSECONDS = "ts_queue_latency_microseconds"
-QUEUED_REQUESTS = "ts_inference_requests_total"
 
 
 class Fresh(Generic[T]):
@@ -79,45 +72,47 @@ class Restarts:
 
 
 class ServerCollector(Collector):
-    """TorchServe's queues, workers and versions, and the memory of all processes."""
+    """The server's queues, workers and versions, and the memory of all processes."""
 
     def __init__(
         self,
         record: ServerRecord,
         versions: Fresh[list[ModelVersion] | None],
-        metrics: Fresh[list[Family] | None],
+        metrics: Fresh[EngineMetrics | None],
         restarts: Restarts,
     ) -> None:
+        """`versions` and `metrics` give None while the server does not answer."""
         self._record = record
         self._versions = versions
         self._metrics = metrics
         self._restarts = restarts
 
     def collect(self) -> Iterator[Family]:
+        """Called by Prometheus' client at each scrape."""
         versions, metrics = self._versions(), self._metrics()
         up = family_of(declared.SOURCE_UP)
         up.add_metric(["management"], versions is not None)
-        up.add_metric(["torchserve"], metrics is not None)
+        up.add_metric([self._record.engine], metrics is not None)
         yield up
-        yield _queue_means(metrics or [])
+        yield _queue_means(metrics or EngineMetrics())
         versions = versions or []
-        yield _of_each(declared.QUEUE_DEPTH, versions, lambda one: one.requests_waiting)
-        yield _of_each(declared.QUEUE_LIMIT, versions, lambda one: one.queue_limit)
-        yield _of_each(declared.WORKERS_WANTED, versions, lambda one: one.workers)
-        yield _of_each(declared.DEFAULT, versions, lambda one: one.default)
-        yield _of_each(declared.RESTARTS, versions, self._restarts.of)
+        yield _per_version(declared.QUEUE_DEPTH, versions, lambda one: one.requests_waiting)
+        yield _per_version(declared.QUEUE_LIMIT, versions, lambda one: one.queue_limit)
+        yield _per_version(declared.WORKERS_WANTED, versions, lambda one: one.workers)
+        yield _per_version(declared.DEFAULT, versions, lambda one: one.default)
+        yield _per_version(declared.RESTARTS, versions, self._restarts.of)
         yield _states(versions)
         yield self._memory(versions)
 
     def _memory(self, versions: list[ModelVersion]) -> Family:
         family = family_of(declared.MEMORY)
         processes = [
-            (["torchserve", "", "", ""], self._record.pid),
+            ([self._record.engine, "", "", ""], self._record.pid),
             (["exporter", "", "", ""], os.getpid()),
         ]
-        for each in versions:
-            for place, pid in enumerate(each.worker_pids):
-                processes.append((["worker", each.name, each.version, str(place)], pid))
+        for version in versions:
+            for place, pid in enumerate(version.worker_pids):
+                processes.append((["worker", version.name, version.version, str(place)], pid))
         for labels, pid in processes:
             try:
                 family.add_metric(labels, psutil.Process(pid).memory_info().rss)
@@ -127,13 +122,14 @@ class ServerCollector(Collector):
 
 
 class PassedOn(Collector):
-    """TorchServe's own metrics, under its own names."""
+    """The server's own metrics, under its own names."""
 
-    def __init__(self, metrics: Fresh[list[Family] | None]) -> None:
+    def __init__(self, metrics: Fresh[EngineMetrics | None]) -> None:
         self._metrics = metrics
 
     def collect(self) -> Iterator[Family]:
-        yield from self._metrics() or []
+        """Called by Prometheus' client at each scrape."""
+        yield from (self._metrics() or EngineMetrics()).families
 
 
 class GpuCollector(Collector):
@@ -158,37 +154,30 @@ class GpuCollector(Collector):
 
 
 def main() -> None:
-    """Exports the metrics of the server in the state directory that is given; ends when it ends."""
-    state = StateDirectory(Path(sys.argv[1]))
+    """Exports the metrics of the server in the state directory that is given, from the host and
+    port that are given; ends when the server ends."""
+    directory, host, port = sys.argv[1:]
+    state = StateDirectory(Path(directory))
     record = state.require_running()
     restarts = Restarts()
-    management = ManagementClient(state)
-    torchserve = httpx.Client(
-        base_url=record.addresses.metrics,
-        timeout=ANSWER_WITHIN_S,
-        verify=record.trust,
-        trust_env=False,
-    )
-    versions = Fresh(lambda: _ask_versions(management, restarts), VERSIONS_FRESH_S)
-    metrics = Fresh(lambda: _ask_metrics(torchserve), METRICS_FRESH_S)
+    engine = connect(state)
+    versions = Fresh(lambda: _ask_versions(engine, restarts), VERSIONS_FRESH_S)
+    metrics = Fresh(lambda: _ask_metrics(engine), METRICS_FRESH_S)
     own: list[Collector] = [
         WorkersCollector(Path(record.metrics_directory)),
         ServerCollector(record, versions, metrics, restarts),
     ]
     if nvml := _nvml():
         own.append(GpuCollector(nvml))
-    # Not the record's address: that is where clients of this machine reach it.
-    listener = read_config(Path(record.config)).exporter
-    assert listener is not None, "whoever starts this has looked"
     serve(
-        listener.host,
-        listener.port,
+        host,
+        int(port),
         own=own,
         passed_on=[PassedOn(metrics)],
         missing=lambda: _missing(state, versions()),
     )
     while state.running() is not None:
-        versions()  # whoever asks or not: a worker that dies twice between two looks counts once
+        versions()  # without a scrape too: a worker that dies twice between two looks counts once
         time.sleep(LOOK_EVERY_S)
 
 
@@ -197,53 +186,42 @@ def _missing(state: StateDirectory, versions: list[ModelVersion] | None) -> str 
         return "the management API does not answer"
     try:
         return "\n".join(why_not_ready(state, versions or [])) or None
-    except ServerError as error:
+    except ReleasesError as error:
         return str(error)
 
 
-def _ask_versions(management: ManagementClient, restarts: Restarts) -> list[ModelVersion] | None:
+def _ask_versions(engine: Engine, restarts: Restarts) -> list[ModelVersion] | None:
     try:
-        versions = management.models()
-    except (ServerError, httpx.HTTPError, ValueError, LookupError):
-        return None  # it starts, it ends, or a version went away between two questions
+        versions = engine.versions()
+    except ServerError:
+        return None
     restarts.look(versions)
     return versions
 
 
-def _ask_metrics(torchserve: httpx.Client) -> list[Family] | None:
+def _ask_metrics(engine: Engine) -> EngineMetrics | None:
     try:
-        answer = torchserve.get("/metrics").raise_for_status()
-        # The parser, and OpenMetrics, know no counter whose name does not end in _total, as most
-        # of TorchServe's do not. Without a type they keep their names.
-        text = re.sub(r"^(# TYPE \S+)(?<!_total) counter$", r"\1 untyped", answer.text, flags=re.M)
-        return list(text_string_to_metric_families(text))
-    except (httpx.HTTPError, ValueError):
+        return engine.metrics()
+    except ServerError:
         return None
 
 
-def _queue_means(metrics: list[Family]) -> Family:
+def _queue_means(metrics: EngineMetrics) -> Family:
     family = family_of(declared.QUEUE_MEAN)
-    samples = {
-        (sample.name, sample.labels["model_name"], sample.labels["model_version"]): sample.value
-        for each in metrics
-        for sample in each.samples
-        if sample.name in (QUEUED_MICROSECONDS, QUEUED_REQUESTS)
-    }
-    for (name, model, version), requests in samples.items():
-        if name == QUEUED_REQUESTS:
-            waited_us = samples.get((QUEUED_MICROSECONDS, model, version), 0.0)
-            family.add_metric([model, version], requests, waited_us / 1e6)
+    for (model, version), (requests, waited_s) in metrics.queue_waits.items():
+        family.add_metric([model, version], requests, waited_s)
     return family
 
 
-def _of_each(
+def _per_version(
     metric: declared.Metric,
     versions: list[ModelVersion],
-    value: Callable[[ModelVersion], float],
+    value: Callable[[ModelVersion], float | None],
 ) -> Family:
     family = family_of(metric)
-    for each in versions:
-        family.add_metric([each.name, each.version], value(each))
+    for version in versions:
+        if (number := value(version)) is not None:
+            family.add_metric([version.name, version.version], number)
     return family
 
 

@@ -5,24 +5,26 @@ The file is in the state directory and outlives the server: with it and the mode
 made a change, and by one process at a time.
 """
 
-import fcntl
 import getpass
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TextIO
+from pathlib import Path
+from typing import Annotated, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import Field
 
-from shipway.artifact.bundle import read_record, write_record
+from shipway.artifact.bundle import read_record, record_text
 from shipway.artifact.errors import InvalidManifest
-from shipway.engines.errors import ChangeUnderWay, ReleasesError
 from shipway.engines.state import StateDirectory
+from shipway.files import atomic_write
 from shipway.recipe import Positive, Record, Sha256
+from shipway.releases.errors import ChangeUnderWay, ReleasesError
 
 FORMAT: Literal[1] = 1
 
@@ -105,12 +107,8 @@ def read_releases(state: StateDirectory) -> Releases:
 def write_releases(state: StateDirectory, releases: Releases) -> None:
     """Publishes the file whole; it is on the disk when this returns. Raises ReleasesError."""
     path = state.releases_file
-    partial = path.with_suffix(".partial")  # of the one process that holds the lock
     try:
-        write_record(partial, releases)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        atomic_write(path, record_text(releases), durable=True)
     except OSError as error:
         raise ReleasesError(
             f"{path} cannot be written: {error}. The server has the change, the file has not; the "
@@ -136,34 +134,37 @@ def exclusively(state: StateDirectory, doing: str) -> Iterator[None]:
     The lock is the kernel's: it ends with the process, however that ends.
     """
     state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with state.releases_lock.open("a+") as file:
-        _lock(file)
-        file.truncate(0)  # of somebody who was killed
+    lock = _locked(state.releases_lock)
+    try:
         try:
-            os.write(file.fileno(), f"{whoami()} is {doing} since {now()}".encode())
+            # In place: another file of that name would be another lock.
+            state.releases_lock.write_text(f"{whoami()} is {doing} since {now()}")
         except OSError as error:
             raise ReleasesError(
                 f"{state.releases_lock} cannot be written: {error}. Nothing was changed."
             ) from error
-        try:
-            yield
-        finally:
-            file.truncate(0)
+        yield
+    finally:
+        with suppress(OSError):
+            os.truncate(state.releases_lock, 0)
+        lock.release()
 
 
-def _lock(file: TextIO) -> None:
+def _locked(path: Path) -> FileLock:
+    """The lock, held by this process. Raises ChangeUnderWay, naming the holder."""
+    lock = FileLock(path)
     for _ in range(LOCK_ATTEMPTS):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            file.seek(0)
-            if who := file.read():
+            lock.acquire(blocking=False)
+            return lock
+        except Timeout:
+            if holder := path.read_text():
                 break
-        time.sleep(LOCK_PAUSE_S)  # whoever has it is about to write who it is, or to let it go
+        # The holder is about to write who it is, or to release the lock.
+        time.sleep(LOCK_PAUSE_S)
     else:
-        who = "Somebody is changing what is served"
-    raise ChangeUnderWay(f"{who}. Nothing was changed; try again after that.")
+        holder = "Another process is changing what is served"
+    raise ChangeUnderWay(f"{holder}. Nothing was changed; try again after that.")
 
 
 def now() -> str:
@@ -176,3 +177,30 @@ def whoami() -> str:
     except (KeyError, OSError):  # a container's user may have no name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
+
+
+def evolved(
+    release: Release,
+    versions: Mapping[str, Version],
+    default: str | None,
+    before: Iterable[str | None],
+) -> Release:
+    """The release with other versions and defaults; earlier defaults are those still there."""
+    kept = [each for each in before if each in versions and each != default]
+    each_once = tuple(reversed(dict.fromkeys(reversed(kept))))  # where it came last
+    return release.model_copy(
+        update={"versions": versions, "default": default, "before": each_once}
+    )
+
+
+def noted(release: Release, what: What, version: str, digest: str, because: str | None) -> Release:
+    event = Event(
+        at=now(),
+        what=what,
+        version=version,
+        digest=digest,
+        default=release.default,
+        by=whoami(),
+        because=because,
+    )
+    return release.model_copy(update={"history": (*release.history, event)})

@@ -4,49 +4,39 @@ Each change is made on the server first and then noted in the file of releases. 
 the server by other means is noted as found, at the next change to the same model.
 """
 
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shipway.archive.errors import StoreError
 from shipway.archive.signatures import check_signature
 from shipway.artifact.digests import sha256_of
 from shipway.artifact.errors import ArtifactError
-from shipway.artifact.tuned import read_tuned
-from shipway.engines.errors import (
-    ModelNotFound,
-    NoFallback,
-    NoServer,
-    NotPromoted,
-    PredictionFailed,
-    Refused,
-    StoreError,
-    Unreachable,
-    VersionNotFound,
-)
+from shipway.engines.connection import connect
+from shipway.engines.errors import VersionNotFound
+from shipway.engines.protocol import Deployable, Engine, ModelVersion, natural_order
 from shipway.engines.state import StateDirectory
-from shipway.engines.torchserve.config import read_config
-from shipway.engines.torchserve.inference import HttpPredictor
-from shipway.engines.torchserve.management import ManagementClient, ModelVersion, natural_order
 from shipway.errors import ShipwayError
+from shipway.releases.comparison import compare
+from shipway.releases.differences import default_of, versions_on
+from shipway.releases.errors import NoFallback, NotPromoted
 from shipway.releases.history import (
-    Event,
     Release,
     Releases,
     Version,
-    What,
+    evolved,
     exclusively,
-    now,
+    noted,
     read_releases,
-    whoami,
     write_releases,
 )
+from shipway.releases.settings import version_of
 
 if TYPE_CHECKING:
-    from shipway.archive.mar import MarInfo, Samples
+    from shipway.archive.mar import MarInfo
 
 DRAINED_WITHIN_S = 30.0
 """For the requests that a version has taken when it is unregistered."""
@@ -78,27 +68,23 @@ def changing(
     ReleasesError.
     """
     state.require_running()
-    with exclusively(state, doing), closing(ManagementClient(state)) as management:
-        yield Rollout(state, management, read_releases(state), warn)
+    with exclusively(state, doing), closing(connect(state)) as engine:
+        yield Rollout(state, engine, read_releases(state), warn)
 
 
 class Rollout:
+    """Changes to one server, made and noted. `changing` gives one."""
+
     def __init__(
-        self,
-        state: StateDirectory,
-        management: ManagementClient,
-        releases: Releases,
-        warn: Say,
+        self, state: StateDirectory, engine: Engine, releases: Releases, warn: Say
     ) -> None:
-        record = state.require_running()
         self._state = state
-        self._management = management
+        self._engine = engine
         self._releases = releases
         self._warn = warn
-        self.store = Path(record.model_store)
+        self._policy = engine.signature_policy()
+        self.store = Path(state.require_running().model_store)
         """The server's model store."""
-        self._temporary = Path(record.launch)
-        self._config = read_config(Path(record.config))
 
     @property
     def releases(self) -> Releases:
@@ -107,7 +93,7 @@ class Rollout:
 
     def models(self) -> list[ModelVersion]:
         """What the server has."""
-        return self._management.models()
+        return self._engine.versions()
 
     def register(
         self, name: str, version: str, wanted: Version, because: str | None = None
@@ -119,8 +105,8 @@ class Rollout:
         there = self._there(name)
         default = default_of(there)
         versions = dict(release.versions) | {version: wanted}
-        release = _evolved(release, versions, default, (*release.before, release.default))
-        self._publish(name, _noted(release, "registered", version, wanted.digest, because))
+        release = evolved(release, versions, default, (*release.before, release.default))
+        self._publish(name, noted(release, "registered", version, wanted.digest, because))
         return there
 
     def promote(
@@ -154,16 +140,16 @@ class Rollout:
             compared = self._proven(name, version, wanted, say)
         except BaseException:
             if new:
-                self._management.unregister(name, version)
+                self._engine.unregister(name, version)
             raise
-        self._management.promote(name, version)
+        self._engine.set_default(name, version)
         if new:
             versions = dict(release.versions) | {version: wanted}
-            release = _evolved(release, versions, release.default, release.before)
-            release = _noted(release, "registered", version, wanted.digest, because)
+            release = evolved(release, versions, release.default, release.before)
+            release = noted(release, "registered", version, wanted.digest, because)
         previous, before = release.default, (*release.before, release.default)
-        release = _evolved(release, release.versions, version, before)
-        self._publish(name, _noted(release, "promoted", version, wanted.digest, because))
+        release = evolved(release, release.versions, version, before)
+        self._publish(name, noted(release, "promoted", version, wanted.digest, because))
         return Promotion(previous=previous, compared=compared)
 
     def rollback(self, name: str, because: str | None = None) -> tuple[str, str]:
@@ -186,20 +172,20 @@ class Rollout:
                 f"{name} {target}, the default before {default}, has no worker on the server that "
                 f"is ready. `shipway describe {name}` tells what there is."
             )
-        self._management.promote(name, target)
+        self._engine.set_default(name, target)
         digest = release.versions[target].digest
-        release = _evolved(release, release.versions, target, release.before[:-1])
-        self._publish(name, _noted(release, "rolled back", target, digest, because))
+        release = evolved(release, release.versions, target, release.before[:-1])
+        self._publish(name, noted(release, "rolled back", target, digest, because))
         return target, default
 
     def scale(self, name: str, version: str, workers: int, because: str | None = None) -> None:
         """Gives a version more workers; returns when they are ready, or raises WorkersFailed."""
         release = self._found(name)
-        self._management.scale(name, version, workers)
+        self._engine.scale(name, version, workers)
         wanted = release.versions[version].model_copy(update={"workers": workers})
         versions = dict(release.versions) | {version: wanted}
-        release = _evolved(release, versions, release.default, release.before)
-        self._publish(name, _noted(release, "scaled", version, wanted.digest, because))
+        release = evolved(release, versions, release.default, release.before)
+        self._publish(name, noted(release, "scaled", version, wanted.digest, because))
 
     def unregister(self, name: str, version: str, because: str | None = None) -> bool:
         """Takes a version out of service when it has answered what it was asked.
@@ -214,15 +200,12 @@ class Rollout:
         if one is None and version in release.versions:
             default = default_of(there)
         else:
-            # A default among others is not drained, since the server will refuse to remove it.
-            if one is not None and not (one.default and len(there) > 1):
-                drained = self._management.await_answers(one, within_s=DRAINED_WITHIN_S)
-            self._management.unregister(name, version)
+            drained = self._engine.unregister(name, version, drain_within_s=DRAINED_WITHIN_S)
             default = default_of([each for each in there if each is not one])
         versions = dict(release.versions)
         digest = versions.pop(version).digest
-        release = _evolved(release, versions, default, release.before)
-        self._publish(name, _noted(release, "unregistered", version, digest, because))
+        release = evolved(release, versions, default, release.before)
+        self._publish(name, noted(release, "unregistered", version, digest, because))
         if not drained:
             self._warn(
                 f"Some requests of {name} {version} were not answered within "
@@ -256,10 +239,10 @@ class Rollout:
         for name, release in self._releases.models.items():
             there = self._there(name)
             if release.default in {one.version for one in there if not one.default}:
-                self._management.promote(name, str(release.default))
+                self._engine.set_default(name, str(release.default))
 
     def _there(self, name: str) -> list[ModelVersion]:
-        return versions_on(self._management, name)
+        return versions_on(self._engine, name)
 
     def _found(self, name: str) -> Release:
         """The release as the server has it now, with events for what was done by other means."""
@@ -279,9 +262,9 @@ class Rollout:
             )
             for one in there
         }
-        release = _evolved(release, versions, default, (*release.before, release.default))
+        release = evolved(release, versions, default, (*release.before, release.default))
         for version in sorted(news, key=natural_order):
-            release = _noted(release, "found", version, versions[version].digest, None)
+            release = noted(release, "found", version, versions[version].digest, None)
         return release
 
     def _digest_of(self, one: ModelVersion, known: Version | None) -> str:
@@ -305,28 +288,23 @@ class Rollout:
         # In the store, where it stays as it was found.
         remark = check_signature(
             self.store / wanted.mar,
-            self._config.trusted_keys,
-            required=self._config.require_signature,
+            self._policy.trusted_keys,
+            required=self._policy.required,
         )
         if remark:
             self._warn(remark)
 
     def _start(self, name: str, version: str, wanted: Version) -> None:
-        try:
-            self._management.register(
-                wanted.mar,
+        self._engine.register(
+            Deployable(
                 name=name,
                 version=version,
+                archive=self.store / wanted.mar,
                 batch_size=wanted.batch_size,
                 max_batch_delay_ms=wanted.max_batch_delay_ms,
                 workers=wanted.workers,
             )
-        except Refused:
-            # An archive that could not be unpacked to its end: TorchServe leaves what it has of it,
-            # so that a full disk stays full.
-            for left in self._temporary.glob("models*.download"):
-                shutil.rmtree(left, ignore_errors=True)
-            raise
+        )
 
     def _from_store(self, name: str, version: str, inspect: Callable[[Path], "MarInfo"]) -> Version:
         path = self.store / f"{name}-{version}.mar"
@@ -334,9 +312,7 @@ class Rollout:
             there = ", ".join(one.version for one in self._there(name)) or "none"
             raise VersionNotFound(
                 f"{name} {version} is neither registered ({there}) nor in the model store as "
-                f"{path}. `shipway package` puts it there.",
-                code=404,
-                type="ModelVersionNotFoundException",
+                f"{path}. `shipway package` puts it there."
             )
         return version_of(inspect(path), self.store)
 
@@ -355,7 +331,7 @@ class Rollout:
 
     def _proven(self, name: str, version: str, wanted: Version, say: Say) -> str:
         """What the comparison with the samples found; raises NotPromoted, StoreError."""
-        from shipway.archive.mar import read_samples
+        from shipway.archive.mar import read_samples  # imports numpy
 
         self._await_warm(name, version)
         self._check_archive(name, version, wanted)
@@ -363,8 +339,7 @@ class Rollout:
         if samples is None:
             return "its archive has no samples to compare with"
         say(f"Comparing the answers of {name} {version} with its certificate …")
-        with closing(HttpPredictor(self._state)) as predictor:
-            return compare(predictor, name, version, samples)
+        return compare(self._engine, name, version, samples)
 
     def _await_warm(self, name: str, version: str) -> None:
         deadline = time.monotonic() + WARM_WITHIN_S
@@ -375,156 +350,9 @@ class Rollout:
             if not one.workers or time.monotonic() > deadline:
                 raise NotPromoted(
                     f"{name} {version} was not promoted: {one.workers_ready} of its {one.workers} "
-                    f"workers are ready. {self._state.worker_log} has what they said."
+                    f"workers are ready. {self._state.logs} has what they printed."
                 )
             time.sleep(LOOK_AGAIN_S)
-
-
-def compare(predictor: HttpPredictor, name: str, version: str, samples: "Samples") -> str:
-    """Asks for each sample row by itself; raises NotPromoted if an output is not as certified."""
-    import numpy as np
-
-    from shipway.artifact.samples import relative_error
-
-    rows = len(next(iter(samples.inputs.values())))
-    refused = f"{name} {version} was not promoted"
-    answers = []
-    for row in range(rows):
-        inputs = {key: array[row : row + 1] for key, array in samples.inputs.items()}
-        try:
-            answers.append(predictor.infer(name, inputs, version=version))
-        except PredictionFailed as error:
-            raise NotPromoted(f"{refused}: its sample {row} got no answer: {error}") from error
-    program = answers[0].program
-    tolerance = samples.tolerances.get(program)
-    if tolerance is None:
-        raise NotPromoted(f"{refused}: its certificate has no program {program!r}, which answered.")
-    off_by = max(
-        relative_error(reference, np.concatenate([each.outputs[key] for each in answers]))
-        for key, reference in samples.outputs.items()
-    )
-    if not off_by <= tolerance:  # NaN is not
-        raise NotPromoted(
-            f"{refused}: on {rows} samples its outputs are off by {off_by:.2g} of eager's; its "
-            f"certificate allows {program} {tolerance:.2g}."
-        )
-    return f"{rows} samples answered as certified (off by {off_by:.2g}, {tolerance:.2g} allowed)"
-
-
-def ask_why_not_ready(state: StateDirectory, name: str | None = None) -> list[str]:
-    """As `why_not_ready`, of the server that runs from `state`, if there is one."""
-    try:
-        with closing(ManagementClient(state)) as management:
-            return why_not_ready(state, management.models(), name)
-    except (NoServer, Unreachable, Refused) as error:
-        return [str(error)]
-
-
-def why_not_ready(
-    state: StateDirectory, there: Sequence[ModelVersion], name: str | None = None
-) -> list[str]:
-    """The reasons why the default version of each model, or of `name`, is not warm; none if it is.
-
-    `there` is every version on the server. Raises ReleasesError.
-    """
-    if state.stopping_file.exists():
-        return ["the server is stopping"]
-    if state.unapplied_file.exists():
-        return state.unapplied_file.read_text().splitlines()
-    wanted = {
-        each: release.default
-        for each, release in read_releases(state).models.items()
-        if release.default
-    }
-    names = [name] if name else sorted(wanted.keys() | {one.name for one in there})
-    if not names:
-        return ["no model is registered"]
-    why = (
-        _why_not_warm(each, wanted.get(each), [one for one in there if one.name == each])
-        for each in names
-    )
-    return [reason for reason in why if reason]
-
-
-def _why_not_warm(name: str, wanted: str | None, there: list[ModelVersion]) -> str | None:
-    default = next((one for one in there if one.default), None)
-    if default is None:
-        return f"{name} is not registered"
-    if wanted and wanted not in {one.version for one in there}:
-        return f"{name} {wanted}, its default, is not registered"
-    if not default.warm:
-        ready = f"{default.workers_ready} of {default.workers} workers are ready"
-        return f"{name} {default.version}, its default: {ready}"
-    return None
-
-
-def differences(name: str, release: Release | None, there: list[ModelVersion]) -> list[str]:
-    """What the server has of a model other than what the file says, in words."""
-    release = release or Release()
-    on_server = {one.version: one for one in there}
-    found = []
-    for version in sorted(release.versions.keys() | on_server.keys(), key=natural_order):
-        one, wanted = on_server.get(version), release.versions.get(version)
-        if one is None:
-            found.append(f"{name} {version} should be registered and is not")
-        elif wanted is None:
-            found.append(f"{name} {version} was registered by other means")
-        elif (one.workers, one.batch_size, one.max_batch_delay_ms) != (
-            wanted.workers,
-            wanted.batch_size,
-            wanted.max_batch_delay_ms,
-        ):
-            found.append(f"{name} {version} has other settings than those noted here")
-    default = default_of(there)
-    if there and release.default and default != release.default:
-        found.append(f"the default of {name} is {default}; {release.default} is noted here")
-    return found
-
-
-def versions_on(management: ManagementClient, name: str) -> list[ModelVersion]:
-    """What the server has of a model, which may be nothing."""
-    try:
-        return management.describe(name)
-    except ModelNotFound:
-        return []
-
-
-def version_of(
-    info: "MarInfo",
-    store: Path,
-    *,
-    batch_size: int | None = None,
-    max_batch_delay_ms: int | None = None,
-    workers: int | None = None,
-) -> Version:
-    """An archive with the settings that are given, else those tuned for it, else its own.
-
-    Raises InvalidManifest for tuned settings that do not read.
-    """
-    tuned = read_tuned(store, info.name, info.version)
-    serving = tuned.serving if tuned else info
-
-    def first(wanted: int | None, otherwise: int) -> int:
-        return otherwise if wanted is None else wanted
-
-    return Version(
-        mar=info.path.name,
-        digest=info.digest,
-        batch_size=first(batch_size, serving.batch_size),
-        max_batch_delay_ms=first(max_batch_delay_ms, serving.max_batch_delay_ms),
-        workers=first(workers, serving.workers),
-    )
-
-
-def in_words(settings: Version | ModelVersion) -> str:
-    """How a version is served."""
-    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
-    return f"{workers}, batches of {settings.batch_size}, {settings.max_batch_delay_ms} ms delay"
-
-
-def default_of(there: list[ModelVersion]) -> str | None:
-    """The version that answers requests that name none."""
-    return next((one.version for one in there if one.default), None)
 
 
 def _by_importance(release: Release) -> list[str]:
@@ -532,30 +360,3 @@ def _by_importance(release: Release) -> list[str]:
     others = sorted(release.versions, key=natural_order)
     wanted = (release.default, *reversed(release.before), *others)
     return list(dict.fromkeys(each for each in wanted if each and each in release.versions))
-
-
-def _evolved(
-    release: Release,
-    versions: Mapping[str, Version],
-    default: str | None,
-    before: Iterable[str | None],
-) -> Release:
-    """The release with other versions and defaults; earlier defaults are those still there."""
-    kept = [each for each in before if each in versions and each != default]
-    each_once = tuple(reversed(dict.fromkeys(reversed(kept))))  # where it came last
-    return release.model_copy(
-        update={"versions": versions, "default": default, "before": each_once}
-    )
-
-
-def _noted(release: Release, what: What, version: str, digest: str, because: str | None) -> Release:
-    event = Event(
-        at=now(),
-        what=what,
-        version=version,
-        digest=digest,
-        default=release.default,
-        by=whoami(),
-        because=because,
-    )
-    return release.model_copy(update={"history": (*release.history, event)})

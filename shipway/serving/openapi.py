@@ -1,6 +1,8 @@
 """The inference API of one model, in OpenAPI 3.1: its natural forms and v2 tensors, what is
 answered, and what is refused."""
 
+from collections.abc import Mapping
+
 from shipway.artifact.manifest import Manifest
 from shipway.payloads.request import JSON
 from shipway.payloads.schemas import Schema, an_object, sizes
@@ -9,13 +11,6 @@ from shipway.serving.deadlines import SENT, WITHIN
 from shipway.serving.statuses import STATUS_OF
 from shipway.tasks import TASKS
 
-BY_TORCHSERVE = {
-    400: "InvalidKeyException for a token that is wrong or missing",
-    404: "ModelNotFoundException, ModelVersionNotFoundException",
-    500: "an exception of Java's for a form that cannot be taken apart",
-    503: "ServiceUnavailableException where the queue is full or there is no worker",
-}
-"""What never reaches a handler."""
 ERROR: Schema = {
     "type": "object",
     "properties": {
@@ -28,13 +23,19 @@ ERROR: Schema = {
 }
 
 
-def describe(manifest: Manifest) -> Schema:
-    """The document, for `manifest`'s model on this project's server."""
+def describe(manifest: Manifest, answered_by_server: Mapping[int, str]) -> Schema:
+    """The document, for `manifest`'s model on this project's server.
+
+    `answered_by_server` describes, by status, the answers to requests that never reach a handler.
+    """
     contents, answer = TASKS.get(manifest.task).native_schema(manifest)
-    natural = _operation("predict", contents, answer)
-    at_version = _operation("predict_version", contents, answer)
+    natural = _operation("predict", contents, answer, answered_by_server)
+    at_version = _operation("predict_version", contents, answer, answered_by_server)
     tensors = _operation(
-        "infer", {JSON: _request_of_tensors(manifest)}, _reply_of_tensors(manifest)
+        "infer",
+        {JSON: _request_of_tensors(manifest)},
+        _reply_of_tensors(manifest),
+        answered_by_server,
     )
     return {
         "openapi": "3.1.0",
@@ -52,13 +53,18 @@ def describe(manifest: Manifest) -> Schema:
     }
 
 
-def _operation(name: str, contents: dict[str, Schema], answer: Schema) -> Schema:
+def _operation(
+    name: str,
+    contents: dict[str, Schema],
+    answer: Schema,
+    answered_by_server: Mapping[int, str],
+) -> Schema:
     error = {"content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
     responses: Schema = {
         "200": {"description": "An answer.", "content": {JSON: {"schema": answer}}},
         **{
-            str(status): {"description": ", ".join(_kinds(status))} | error
-            for status in sorted({*STATUS_OF.values(), *BY_TORCHSERVE})
+            str(status): {"description": ", ".join(_kinds(status, answered_by_server))} | error
+            for status in sorted({*STATUS_OF.values(), *answered_by_server})
         },
     }
     responses["504"]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
@@ -76,9 +82,9 @@ def _operation(name: str, contents: dict[str, Schema], answer: Schema) -> Schema
     }
 
 
-def _kinds(status: int) -> list[str]:
+def _kinds(status: int, answered_by_server: Mapping[int, str]) -> list[str]:
     ours = sorted(kind.__name__ for kind, of in STATUS_OF.items() if of == status)
-    return [*ours, *([BY_TORCHSERVE[status]] if status in BY_TORCHSERVE else [])]
+    return [*ours, *([answered_by_server[status]] if status in answered_by_server else [])]
 
 
 def _header(name: str, description: str) -> Schema:

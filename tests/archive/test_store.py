@@ -2,8 +2,8 @@ import hashlib
 
 import pytest
 
+from shipway.archive.errors import StoreError
 from shipway.archive.store import stored
-from shipway.engines.errors import StoreError
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ import random as _random
 import time as _time
 
 from shipway.runtime.model import Model as _Runtime
+from shipway.releases.exporter_process import exporter_command
 
 _chance = _random.Random(7)
 _run = _Runtime.run
@@ -68,7 +69,7 @@ def slow(tiny_artifact, tmp_path, monkeypatch):
         KNOWN_LATENCY,
     )
     with (
-        temporary_server(tmp_path, mar.parent) as state,
+        temporary_server(tmp_path, mar.parent, exporter_command=exporter_command) as state,
         registered(state, mar, workers=1, batch_size=1) as served,
     ):
         ready = preflight.here(state, tiny_artifact.manifest.name, None, grpc=False, headers={})

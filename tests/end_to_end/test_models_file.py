@@ -18,7 +18,7 @@ from shipway.artifact.samples import file_of
 from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve.management import ManagementClient
 from shipway.releases.history import read_releases
-from shipway.releases.rollout import ask_why_not_ready
+from shipway.releases.readiness import ask_why_not_ready
 from tests.conftest import retold
 from tests.end_to_end.test_releases import CLIENTS, MODEL, ROW, shipway
 from tests.load import load_on

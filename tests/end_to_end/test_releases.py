@@ -21,7 +21,6 @@ from torch import nn
 from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.artifact.samples import file_of
-from shipway.engines.errors import ChangeUnderWay, NoFallback, NotPromoted
 from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve import launch
 from shipway.engines.torchserve.config import read_config
@@ -29,8 +28,11 @@ from shipway.engines.torchserve.inference import HttpPredictor
 from shipway.engines.torchserve.java import find_java
 from shipway.engines.torchserve.management import ManagementClient
 from shipway.export.pipeline import export
+from shipway.releases.errors import ChangeUnderWay, NoFallback, NotPromoted
 from shipway.releases.history import Release, Releases, read_releases, write_releases
-from shipway.releases.rollout import ask_why_not_ready, changing, version_of
+from shipway.releases.readiness import ask_why_not_ready
+from shipway.releases.rollout import changing
+from shipway.releases.settings import version_of
 from shipway.runtime.program import open_program
 from shipway.tasks.classes import rank
 from tests.conftest import DATA, Silent, retold

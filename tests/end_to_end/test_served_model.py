@@ -78,7 +78,7 @@ def curl(server):
 
     def run(kind: str, method: str, path: str, *arguments: str) -> tuple[int, str]:
         address = getattr(server.record.addresses, kind)
-        token = json.loads(server.state.key_file.read_text())[kind]["key"]
+        token = json.loads(server.tokens.key_file.read_text())[kind]["key"]
         done = subprocess.run(
             ["curl", "-sS", "-X", method, "-H", f"Authorization: Bearer {token}"]
             + ["-w", "\n%{http_code}", *arguments, f"{address}{path}"],
@@ -99,7 +99,7 @@ def worker_pids(server: RunningServer) -> list[int]:
 
 def ask(server: RunningServer, body: bytes, content_type: str = "application/octet-stream"):
     """Status and parsed body of one plain POST."""
-    token = json.loads(server.state.key_file.read_text())["inference"]["key"]
+    token = json.loads(server.tokens.key_file.read_text())["inference"]["key"]
     reply = httpx.post(
         f"{server.record.addresses.inference}/predictions/{MODEL}",
         content=body,

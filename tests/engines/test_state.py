@@ -5,8 +5,13 @@ import sys
 import pytest
 
 from shipway.engines.errors import NoServer
-from shipway.engines.state import LAUNCH_MARK, ServerRecord, StateDirectory, find_project
-from shipway.engines.torchserve.config import Addresses
+from shipway.engines.state import (
+    LAUNCH_MARK,
+    Addresses,
+    ServerRecord,
+    StateDirectory,
+    find_project,
+)
 
 ADDRESSES = Addresses(
     inference="http://127.0.0.1:1",

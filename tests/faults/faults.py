@@ -19,7 +19,7 @@ import psutil
 
 from shipway.engines.errors import Refused
 from shipway.engines.torchserve import protos
-from shipway.engines.torchserve.tokens import Tokens, bearer
+from shipway.engines.torchserve.tokens import bearer, tokens_of
 from shipway.releases.history import read_releases
 from tests.faults.cuts import Slow, torn
 from tests.faults.measure import (
@@ -286,11 +286,7 @@ def _replace_a_worker(site: Site) -> frozenset[int]:
 
 
 def _token(site: Site) -> dict[str, str]:
-    return bearer(
-        Tokens(site.state.key_file, site.record.addresses.management, site.record.trust).get(
-            "inference"
-        )
-    )
+    return bearer(tokens_of(site.state, site.record).get("inference"))
 
 
 def _post(site: Site, address: str, body: bytes) -> None:

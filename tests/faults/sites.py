@@ -15,11 +15,14 @@ from benchmarks.variants import with_code
 from shipway.archive.mar import inspect_mar, pack
 from shipway.artifact.bundle import Artifact
 from shipway.engines.errors import NoServer, ServerError
+from shipway.engines.protocol import ModelVersion
 from shipway.engines.state import ServerRecord, StateDirectory
 from shipway.engines.torchserve import launch
 from shipway.engines.torchserve.inference import HttpPredictor
-from shipway.engines.torchserve.management import ManagementClient, ModelVersion
-from shipway.releases.rollout import ask_why_not_ready, changing, version_of
+from shipway.engines.torchserve.management import ManagementClient
+from shipway.releases.readiness import ask_why_not_ready
+from shipway.releases.rollout import changing
+from shipway.releases.settings import version_of
 from tests.conftest import retold
 from tests.faults.disks import SIZE, Disk, mounted
 from tests.servers import REPOSITORY, SHIPWAY, until, write_config

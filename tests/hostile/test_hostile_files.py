@@ -16,8 +16,7 @@ from shipway.archive.signatures import SignatureError
 from shipway.artifact.bundle import open_artifact
 from shipway.artifact.errors import ArtifactError
 from shipway.cli.main import app
-from shipway.engines.state import LAUNCH_MARK, ServerRecord, StateDirectory
-from shipway.engines.torchserve.config import Addresses
+from shipway.engines.state import LAUNCH_MARK, Addresses, ServerRecord, StateDirectory
 from shipway.registry import UnknownName
 from shipway.runtime.errors import BrokenProgram
 from shipway.runtime.program import open_program

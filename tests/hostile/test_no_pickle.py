@@ -38,10 +38,8 @@ MAY = {
     ("shipway/runtime/backends/torch_programs.py", "torch.export.load"),
     ("shipway/runtime/backends/torch_programs.py", "torch._inductor.aoti_load_package"),
     ("shipway/runtime/backends/torch_cuda.py", "torch._inductor.aoti_load_package"),
-    (
-        "shipway/engines/torchserve/launch.py",
-        "ctypes.CDLL",
-    ),  # of the C library, for a signal at a parent's death
+    # Of the C library, for a signal at a parent's death.
+    ("shipway/engines/torchserve/processes.py", "ctypes.CDLL"),
 }
 
 

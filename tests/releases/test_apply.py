@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from shipway.archive.mar import MarInfo
-from shipway.engines.errors import NotApplicable
-from shipway.engines.torchserve.management import ModelVersion
+from shipway.engines.protocol import ModelVersion
 from shipway.releases.apply import Wanted, WantedModel, plan
+from shipway.releases.errors import NotApplicable
 from shipway.releases.history import Release, Releases, Version
 
 DIGEST = "0" * 64

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from shipway.engines.errors import ChangeUnderWay, ReleasesError
 from shipway.engines.state import StateDirectory
+from shipway.releases.errors import ChangeUnderWay, ReleasesError
 from shipway.releases.history import (
     Event,
     Release,

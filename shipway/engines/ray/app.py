@@ -26,8 +26,7 @@ from starlette.responses import Response
 
 from shipway.artifact.bundle import open_artifact
 from shipway.artifact.samples import file_of, relative_error
-from shipway.deploy.errors import NotDeployable
-from shipway.engines.ray.errors import NotAsCertified
+from shipway.engines.ray.errors import NotAsCertified, OtherArtifact
 from shipway.engines.ray.metrics import Family
 from shipway.errors import ShipwayError
 from shipway.metrics.observed import Watcher
@@ -100,7 +99,7 @@ def _model(opened: Opened) -> Model:
     """Warm, and proven on the samples."""
     artifact = open_artifact(opened.artifact)
     if artifact.digest != opened.digest:
-        raise NotDeployable(
+        raise OtherArtifact(
             f"{opened.artifact} is another artifact here than the one that was deployed: "
             f"{artifact.digest[:12]}…, not {opened.digest[:12]}…. Copy it to every node."
         )

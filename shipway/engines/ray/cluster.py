@@ -17,9 +17,8 @@ from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from shipway.deploy.errors import NotDeployable
 from shipway.engines.ray.config import CODE, ROUTER, Version
-from shipway.engines.ray.errors import ClusterUnusable, DeployFailed, DoesNotFit
+from shipway.engines.ray.errors import ClusterUnusable, DeployFailed, DoesNotFit, OtherArtifact
 from shipway.engines.ray.nodes import Fit, fit_of
 
 ANSWERS_WITHIN_S = 5.0
@@ -118,7 +117,7 @@ class Cluster:
             if not able:
                 raise DoesNotFit(
                     f"No node has {version.threads} cores and {version.gpus} GPUs, which a replica "
-                    f"of {version.model} takes. --cores takes fewer."
+                    f"of {version.name} {version.version} takes. --cores takes fewer."
                 )
             for node in able:
                 asked[version.application, node] = _examine(node, version)
@@ -135,7 +134,7 @@ class Cluster:
     def apply(self, wanted: Config, say: Say = lambda doing: None) -> None:
         """Brings Serve to `wanted`, and leaves applications alone that are not of this project.
 
-        Raises NotDeployable if a version that runs would become another artifact; DeployFailed if
+        Raises OtherArtifact if a version that runs would become another artifact; DeployFailed if
         something does not come up, after Serve was brought back to what it ran.
         """
         details = self.details()
@@ -219,7 +218,7 @@ def _check_unchanged(before: Mapping[str, Config], new: Mapping[str, Config]) ->
     for name in (before.keys() & new.keys()) - {ROUTER}:
         running, wanted = (each[name]["args"]["digest"] for each in (before, new))
         if running != wanted:
-            raise NotDeployable(
+            raise OtherArtifact(
                 f"{name} runs already, from an artifact with the digest {running[:12]}…; this one "
                 f"has {wanted[:12]}…. A version never changes: export it as another version."
             )

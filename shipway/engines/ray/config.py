@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from shipway.artifact.bundle import Artifact
-from shipway.releases.models_file import Model
 
 CODE = "shipway.engines.ray.app"
 ROUTER = "shipway"
@@ -26,39 +25,59 @@ LOGGING = {"enable_access_log": False}
 class Version:
     """A version to be served, and what each of its replicas takes."""
 
-    model: Model
-    """Of each name one is the default."""
     artifact: Artifact
+    default: bool = True
+    """Whether it answers requests that name no version. One version of each model does."""
+    workers: int | None = None
+    """Replicas, as many as TorchServe would have workers; None for a number within `scaling`."""
+    batch_size: int | None = None
+    """Rows in a batch, at most; None for what the artifact says."""
+    max_batch_delay_ms: int | None = None
+    """How long a batch waits for more rows; None for what the artifact says."""
     cores: int | None = None
     """Of each replica; None for the threads that did best on the exporting host."""
     scaling: tuple[int, int] = (1, 4)
-    """The least and the most replicas, if the model does not say how many."""
+    """The least and the most replicas, where `workers` does not say how many."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.artifact.manifest.name
+
+    @property
+    def version(self) -> str:
+        """Of the model."""
+        return self.artifact.manifest.version
 
     @property
     def application(self) -> str:
-        return f"{self.model.name}@{self.model.version}"
+        """The name of its Serve application."""
+        return f"{self.name}@{self.version}"
 
     @property
     def replicas(self) -> tuple[int, int]:
-        """The least and the most. A replica is what a worker is on TorchServe, so as many."""
-        workers = self.model.workers
-        return (workers, workers) if workers else self.scaling
+        """The least and the most."""
+        return (self.workers, self.workers) if self.workers else self.scaling
 
     @property
-    def batch_size(self) -> int:
-        return self.model.batch_size or self.artifact.manifest.serving.batch_size
+    def rows(self) -> int:
+        """In a batch, at most."""
+        return self.batch_size or self.artifact.manifest.serving.batch_size
 
     @property
-    def max_batch_delay_ms(self) -> int:
-        delay_ms = self.model.max_batch_delay_ms
+    def delay_ms(self) -> int:
+        """How long a batch waits for more rows."""
+        delay_ms = self.max_batch_delay_ms
         return self.artifact.manifest.serving.max_batch_delay_ms if delay_ms is None else delay_ms
 
     @property
     def threads(self) -> int:
+        """Of each replica."""
         return self.cores or self.artifact.manifest.serving.threads
 
     @property
     def gpus(self) -> int:
+        """Of each replica."""
         manifest = self.artifact.manifest
         return int(manifest.programs[manifest.chosen].device == "cuda")
 
@@ -70,7 +89,7 @@ def serve_config(
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": host, "port": port, "request_timeout_s": TIMEOUT_S},
-        "applications": [*map(_application, versions), _router(routes(versions), nodes)],
+        "applications": [*map(application, versions), router(routes(versions), nodes)],
     }
 
 
@@ -78,14 +97,15 @@ def routes(versions: Sequence[Version]) -> dict[str, Any]:
     """By name, the default version and the application of each version."""
     table: dict[str, Any] = {}
     for each in versions:
-        route = table.setdefault(each.model.name, {"default": "", "versions": {}})
-        route["versions"][each.model.version] = each.application
-        if each.model.default:
-            route["default"] = each.model.version
+        route = table.setdefault(each.name, {"default": "", "versions": {}})
+        route["versions"][each.version] = each.application
+        if each.default:
+            route["default"] = each.version
     return table
 
 
-def _application(version: Version) -> dict[str, Any]:
+def application(version: Version) -> dict[str, Any]:
+    """The Serve application of one version."""
     least, most = version.replicas
     return {
         "name": version.application,
@@ -96,28 +116,29 @@ def _application(version: Version) -> dict[str, Any]:
             "artifact": str(version.artifact.path.absolute()),
             "digest": version.artifact.digest,
             "threads": version.threads,
-            "batch_size": version.batch_size,
-            "max_batch_delay_ms": version.max_batch_delay_ms,
+            "batch_size": version.rows,
+            "max_batch_delay_ms": version.delay_ms,
         },
         "deployments": [
             {
                 "name": "Model",
                 "ray_actor_options": {"num_cpus": version.threads, "num_gpus": version.gpus},
                 # One batch runs while the next one gathers.
-                "max_ongoing_requests": 2 * version.batch_size,
+                "max_ongoing_requests": 2 * version.rows,
                 "max_queued_requests": MAX_QUEUED,
                 "autoscaling_config": {
                     "min_replicas": least,
                     "max_replicas": most,
                     # Waiting and running, of each replica: a full batch, and none behind it.
-                    "target_ongoing_requests": version.batch_size,
+                    "target_ongoing_requests": version.rows,
                 },
             }
         ],
     }
 
 
-def _router(models: Mapping[str, Any], nodes: int) -> dict[str, Any]:
+def router(models: Mapping[str, Any], nodes: int) -> dict[str, Any]:
+    """The Serve application that has the address, with a table of models as `routes` makes it."""
     return {
         "name": ROUTER,
         "route_prefix": "/",

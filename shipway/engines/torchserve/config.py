@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shipway.engines.errors import ConfigError
+from shipway.engines.state import CONFIG_NAME, Addresses
 from shipway.engines.torchserve import tls
 from shipway.files import shipped
 
-FILE_NAME = "config.properties"
 TORCHSERVES_MAX_REQUEST_BYTES = 6_553_500
 
 
@@ -37,21 +37,6 @@ class Listener:
             return ipaddress.ip_address(self.host.strip("[]")).is_loopback
         except ValueError:
             return self.host == "localhost"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
-    """Where clients on this machine reach a server."""
-
-    inference: str
-    """http://HOST:PORT, or https://, as for the two below."""
-    management: str
-    metrics: str
-    grpc_inference: str
-    """HOST:PORT"""
-    grpc_management: str
-    exporter: str | None
-    """http://HOST:PORT; None for a server without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +100,9 @@ def find_config(start: Path) -> Path:
     """The nearest config.properties, from `start` upward; the one that comes with Shipway where
     there is none."""
     for folder in (start, *start.parents):
-        if (folder / FILE_NAME).is_file():
-            return folder / FILE_NAME
-    return shipped(FILE_NAME)
+        if (folder / CONFIG_NAME).is_file():
+            return folder / CONFIG_NAME
+    return shipped(CONFIG_NAME)
 
 
 def default_model_store(config: Path, start: Path) -> Path:
@@ -126,7 +111,7 @@ def default_model_store(config: Path, start: Path) -> Path:
     It is beside the file. The configuration that comes with Shipway may be inside site-packages,
     so for that one it is in `start`, unless `start` is in the file's own folder (a checkout).
     """
-    is_shipped = config.resolve() == shipped(FILE_NAME).resolve()
+    is_shipped = config.resolve() == shipped(CONFIG_NAME).resolve()
     if is_shipped and config.resolve().parent not in (start, *start.parents):
         return start / "model_store"
     return config.parent / "model_store"

@@ -1,6 +1,5 @@
 """Predictions through the front door, over HTTP and over TorchServe's gRPC."""
 
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
+from shipway.engines import tls
 from shipway.engines.errors import (
     ModelNotFound,
     PredictionFailed,
@@ -19,9 +19,12 @@ from shipway.engines.errors import (
     Unreachable,
     VersionNotFound,
 )
+from shipway.engines.protocol import Inferred
 from shipway.engines.state import StateDirectory
+from shipway.engines.tensors import pack, unpack
 from shipway.engines.torchserve.management import ManagementClient
-from shipway.engines.torchserve.tokens import Tokens, is_token_refused
+from shipway.engines.torchserve.refusals import as_refusal, grpc_refusal, http_refusal, parsed
+from shipway.engines.torchserve.tokens import TokenAuth, tokens_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,15 +66,6 @@ class Explained:
     """How many rows were in the run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inferred:
-    """A model's outputs for some rows, and what gave them."""
-
-    outputs: "dict[str, np.ndarray]"
-    """By name, each (rows, …)."""
-    program: str
-
-
 class HttpPredictor:
     """A Predictor over HTTP."""
 
@@ -81,10 +75,13 @@ class HttpPredictor:
         self._state = state
         self._address = record.addresses.inference
         self._max_request_bytes = record.max_request_bytes
-        self._tokens = Tokens(state.key_file, record.addresses.management, record.trust)
         # The server is on this machine, whatever proxy the environment names.
         self._http = httpx.Client(
-            base_url=self._address, timeout=ANSWER_WITHIN_S, verify=record.trust, trust_env=False
+            base_url=self._address,
+            auth=TokenAuth(tokens_of(state, record), "inference"),
+            timeout=ANSWER_WITHIN_S,
+            verify=record.trust,
+            trust_env=False,
         )
 
     def close(self) -> None:
@@ -113,7 +110,7 @@ class HttpPredictor:
         answer = self._post(name, version, body, {"content-type": content_type})
         took_ms = 1000 * (time.perf_counter() - start)
         return Explained(
-            value=_parsed(answer.content),
+            value=parsed(answer.content),
             took_ms=took_ms,
             stages_ms=_stages(answer.headers.get("server-timing", "")),
             program=answer.headers.get("shipway-program", ""),
@@ -126,8 +123,6 @@ class HttpPredictor:
         self, name: str, inputs: "Mapping[str, np.ndarray]", *, version: str | None = None
     ) -> Inferred:
         """The model's outputs for its own inputs, each (rows, …), as v2 binary tensors."""
-        from shipway.engines.torchserve.tensors import pack, unpack
-
         body, headers = pack(inputs)
         answer = self._post(name, version, body, headers)
         return Inferred(
@@ -142,11 +137,7 @@ class HttpPredictor:
         _check_size(body, self._max_request_bytes)
         path = f"/predictions/{quote(name)}" + (f"/{quote(version)}" if version else "")
         try:
-            answer = self._tokens.send(
-                "inference",
-                lambda token: self._http.post(path, content=body, headers=headers | token),
-                is_token_refused,
-            )
+            answer = self._http.post(path, content=body, headers=headers)
         except httpx.TransportError as error:
             raise _unreachable(self._address, error) from error
         if answer.is_success:
@@ -159,13 +150,16 @@ class GrpcPredictor:
 
     def __init__(self, state: StateDirectory) -> None:
         """The predictor of the server that runs from `state`; raises NoServer."""
-        from shipway.engines.torchserve import protos, tls
+        # grpc takes a tenth of a second to import, and clients over HTTP do without it.
+        import grpc
+
+        from shipway.engines.torchserve import protos
+        from shipway.engines.torchserve.grpc_tokens import TokenInterceptor
 
         record = state.require_running()
         self._state = state
         self._address = record.addresses.grpc_inference
         self._max_request_bytes = record.max_request_bytes
-        self._tokens = Tokens(state.key_file, record.addresses.management, record.trust)
         options = [
             # Sending is checked below; for replies the server's limit decides, not 4 MiB.
             ("grpc.max_send_message_length", -1),
@@ -175,7 +169,10 @@ class GrpcPredictor:
         self._channel = tls.channel(self._address, record.certificate, options)
         stubs = protos.load()
         self._request = stubs.inference_pb2.PredictionsRequest
-        self._service = stubs.inference_pb2_grpc.InferenceAPIsServiceStub(self._channel)
+        tokens = TokenInterceptor(tokens_of(state, record), "inference")
+        self._service = stubs.inference_pb2_grpc.InferenceAPIsServiceStub(
+            grpc.intercept_channel(self._channel, tokens)
+        )
 
     def close(self) -> None:
         self._channel.close()
@@ -188,30 +185,23 @@ class GrpcPredictor:
         version: str | None = None,
         content_type: str = "",  # gRPC has no place for it; a handler looks at the bytes
     ) -> Any:
-        import grpc
+        import grpc  # see __init__
 
         request = self._request(model_name=name, model_version=version or "", input={"body": body})
         _check_size(body, self._max_request_bytes - (request.ByteSize() - len(body)))
 
-        def call(token: dict[str, str]) -> Any:
-            try:
-                return self._service.Predictions(
-                    request, metadata=tuple(token.items()), timeout=ANSWER_WITHIN_S
-                )
-            except grpc.RpcError as error:
-                return error
-
-        answer = self._tokens.send("inference", call, _is_permission_denied)
-        if isinstance(answer, grpc.RpcError):
-            self._fail(answer, name, version)
-        value = _parsed(answer.prediction)
+        try:
+            answer = self._service.Predictions(request, timeout=ANSWER_WITHIN_S)
+        except grpc.RpcError as error:
+            self._fail(error, name, version)
+        value = parsed(answer.prediction)
         # TorchServe drops a handler's status here: its 4xx arrives as an answer like any other.
         if refusal := as_refusal(value):
             raise _explained(refusal, self._state, name, version)
         return value
 
     def _fail(self, error: Any, name: str, version: str | None) -> NoReturn:
-        import grpc
+        import grpc  # see __init__
 
         status, said = error.code(), error.details() or ""
         if status is grpc.StatusCode.UNAVAILABLE:
@@ -222,44 +212,6 @@ class GrpcPredictor:
 def _stages(server_timing: str) -> dict[str, float]:
     found = re.findall(r"([\w-]+)\s*;\s*dur=([\d.]+)", server_timing)
     return {name: float(duration) for name, duration in found}
-
-
-def as_refusal(value: Any) -> Refused | None:
-    """The error in an answer: the shape is TorchServe's, and the project's handlers keep to it."""
-    match value:
-        case {"code": int(code), "type": str(type), "message": str(message)} if code >= 400:
-            return Refused(message, code=code, type=type)
-    return None
-
-
-def refusal_in(body: bytes) -> Refused | None:
-    """The error in an answer's bytes."""
-    return as_refusal(_parsed(body))
-
-
-def http_refusal(answer: httpx.Response) -> Refused:
-    """What an answer over HTTP that is no success says."""
-    return refusal_in(answer.content) or Refused(
-        f"HTTP {answer.status_code} {answer.text.strip()}",
-        code=answer.status_code,
-        type=answer.reason_phrase,
-    )
-
-
-def grpc_refusal(status: str, details: str) -> Refused:
-    """What a failed call says. TorchServe says INTERNAL to nearly everything, a model that is not
-    there included; what happened is in the Java class, which it puts on the last line."""
-    message, _, java_class = details.rpartition("\n")
-    kind = java_class.rpartition(".")[2] if message else ""
-    return Refused(message or details, code=500, type=kind or status)
-
-
-def _is_permission_denied(answer: Any) -> bool:
-    import grpc
-
-    return isinstance(answer, grpc.RpcError) and (
-        answer.code() is grpc.StatusCode.PERMISSION_DENIED
-    )
 
 
 def _explained(refusal: Refused, state: StateDirectory, name: str, version: str | None) -> Refused:
@@ -307,13 +259,6 @@ def _not_taken(state: StateDirectory, name: str, version: str | None) -> Predict
         code=503,
         type="QueueFull",
     )
-
-
-def _parsed(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError:
-        return content.decode(errors="replace")
 
 
 def _unreachable(address: str, error: object) -> Unreachable:

@@ -1,9 +1,6 @@
 """TorchServe's management API: versions registered, promoted, described, unregistered."""
 
-import re
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -19,51 +16,18 @@ from shipway.engines.errors import (
     VersionNotFound,
     WorkersFailed,
 )
+from shipway.engines.protocol import ModelVersion, natural_order
 from shipway.engines.state import StateDirectory
-from shipway.engines.torchserve.tokens import Tokens, is_token_refused
+from shipway.engines.torchserve.refusals import management_refusal
+from shipway.engines.torchserve.tokens import TokenAuth, tokens_of
+from shipway.engines.torchserve.worker_log import WorkerLog
 
 ANSWER_WITHIN_S = 30.0
 # TorchServe gives a worker two minutes to boot and then its startup timeout to load the model.
 WORKERS_READY_WITHIN_S = 900.0
 ASK_AGAIN_S = 0.05
 LOOK_AGAIN_S = 0.3
-LAST_WORDS_WITHIN_S = 5.0
 UNREGISTERED_WITHIN_S = 150.0  # `unregister_model_timeout` is 120 s
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelVersion:
-    """One registered version, as the server describes it now."""
-
-    name: str
-    version: str
-    default: bool
-    """Answers requests that name no version."""
-    mar: str
-    """Its archive, a file in the model store."""
-    batch_size: int
-    max_batch_delay_ms: int
-    workers: int
-    """How many it should have."""
-    workers_ready: int
-    worker_pids: tuple[int, ...]
-    worker_states: tuple[str, ...]
-    """In the same order, as TorchServe calls them: READY, LOADING, UNLOADING."""
-    worker_ids: tuple[str, ...]
-    """In the same order; a worker that is started again keeps its own."""
-    memory_bytes: int
-    """Of all its workers; measured once a minute, 0 before."""
-    device: str
-    requests_waiting: int
-    queue_limit: int
-    """How many may wait."""
-    response_timeout_s: int
-    startup_timeout_s: int
-
-    @property
-    def warm(self) -> bool:
-        """Each worker has loaded the model, so has run it: handlers do before they are ready."""
-        return 0 < self.workers <= self.workers_ready
 
 
 class ManagementClient:
@@ -73,11 +37,14 @@ class ManagementClient:
         """The client of the server that runs from `state`; raises NoServer."""
         record = state.require_running()
         self._address = record.addresses.management
-        self._tokens = Tokens(state.key_file, self._address, record.trust)
         self._worker_log = state.worker_log
         # The server is on this machine, whatever proxy the environment names.
         self._http = httpx.Client(
-            base_url=self._address, timeout=ANSWER_WITHIN_S, verify=record.trust, trust_env=False
+            base_url=self._address,
+            auth=TokenAuth(tokens_of(state, record), "management"),
+            timeout=ANSWER_WITHIN_S,
+            verify=record.trust,
+            trust_env=False,
         )
 
     def close(self) -> None:
@@ -98,7 +65,7 @@ class ManagementClient:
         If they do not start, the version is gone again and every other one goes on serving.
         `name` and `version` are what the archive says of itself, for the errors.
         """
-        log_start = self._log_size()
+        log = WorkerLog(self._worker_log)
         answer = self._send(
             "POST",
             "/models",
@@ -116,12 +83,12 @@ class ManagementClient:
         )
         if answer.is_success:
             try:
-                self._await_workers(name, version, log_start, "The version is not registered")
+                self._await_workers(name, version, log, "The version is not registered")
             except BaseException:
                 self.unregister(name, version)
                 raise
             return
-        refusal = _refusal(answer)
+        refusal = management_refusal(answer)
         if refusal.type == "ConflictStatusException":
             raise refusal.retold(
                 VersionExists,
@@ -137,10 +104,10 @@ class ManagementClient:
         If they do not start, it has those that it had.
         """
         [before] = [one for one in self.describe(name) if one.version == version]
-        log_start = self._log_size()
+        log = WorkerLog(self._worker_log)
         self._scale(name, version, workers)
         try:
-            self._await_workers(name, version, log_start, f"It has {before.workers}, as before")
+            self._await_workers(name, version, log, f"It has {before.workers}, as before")
         except BaseException:
             self._scale(name, version, before.workers)
             raise
@@ -150,10 +117,7 @@ class ManagementClient:
         wanted = {"min_worker": workers, "max_worker": workers, "synchronous": "false"}
         self._change("PUT", path, name, version, params=wanted)
 
-    def _log_size(self) -> int:
-        return self._worker_log.stat().st_size if self._worker_log.exists() else 0
-
-    def _await_workers(self, name: str, version: str, log_start: int, otherwise: str) -> None:
+    def _await_workers(self, name: str, version: str, log: WorkerLog, otherwise: str) -> None:
         """Returns when all workers of a version are ready; raises WorkersFailed if one ended.
 
         TorchServe would start it again and again. `otherwise` is what is then done.
@@ -170,7 +134,7 @@ class ManagementClient:
             ended = not all(map(psutil.pid_exists, started.values()))
             time.sleep(LOOK_AGAIN_S)
             if ended or time.monotonic() > deadline:
-                reason = self._last_words(name, version, log_start)
+                reason = log.failure_reason(name, version)
                 raise WorkersFailed(
                     f"The workers of {name} {version} did not start: "
                     f"{reason or 'they left no traceback'}. {otherwise}; "
@@ -178,15 +142,6 @@ class ManagementClient:
                     code=500,
                     type="InternalServerException",
                 )
-
-    def _last_words(self, name: str, version: str, log_start: int) -> str | None:
-        """Why a worker ended: on a busy machine its log gets there after its process is gone."""
-        deadline = time.monotonic() + LAST_WORDS_WITHIN_S
-        while True:
-            reason = failure_reason(_read_from(self._worker_log, log_start), name, version)
-            if reason or time.monotonic() > deadline:
-                return reason
-            time.sleep(LOOK_AGAIN_S)
 
     def promote(self, name: str, version: str) -> None:
         """Makes `version` the one that answers requests that name none."""
@@ -274,12 +229,12 @@ class ManagementClient:
     ) -> None:
         answer = self._send(method, path, params=params, timeout=UNREGISTERED_WITHIN_S)
         if answer.is_error:
-            raise self._explained(_refusal(answer), name, version)
+            raise self._explained(management_refusal(answer), name, version)
 
     def _ask(self, path: str, params: dict[str, str] | None = None) -> Any:
         answer = self._send("GET", path, params=params)
         if answer.is_error:
-            raise _refusal(answer)
+            raise management_refusal(answer)
         return answer.json()
 
     def _send(
@@ -291,13 +246,7 @@ class ManagementClient:
         timeout: float = ANSWER_WITHIN_S,
     ) -> httpx.Response:
         try:
-            return self._tokens.send(
-                "management",
-                lambda headers: self._http.request(
-                    method, path, params=params, headers=headers, timeout=timeout
-                ),
-                is_token_refused,
-            )
+            return self._http.request(method, path, params=params, timeout=timeout)
         except httpx.TransportError as error:
             raise Unreachable(
                 f"The server at {self._address} does not answer ({error}). Its logs are in "
@@ -326,30 +275,6 @@ class ManagementClient:
         return refusal
 
 
-def natural_order(version: str) -> list[tuple[int, str]]:
-    """A sort key that puts 1.9 before 1.10."""
-    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", version)]
-
-
-def failure_reason(log: str, name: str, version: str) -> str | None:
-    """The exception that ended the workers of a version, from the lines they left in the log."""
-    of_this_version = re.compile(
-        rf"\S+ \[\w+ *\] W-\d+-{re.escape(f'{name}_{version}')}-std(?:out|err) MODEL_LOG - (.*)"
-    )
-    said = [found[1] for line in log.splitlines() if (found := of_this_version.match(line))]
-    reason = None
-    in_traceback = False
-    for line in said:
-        if line.startswith("Traceback (most recent call last):"):
-            in_traceback = True
-        elif in_traceback and line and not line[0].isspace():
-            in_traceback = False
-            # TorchServe raises this one when it has swallowed the handler's own.
-            if not re.match(r"RuntimeError: \d{3} - ", line):
-                reason = re.sub(r"^(?:\w+\.)+(?=\w+(?::|$))", "", line)
-    return reason
-
-
 def _hint(refusal: Refused) -> str:
     """What TorchServe leaves out."""
     if "Failed to save model" in str(refusal):
@@ -366,18 +291,6 @@ def _process_of(answer: httpx.Response, *, otherwise: int) -> int:
         return int(answer.json()[0]["customizedMetadata"]["pid"])
     except (ValueError, KeyError, TypeError, IndexError):
         return otherwise
-
-
-def _refusal(answer: httpx.Response) -> Refused:
-    try:
-        said = answer.json()
-        return Refused(said["message"], code=said["code"], type=said["type"])
-    except (ValueError, KeyError, TypeError):
-        return Refused(
-            answer.text.strip() or f"HTTP {answer.status_code}, without a reason",
-            code=answer.status_code,
-            type=answer.reason_phrase,
-        )
 
 
 def _model_version(described: dict[str, Any], *, default: bool) -> ModelVersion:
@@ -402,12 +315,3 @@ def _model_version(described: dict[str, Any], *, default: bool) -> ModelVersion:
         response_timeout_s=described["responseTimeout"],
         startup_timeout_s=described["startupTimeout"],
     )
-
-
-def _read_from(log: Path, start: int) -> str:
-    try:
-        content = log.read_bytes()
-    except FileNotFoundError:
-        return ""
-    # A file that has shrunk has rolled over meanwhile.
-    return (content[start:] if len(content) >= start else content).decode(errors="replace")

@@ -14,8 +14,9 @@ from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve import launch
 from shipway.engines.torchserve.config import find_config, read_config
 from shipway.engines.torchserve.java import find_java
+from shipway.engines.torchserve.launch import ExporterCommand
 from shipway.engines.torchserve.management import ManagementClient
-from shipway.engines.torchserve.tokens import Tokens, bearer
+from shipway.engines.torchserve.tokens import bearer, tokens_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +54,17 @@ class ServedModel:
 
 @contextmanager
 def served_model(
-    folder: Path, mar: Path, *, workers: int, batch_size: int, delay_ms: int | None = None
+    folder: Path,
+    mar: Path,
+    *,
+    workers: int,
+    batch_size: int,
+    delay_ms: int | None = None,
+    exporter_command: ExporterCommand | None = None,
 ) -> Iterator[ServedModel]:
     """`mar`, which lies in a model store, on a temporary server of its own."""
     with (
-        temporary_server(folder, mar.parent) as state,
+        temporary_server(folder, mar.parent, exporter_command=exporter_command) as state,
         registered(state, mar, workers=workers, batch_size=batch_size, delay_ms=delay_ms) as model,
     ):
         yield model
@@ -65,11 +72,15 @@ def served_model(
 
 @contextmanager
 def temporary_server(
-    folder: Path, model_store: Path, **settings: object
+    folder: Path,
+    model_store: Path,
+    *,
+    exporter_command: ExporterCommand | None = None,
+    **settings: object,
 ) -> Iterator[StateDirectory]:
     """A server as `shipway serve` starts it, on free ports, without any model.
 
-    `settings` replace lines of config.properties. The server ends with the block, or with this
+    Without `exporter_command` no metrics are recorded. `settings` replace lines of config.properties. The server ends with the block, or with this
     process.
     """
     config = folder / "config.properties"
@@ -82,6 +93,7 @@ def temporary_server(
         model_store=model_store,
         state=state,
         dies_with_us=True,
+        exporter_command=exporter_command,
     )
     try:
         yield state
@@ -110,7 +122,7 @@ def registered(
         [described] = management.describe(info.name)
         record = state.require_running()
         addresses = record.addresses
-        token = Tokens(state.key_file, addresses.management, record.trust).get("inference")
+        token = tokens_of(state, record).get("inference")
         yield ServedModel(
             url=f"{addresses.inference}/predictions/{info.name}",
             headers=bearer(token),

@@ -1,17 +1,11 @@
-"""TLS as this project's clients speak it with the server on their own machine."""
+"""The certificates that TorchServe can serve with."""
 
-import socket
 import ssl
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from shipway.engines.errors import ConfigError
+from shipway.engines.tls import first_certificate
 
-if TYPE_CHECKING:
-    import grpc
-
-END = "-----END CERTIFICATE-----"
 RSA = bytes.fromhex("2a864886f70d010101")
 """In a certificate: its key is one of RSA (RFC 8017, the object identifier rsaEncryption)."""
 
@@ -25,58 +19,8 @@ def check(certificate: Path, key: Path) -> None:
             f"{certificate} and {key} are no certificate with its key, both in PEM and the key "
             f"without a password: {error}."
         ) from error
-    if RSA not in ssl.PEM_cert_to_DER_cert(_first(str(certificate))):
+    if RSA not in ssl.PEM_cert_to_DER_cert(first_certificate(str(certificate))):
         raise ConfigError(
             f"The key of {certificate} is not of RSA, and TorchServe knows no other. Make one "
             "with `openssl req -newkey rsa:3072 …`."
         )
-
-
-def trust(certificate: str | None) -> ssl.SSLContext:
-    """Trusts the one who has the key of the first certificate in this PEM file; without a file,
-    nobody.
-
-    The names in it are no matter, as few certificates name the loopback address: nobody else can
-    speak for this one.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    if certificate is not None:
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # whoever signed it
-        context.load_verify_locations(cadata=_first(certificate))
-    return context
-
-
-def channel(
-    address: str, certificate: str | None, options: Sequence[tuple[str, Any]]
-) -> "grpc.Channel":
-    """To HOST:PORT; with TLS if there is a certificate, which is the one to trust."""
-    import grpc
-
-    if certificate is None:
-        return grpc.insecure_channel(address, options=options)
-    credentials = grpc.ssl_channel_credentials(_first(certificate).encode())
-    if name := _name_at(address, certificate):
-        options = [*options, ("grpc.ssl_target_name_override", name)]
-    return grpc.secure_channel(address, credentials, options=options)
-
-
-def _first(certificate: str) -> str:
-    """Those after it are of whoever signed it, and of others too."""
-    return Path(certificate).read_text().partition(END)[0] + END + "\n"
-
-
-def _name_at(address: str, certificate: str) -> str | None:
-    """A name in the certificate that is shown there; gRPC insists on one. None if that fails, as
-    it will again."""
-    host, _, port = address.rpartition(":")
-    try:
-        with (
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5.0) as plain,
-            trust(certificate).wrap_socket(plain) as shown,
-        ):
-            found: Any = shown.getpeercert() or {}
-    except OSError:
-        return None
-    names = [str(value) for _, value in found.get("subjectAltName", ())]
-    return names[0].replace("*", "any") if names else None

@@ -1,29 +1,36 @@
-"""TorchServe's tokens: read from the file that it writes, renewed when they have expired."""
+"""TorchServe's tokens: read from the file it writes, sent with requests, renewed once expired."""
 
 import json
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Generator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import httpx
 
 from shipway.engines.errors import Refused
+from shipway.engines.state import ServerRecord, StateDirectory
 
-Answer = TypeVar("Answer")
 Kind = Literal["management", "inference"]
+"""TorchServe has a token for each of its two APIs."""
 
 # TorchServe rewrites its file in place, so a reader can meet half of it.
 READ_ATTEMPTS = 20
 READ_PAUSE_S = 0.05
 
 
+def key_file(state: StateDirectory) -> Path:
+    """Where TorchServe writes its tokens: the folder that it was started in."""
+    return state.path / "key_file.json"
+
+
 class Tokens:
     """The tokens of one server. Safe to share between threads."""
 
     def __init__(self, key_file: Path, management: str, trust: ssl.SSLContext) -> None:
+        """`management` is the address of the management API, which renews tokens."""
         self.key_file = key_file
         self._management = management
         self._trust = trust
@@ -34,25 +41,11 @@ class Tokens:
         keys = self._read()
         return keys[kind]["key"] if keys else None
 
-    def send(
-        self,
-        kind: Kind,
-        request: Callable[[dict[str, str]], Answer],
-        is_refused: Callable[[Answer], bool],
-    ) -> Answer:
-        """Calls `request` with its headers; again, with a new token, if that one has expired."""
-        token = self.get(kind)
-        answer = request(bearer(token))
-        if is_refused(answer):
-            self._renew(kind, refused=token)
-            answer = request(bearer(self.get(kind)))
-        return answer
-
-    def _renew(self, kind: Kind, *, refused: str | None) -> None:
-        """Replaces the token that was `refused`, unless somebody did so already.
+    def renew(self, kind: Kind, *, refused: str | None) -> None:
+        """Replaces the token that was `refused`, unless another thread has done so already.
 
         A renewal makes the old token useless, so of many threads that were refused at the same
-        time only the first may ask for one.
+        time only the first may ask for one. Raises Refused if the API key is refused as well.
         """
         with self._renewing:
             keys = self._read()
@@ -87,11 +80,37 @@ class Tokens:
         raise AssertionError("unreachable")
 
 
+class TokenAuth(httpx.Auth):
+    """Sends a token with every request over HTTP; if it has expired, renews it and repeats the
+    request once."""
+
+    requires_response_body = True
+
+    def __init__(self, tokens: Tokens, kind: Kind) -> None:
+        self._tokens = tokens
+        self._kind: Kind = kind
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Called by httpx. Raises Refused, and what httpx raises, if a renewal fails."""
+        token = self._tokens.get(self._kind)
+        request.headers.update(bearer(token))
+        answer = yield request
+        if is_token_refused(answer):
+            self._tokens.renew(self._kind, refused=token)
+            request.headers.update(bearer(self._tokens.get(self._kind)))
+            yield request
+
+
+def tokens_of(state: StateDirectory, record: ServerRecord) -> Tokens:
+    """The tokens of the server that `record` in `state` describes."""
+    return Tokens(key_file(state), record.addresses.management, record.trust)
+
+
 def bearer(token: str | None) -> dict[str, str]:
-    """The header that shows a token. In lower case, as gRPC insists and HTTP does not mind."""
+    """The header that carries a token. In lower case, as gRPC insists and HTTP does not mind."""
     return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def is_token_refused(answer: httpx.Response) -> bool:
-    """TorchServe says 400, not 401, to a token that is wrong or has expired."""
+    """Whether a token was wrong or has expired. TorchServe says so with 400 instead of 401."""
     return answer.status_code == 400 and "InvalidKeyException" in answer.text

@@ -44,14 +44,14 @@ def main() -> None:
 
 
 def will_use_torch(archive: Path) -> bool:
-    """As far as its manifest tells: for its program, or for photos, which torch resizes.
+    """As far as its manifest tells: for its program, or for images, which torch resizes.
 
     If this is wrong, the start takes other cores' time or more memory, and nothing fails.
     """
     try:
         manifest = json.loads((archive / "artifact/manifest.json").read_bytes())
         runtime = manifest["programs"][manifest["chosen"]]["runtime"]
-        return runtime == "torch" or manifest["task"] == "image_classification"
+        return runtime == "torch" or manifest["preprocessing"]["kind"] == "image"
     except (OSError, ValueError, LookupError, TypeError):
         return True  # somebody else's archive
 

@@ -11,7 +11,7 @@ from shipway.engines.torchserve.config import (
     parse_properties,
     read_config,
 )
-from shipway.engines.torchserve.launch import quote_for_pattern
+from shipway.engines.torchserve.processes import quote_for_pattern
 from shipway.files import shipped
 from tests.servers import REPOSITORY, write_config
 

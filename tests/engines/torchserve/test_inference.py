@@ -5,7 +5,8 @@ import httpx
 import pytest
 
 from shipway.engines.errors import ModelNotFound, PredictionFailed, Unreachable, VersionNotFound
-from shipway.engines.torchserve.inference import GrpcPredictor, HttpPredictor, as_refusal
+from shipway.engines.torchserve.inference import GrpcPredictor, HttpPredictor
+from shipway.engines.torchserve.refusals import as_refusal
 from shipway.engines.torchserve.tokens import bearer
 
 OVER_THE_LIMIT = b"\0" * (20 * 2**20 + 1)

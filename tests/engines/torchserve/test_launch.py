@@ -232,7 +232,7 @@ def test_tokens_that_expired_are_renewed_without_anybody_noticing(tmp_path):
 
 def test_the_servers_files_are_readable_by_their_owner_only(server):
     assert server.state.path.stat().st_mode & 0o077 == 0
-    assert server.state.key_file.stat().st_mode & 0o077 == 0
+    assert server.tokens.key_file.stat().st_mode & 0o077 == 0
 
 
 def test_java_runs_apart_from_the_terminal_and_with_short_socket_paths(server):

@@ -15,7 +15,7 @@ from shipway.engines.errors import (
     WorkersFailed,
 )
 from shipway.engines.state import StateDirectory
-from shipway.engines.torchserve.management import ManagementClient, failure_reason, natural_order
+from shipway.engines.torchserve.management import ManagementClient
 from shipway.engines.torchserve.tokens import bearer
 from tests.echo import register_echo
 from tests.servers import until
@@ -173,29 +173,3 @@ def test_a_server_that_does_not_answer_is_an_error_with_the_address(server):
     client._http.base_url = httpx.URL("http://127.0.0.1:9")
     with pytest.raises(Unreachable, match="does not answer"):
         client.names()
-
-
-def test_versions_are_ordered_as_people_count():
-    assert sorted(["1.10", "1.9", "2.0", "1.9rc1", "10"], key=natural_order) == [
-        "1.9", "1.9rc1", "1.10", "2.0", "10",
-    ]  # fmt: skip
-
-
-LOG = """\
-2026-01-01T00:00:00,000 [INFO ] W-9000-m_1.0-stdout MODEL_LOG - Torch worker started.
-2026-01-01T00:00:00,000 [INFO ] W-9001-m_2.0-stdout MODEL_LOG - Traceback (most recent call last):
-2026-01-01T00:00:00,000 [INFO ] W-9001-m_2.0-stdout MODEL_LOG -   File "entry.py", line 1, in <module>
-2026-01-01T00:00:00,000 [INFO ] W-9001-m_2.0-stdout MODEL_LOG -     check()
-2026-01-01T00:00:00,000 [INFO ] W-9001-m_2.0-stdout MODEL_LOG - shipway.errors.DigestMismatch: a.onnx differs
-2026-01-01T00:00:00,000 [INFO ] W-9001-m_2.0-stdout MODEL_LOG - Traceback (most recent call last):
-2026-01-01T00:00:00,000 [INFO ] W-9001-m_2.0-stdout MODEL_LOG - RuntimeError: 500 - Unknown exception
-"""  # noqa: E501
-
-
-def test_the_reason_of_a_failure_is_the_exception_not_what_torchserve_made_of_it():
-    assert failure_reason(LOG, "m", "2.0") == "DigestMismatch: a.onnx differs"
-
-
-def test_another_versions_lines_are_no_reason():
-    assert failure_reason(LOG, "m", "1.0") is None
-    assert failure_reason(LOG, "m", "2.00") is None

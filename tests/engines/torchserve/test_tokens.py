@@ -1,3 +1,6 @@
+"""Tokens over HTTP, and over gRPC with and without TLS, of a server that knows others by now."""
+
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,36 +9,62 @@ import httpx
 import pytest
 
 from shipway.engines.errors import Refused
-from shipway.engines.torchserve.tls import trust
-from shipway.engines.torchserve.tokens import Tokens, bearer, is_token_refused
+from shipway.engines.tls import trust
+from shipway.engines.torchserve.tokens import TokenAuth, Tokens, bearer, is_token_refused
 
 NOBODY = trust(None)
 
 
+def expire(server, kind: str) -> str:
+    """Makes the token of the file one that the server refuses; returns it."""
+    keys = json.loads(server.tokens.key_file.read_text())
+    keys[kind]["key"] = "expired"
+    server.tokens.key_file.write_text(json.dumps(keys))
+    return "expired"
+
+
 def test_of_many_threads_that_are_refused_only_one_renews(server):
-    stale = server.tokens.get("inference")
+    stale = expire(server, "inference")
     together = threading.Barrier(8)
+    sent = []
 
-    def ping(headers: dict[str, str]) -> httpx.Response:
-        if headers == bearer(stale):
+    def wait_for_all(request: httpx.Request) -> None:
+        sent.append(request.headers["authorization"])
+        if request.headers["authorization"] == f"Bearer {stale}":
             together.wait()
-        return httpx.get(f"{server.record.addresses.inference}/ping", headers=headers)
 
-    def has_expired(answer: httpx.Response) -> bool:
-        return answer.request.headers["authorization"] == bearer(stale)["authorization"]
+    def ping(_: int) -> httpx.Response:
+        return client.get("/ping")
 
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(
-            pool.map(
-                lambda _: server.tokens.send("inference", ping, has_expired),
-                range(8),
-            )
-        )
+    with httpx.Client(
+        base_url=server.record.addresses.inference,
+        auth=TokenAuth(server.tokens, "inference"),
+        event_hooks={"request": [wait_for_all]},
+        trust_env=False,
+    ) as client:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(ping, range(8)))
+        assert client.get("/ping").status_code == 200
     assert [answer.status_code for answer in answers] == [200] * 8
-    assert len({answer.request.headers["authorization"] for answer in answers}) == 1
+    fresh = server.tokens.get("inference")
+    assert fresh != stale
+    assert sent.count(f"Bearer {stale}") == 8
+    assert sent.count(f"Bearer {fresh}") == 9
     assert is_token_refused(
         httpx.get(f"{server.record.addresses.inference}/ping", headers=bearer(stale))
     )
+
+
+def test_a_token_that_has_expired_is_renewed_for_calls_over_grpc(server):
+    stale = expire(server, "inference")
+    assert server.grpc.predict("echo", b"hello")[0]["label"] == "hello"
+    assert server.tokens.get("inference") != stale
+
+
+def test_the_management_token_is_renewed_too(server):
+    stale = expire(server, "management")
+    assert server.management.names() == ["echo"]
+    assert server.tokens.get("management") != stale
 
 
 def test_a_file_that_torchserve_is_writing_is_read_again(tmp_path):
@@ -51,7 +80,8 @@ def test_a_file_that_torchserve_is_writing_is_read_again(tmp_path):
 
 def test_a_server_that_asks_for_no_token_gets_none(tmp_path):
     tokens = Tokens(tmp_path / "key_file.json", "http://127.0.0.1:9", NOBODY)
-    assert tokens.send("inference", lambda headers: headers, lambda _: False) == {}
+    flow = TokenAuth(tokens, "inference").auth_flow(httpx.Request("GET", "http://127.0.0.1:9"))
+    assert "authorization" not in next(flow).headers
 
 
 def test_a_key_file_of_another_server_is_said_to_be_one(server, tmp_path):
@@ -59,4 +89,6 @@ def test_a_key_file_of_another_server_is_said_to_be_one(server, tmp_path):
     key_file.write_text('{"management": {"key": "x"}, "API": {"key": "y"}}')
     tokens = Tokens(key_file, server.record.addresses.management, NOBODY)
     with pytest.raises(Refused, match="the file is another server's"):
-        tokens.send("management", lambda headers: headers, lambda _: True)
+        httpx.get(
+            f"{server.record.addresses.management}/models", auth=TokenAuth(tokens, "management")
+        )

@@ -37,9 +37,10 @@ else:
 """
 
 
-def unpacked(folder: Path, task: str, runtime: str = "onnxruntime") -> Path:
+def unpacked(folder: Path, kind: str, runtime: str = "onnxruntime") -> Path:
     """As much of an archive as a start looks at."""
-    manifest = {"task": task, "chosen": "it", "programs": {"it": {"runtime": runtime}}}
+    programs = {"it": {"runtime": runtime}}
+    manifest = {"preprocessing": {"kind": kind}, "chosen": "it", "programs": programs}
     (folder / "artifact").mkdir()
     (folder / "artifact" / "manifest.json").write_text(json.dumps(manifest))
     return folder
@@ -61,14 +62,14 @@ def started(archive: Path) -> dict:
 
 
 def test_torch_waits_for_its_first_use_where_the_archive_needs_none(tmp_path):
-    told = started(unpacked(tmp_path, "tabular_classification"))
+    told = started(unpacked(tmp_path, "table"))
     assert not told["imported"]
     assert told["works"] == [0.0, 0.0]
     assert (told["arguments"], told["name"]) == (["--sock-name", "x"], "__main__")
 
 
 def test_torch_comes_first_and_leaves_no_thread_behind_that_yields_to_others(tmp_path):
-    archive = unpacked(tmp_path, "image_classification")
+    archive = unpacked(tmp_path, "image")
     (archive / "torch.py").write_text("raise SystemExit('the archive ran unchecked')")
     told = started(archive)
     assert told["imported"]
@@ -77,15 +78,15 @@ def test_torch_comes_first_and_leaves_no_thread_behind_that_yields_to_others(tmp
 
 
 @pytest.mark.parametrize(
-    ("task", "runtime", "expected"),
+    ("kind", "runtime", "expected"),
     [
-        ("image_classification", "onnxruntime", True),
-        ("text_embedding", "torch", True),
-        ("text_embedding", "openvino", False),
+        ("image", "onnxruntime", True),
+        ("text", "torch", True),
+        ("text", "openvino", False),
     ],
 )
-def test_photos_and_programs_of_torch_are_what_torch_is_for(tmp_path, task, runtime, expected):
-    assert worker.will_use_torch(unpacked(tmp_path, task, runtime)) is expected
+def test_photos_and_programs_of_torch_are_what_torch_is_for(tmp_path, kind, runtime, expected):
+    assert worker.will_use_torch(unpacked(tmp_path, kind, runtime)) is expected
 
 
 def test_an_archive_that_tells_nothing_may_need_torch(tmp_path):

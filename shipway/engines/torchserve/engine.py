@@ -1,0 +1,117 @@
+"""TorchServe as an Engine."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shipway.engines import ENGINES
+from shipway.engines.errors import Refused, Unreachable, UnsupportedByEngine
+from shipway.engines.protocol import (
+    Deployable,
+    EngineMetrics,
+    Inferred,
+    ModelVersion,
+    SignaturePolicy,
+)
+from shipway.engines.state import StateDirectory
+from shipway.engines.torchserve.config import read_config
+from shipway.engines.torchserve.inference import HttpPredictor
+from shipway.engines.torchserve.management import ManagementClient
+from shipway.engines.torchserve.metrics import MetricsClient
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@ENGINES.register("torchserve")
+class TorchServeEngine:
+    """The TorchServe that runs from a state directory. See `Engine` for its methods."""
+
+    def __init__(self, state: StateDirectory) -> None:
+        """Raises NoServer."""
+        record = state.require_running()
+        self._temporary = Path(record.launch)
+        self._config = Path(record.config)
+        self._management = ManagementClient(state)
+        self._predictor = HttpPredictor(state)
+        self._metrics = MetricsClient(record)
+
+    def versions(self, name: str | None = None) -> list[ModelVersion]:
+        """See `Engine`."""
+        try:
+            return self._management.models() if name is None else self._management.describe(name)
+        except (ValueError, LookupError) as error:
+            # It starts, it ends, or a version went away between two questions.
+            raise Unreachable(
+                f"What TorchServe says of its models is incomplete: {error!r}."
+            ) from (error)
+
+    def register(self, deployable: Deployable) -> None:
+        """See `Engine`. TorchServe takes archives from its model store alone."""
+        if deployable.archive is None:
+            raise UnsupportedByEngine(
+                "TorchServe",
+                f"serves archives, and {deployable.name} {deployable.version} has none",
+                "Make one with `shipway package ARTIFACT`.",
+            )
+        try:
+            self._management.register(
+                deployable.archive.name,
+                name=deployable.name,
+                version=deployable.version,
+                batch_size=deployable.batch_size,
+                max_batch_delay_ms=deployable.max_batch_delay_ms,
+                workers=deployable.workers,
+            )
+        except Refused:
+            # If TorchServe could not unpack an archive to its end, it leaves the part that it has,
+            # so a full disk would stay full.
+            for folder in self._temporary.glob("models*.download"):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def scale(self, name: str, version: str, workers: int) -> None:
+        """See `Engine`."""
+        self._management.scale(name, version, workers)
+
+    def set_default(self, name: str, version: str) -> None:
+        """See `Engine`."""
+        self._management.promote(name, version)
+
+    def unregister(self, name: str, version: str, *, drain_within_s: float = 0.0) -> bool:
+        """See `Engine`. TorchServe itself would leave requests that wait without an answer."""
+        drained = True
+        if drain_within_s > 0:
+            versions = self._management.describe(name)
+            for one in versions:
+                # TorchServe refuses to remove a default beside others, so it is not drained.
+                if one.version == version and not (one.default and len(versions) > 1):
+                    drained = self._management.await_answers(one, within_s=drain_within_s)
+        self._management.unregister(name, version)
+        return drained
+
+    def infer(
+        self, name: str, inputs: "Mapping[str, np.ndarray]", *, version: str | None = None
+    ) -> Inferred:
+        """See `Engine`."""
+        return self._predictor.infer(name, inputs, version=version)
+
+    def describe(self, name: str, version: str) -> dict[str, Any]:
+        """See `Engine`. A worker answers, in its turn."""
+        return self._management.what_runs(name, version)
+
+    def metrics(self) -> EngineMetrics:
+        """See `Engine`."""
+        return self._metrics.read()
+
+    def signature_policy(self) -> SignaturePolicy:
+        """See `Engine`. Read anew each time: config.properties may have changed since the start."""
+        config = read_config(self._config)
+        return SignaturePolicy(required=config.require_signature, trusted_keys=config.trusted_keys)
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._management.close()
+        self._predictor.close()
+        self._metrics.close()

@@ -1,0 +1,56 @@
+"""TorchServe's tokens on calls over gRPC."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import grpc
+
+from shipway.engines.torchserve.tokens import Kind, Tokens, bearer
+
+
+class _CallDetails(NamedTuple):
+    """What gRPC's interceptors pass on about a call; gRPC has the interface alone."""
+
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class TokenInterceptor(grpc.UnaryUnaryClientInterceptor):
+    """Sends a token with every call; if it has expired, renews it and repeats the call once.
+
+    An interceptor and not a `grpc.AuthMetadataPlugin`: gRPC refuses to send a plugin's credentials
+    over a channel without TLS ("does not have a sufficient security level", tried with grpcio
+    1.85; its local credentials would do on the loopback address alone), and a plugin never sees
+    the answer, so it cannot tell that a token has expired.
+    """
+
+    def __init__(self, tokens: Tokens, kind: Kind) -> None:
+        self._tokens = tokens
+        self._kind: Kind = kind
+
+    def intercept_unary_unary(
+        self, continuation: Callable[[Any, Any], Any], client_call_details: Any, request: Any
+    ) -> Any:
+        """Called by gRPC. Raises Refused, and what httpx raises, if a renewal fails."""
+        token = self._tokens.get(self._kind)
+        call = continuation(_with_token(client_call_details, token), request)
+        if call.code() is not grpc.StatusCode.PERMISSION_DENIED:
+            return call
+        self._tokens.renew(self._kind, refused=token)
+        renewed = self._tokens.get(self._kind)
+        return continuation(_with_token(client_call_details, renewed), request)
+
+
+def _with_token(details: Any, token: str | None) -> _CallDetails:
+    return _CallDetails(
+        method=details.method,
+        timeout=details.timeout,
+        metadata=[*(details.metadata or ()), *bearer(token).items()],
+        credentials=details.credentials,
+        wait_for_ready=getattr(details, "wait_for_ready", None),
+        compression=getattr(details, "compression", None),
+    )

@@ -1,0 +1,86 @@
+"""Waiting until a server that was started takes requests, and what it printed if it does not."""
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+
+from shipway.engines.errors import LaunchError
+from shipway.engines.state import ServerRecord, StateDirectory
+from shipway.engines.torchserve.tokens import Kind, TokenAuth, Tokens, tokens_of
+
+READY_WITHIN_S = 60.0
+
+
+def wait_until_ready(
+    process: subprocess.Popen[bytes],
+    exporter: subprocess.Popen[bytes] | None,
+    record: ServerRecord,
+    state: StateDirectory,
+) -> None:
+    """Returns when the server takes requests. Raises LaunchError, with the end of its log, if it
+    ends or takes longer than READY_WITHIN_S."""
+    tokens = tokens_of(state, record)
+    deadline = time.monotonic() + READY_WITHIN_S
+    with httpx.Client(timeout=2.0, verify=record.trust, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise LaunchError(
+                    f"TorchServe ended with exit code {process.returncode} before it was ready. "
+                    f"{end_of_logs(state)}"
+                )
+            if exporter and exporter.poll() is not None:
+                raise LaunchError(
+                    f"The exporter ended with exit code {exporter.returncode}. "
+                    f"{_last_words(state.exporter_log)}"
+                )
+            if _is_ready(client, record, tokens):
+                return
+            time.sleep(0.1)
+    raise LaunchError(
+        f"TorchServe was not ready within {READY_WITHIN_S:.0f} s and was ended. "
+        f"{end_of_logs(state)}"
+    )
+
+
+def _is_ready(client: httpx.Client, record: ServerRecord, tokens: Tokens) -> bool:
+    # The management service over gRPC is the last that TorchServe opens.
+    addresses = record.addresses
+    exporter = [addresses.exporter.removeprefix("http://")] if addresses.exporter else []
+    for address in (addresses.grpc_inference, addresses.grpc_management, *exporter):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
+        except OSError:
+            return False
+    needed: tuple[tuple[str, Kind], ...] = (
+        (f"{addresses.inference}/ping", "inference"),
+        (f"{addresses.management}/models", "management"),
+    )
+
+    def answers(url: str, kind: Kind) -> bool:
+        # Tokens may live for a shorter time than the start takes.
+        return client.get(url, auth=TokenAuth(tokens, kind)).is_success
+
+    try:
+        return all(answers(url, kind) for url, kind in needed)
+    except httpx.TransportError:
+        return False
+
+
+def end_of_logs(state: StateDirectory) -> str:
+    """The last lines that TorchServe printed, for an error."""
+    return _last_words(state.console_log, state.logs / "ts_log.log")
+
+
+def _last_words(*logs: Path, lines: int = 15) -> str:
+    for log in logs:
+        try:
+            tail = log.read_text(errors="replace").strip().splitlines()[-lines:]
+        except OSError:
+            continue
+        if tail:
+            return f"The end of {log}:\n" + "\n".join(f"    {line}" for line in tail)
+    return f"Its logs in {logs[0].parent} say nothing."
