@@ -1,0 +1,303 @@
+"""Ray Serve as an Engine, as far as it can be one.
+
+It opens artifacts itself, so it takes no archives; and each node exports its own metrics, so there
+are none for an exporter to pass on.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
+from urllib.parse import quote
+
+import httpx
+
+from shipway.artifact.bundle import open_artifact
+from shipway.engines import ENGINES
+from shipway.engines.errors import (
+    DefaultVersionInUse,
+    ModelNotFound,
+    PredictionFailed,
+    Refused,
+    Unreachable,
+    UnsupportedByEngine,
+    VersionExists,
+    VersionNotFound,
+    WorkersFailed,
+)
+from shipway.engines.protocol import (
+    Deployable,
+    EngineMetrics,
+    Inferred,
+    ModelVersion,
+    SignaturePolicy,
+    natural_order,
+)
+from shipway.engines.ray.config import MAX_QUEUED, ROUTER, TIMEOUT_S, Version, application, router
+from shipway.engines.ray.errors import DeployFailed, OtherArtifact, RayMissing
+from shipway.engines.state import StateDirectory
+from shipway.engines.tensors import pack, unpack
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from shipway.engines.ray.cluster import Cluster
+
+NAME = "Ray Serve"
+
+
+class Route(TypedDict):
+    """A model in the router's table."""
+
+    default: str
+    versions: dict[str, str]
+    """The name of each version's application."""
+
+
+@ENGINES.register("ray")
+def connect(state: StateDirectory) -> "RayEngine":
+    """The engine of the cluster that the record in `state` names as its management address.
+
+    Raises NoServer, RayMissing or ClusterUnusable.
+    """
+    try:
+        from shipway.engines.ray.cluster import cluster  # the extra `ray` is optional
+    except ImportError as error:
+        raise RayMissing(error) from error
+    stack = ExitStack()
+    opened = stack.enter_context(cluster(state.require_running().addresses.management))
+    return RayEngine(opened, on_close=stack)
+
+
+class RayEngine:
+    """Ray Serve on one cluster. See `Engine` for its methods."""
+
+    def __init__(self, cluster: "Cluster", *, on_close: ExitStack | None = None) -> None:
+        """`on_close` is closed with this engine, for a cluster that was opened for it."""
+        self._cluster = cluster
+        self._on_close = on_close or ExitStack()
+
+    def versions(self, name: str | None = None) -> list[ModelVersion]:
+        """See `Engine`. Ray does not tell the memory of its replicas, nor how many requests wait.
+
+        The pids are of processes on the nodes where the replicas run.
+        """
+        details = self._cluster.details()["applications"]
+        table = self._table(details)
+        if name is not None and name not in table:
+            raise self._no_model(name, table)
+        found = [
+            _model_version(model, version, details[route["versions"][version]], route["default"])
+            for model, route in sorted(table.items())
+            for version in sorted(route["versions"], key=natural_order)
+        ]
+        return [one for one in found if name in (None, one.name)]
+
+    def register(self, deployable: Deployable) -> None:
+        """See `Engine`. The first version of a model becomes its default. Raises DoesNotFit if no
+        node can serve it."""
+        if deployable.artifact is None:
+            raise UnsupportedByEngine(
+                NAME,
+                f"opens artifacts, not archives, and {deployable.name} {deployable.version} comes "
+                "without its artifact",
+                "Name the folder that `shipway export` wrote, at the same path on every node.",
+            )
+        artifact = open_artifact(deployable.artifact)
+        version = Version(
+            artifact=artifact,
+            workers=deployable.workers,
+            batch_size=deployable.batch_size,
+            max_batch_delay_ms=deployable.max_batch_delay_ms,
+        )
+        if (version.name, version.version) != (deployable.name, deployable.version):
+            raise OtherArtifact(
+                f"{deployable.artifact} is {version.name} {version.version}, not "
+                f"{deployable.name} {deployable.version}."
+            )
+        applications, table = self._served()
+        if version.application in applications:
+            raise VersionExists(
+                f"{version.name} {version.version} is registered already, and a version never "
+                "changes. Export it as another version."
+            )
+        self._cluster.check([version])
+        route = table.get(version.name, Route(default=version.version, versions={}))
+        table[version.name] = Route(
+            default=route["default"],
+            versions=route["versions"] | {version.version: version.application},
+        )
+        try:
+            self._apply(applications | {version.application: application(version)}, table)
+        except DeployFailed as error:
+            raise WorkersFailed(str(error)) from error
+
+    def scale(self, name: str, version: str, workers: int) -> None:
+        """See `Engine`. Takes replicas away too."""
+        applications, table = self._served()
+        app = self._application(name, version, table)
+        [deployment] = applications[app]["deployments"]
+        bounds = {"min_replicas": workers, "max_replicas": workers}
+        scaled = deployment | {"autoscaling_config": deployment["autoscaling_config"] | bounds}
+        try:
+            self._apply(applications | {app: applications[app] | {"deployments": [scaled]}}, table)
+        except DeployFailed as error:
+            raise WorkersFailed(str(error)) from error
+
+    def set_default(self, name: str, version: str) -> None:
+        """See `Engine`. Routers take the new default without a restart."""
+        applications, table = self._served()
+        self._application(name, version, table)
+        table[name] = Route(default=version, versions=table[name]["versions"])
+        self._apply(applications, table)
+
+    def unregister(self, name: str, version: str, *, drain_within_s: float = 0.0) -> bool:
+        """See `Engine`. Routers forget the version first; Serve then lets its replicas answer what
+        they have, for as long as Serve is configured to, whatever `drain_within_s` says."""
+        applications, table = self._served()
+        app = self._application(name, version, table)
+        others = {each: a for each, a in table[name]["versions"].items() if each != version}
+        if others and table[name]["default"] == version:
+            raise DefaultVersionInUse(
+                f"{version} is the default version of {name}, and there are others: "
+                f"{', '.join(others)}. Promote one of them first."
+            )
+        if others:
+            table[name] = Route(default=table[name]["default"], versions=others)
+        else:
+            del table[name]
+        self._apply({key: value for key, value in applications.items() if key != app}, table)
+        return True
+
+    def infer(
+        self, name: str, inputs: "Mapping[str, np.ndarray]", *, version: str | None = None
+    ) -> Inferred:
+        """See `Engine`."""
+        body, headers = pack(inputs)
+        answer = self._send("POST", _path(name, version) + "/infer", body, headers)
+        return Inferred(
+            outputs=unpack(answer.content, answer.headers),
+            program=answer.headers.get("shipway-program", ""),
+        )
+
+    def describe(self, name: str, version: str) -> dict[str, Any]:
+        """See `Engine`. The metadata of the Open Inference Protocol alone."""
+        return {"metadata": self._send("GET", _path(name, version)).json()}
+
+    def metrics(self) -> EngineMetrics:
+        """Raises UnsupportedByEngine."""
+        raise UnsupportedByEngine(
+            NAME, "exports its metrics from each node", "Let Prometheus scrape the nodes."
+        )
+
+    def signature_policy(self) -> SignaturePolicy:
+        """See `Engine`. It takes no archives, so it demands no signature."""
+        return SignaturePolicy()
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._on_close.close()
+
+    def _served(self) -> tuple[dict[str, Any], dict[str, Route]]:
+        """The configuration of each version's application, and the router's table."""
+        details = self._cluster.details()["applications"]
+        table = self._table(details)
+        names = [app for route in table.values() for app in route["versions"].values()]
+        return {app: details[app]["deployed_app_config"] for app in names}, table
+
+    def _table(self, details: Mapping[str, Any]) -> dict[str, Route]:
+        if ROUTER not in details:
+            return {}
+        [deployment] = details[ROUTER]["deployed_app_config"]["deployments"]
+        models: dict[str, Route] = dict(deployment["user_config"]["models"])
+        return models
+
+    def _apply(self, applications: Mapping[str, Any], table: Mapping[str, Route]) -> None:
+        routers = router(table, self._cluster.size())
+        self._cluster.apply(
+            {
+                **self._cluster.listeners(),
+                "applications": [*applications.values(), routers],
+            }
+        )
+
+    def _application(self, name: str, version: str, table: Mapping[str, Route]) -> str:
+        if name not in table:
+            raise self._no_model(name, table)
+        versions = table[name]["versions"]
+        if version not in versions:
+            raise VersionNotFound(
+                f"{name} has no version {version}; there are: {', '.join(versions)}."
+            )
+        return versions[version]
+
+    def _no_model(self, name: str, table: Mapping[str, Route]) -> ModelNotFound:
+        registered = ", ".join(sorted(table)) or "none"
+        return ModelNotFound(f"No model {name!r} is registered; there are: {registered}.")
+
+    def _send(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        address = self._cluster.address()
+        try:
+            answer = httpx.request(
+                method,
+                f"{address}{path}",
+                content=body,
+                headers=dict(headers or {}),
+                timeout=TIMEOUT_S,
+                trust_env=False,
+            )
+        except httpx.TransportError as error:
+            raise Unreachable(f"The routers at {address} do not answer ({error}).") from error
+        if answer.is_error:
+            _fail(answer)
+        return answer
+
+
+def _path(name: str, version: str | None) -> str:
+    path = f"/v2/models/{quote(name)}"
+    return path if version is None else f"{path}/versions/{quote(version)}"
+
+
+def _fail(answer: httpx.Response) -> NoReturn:
+    try:
+        said = answer.json()
+        refusal = Refused(said["message"], code=said["code"], type=said["type"])
+    except (ValueError, KeyError, TypeError):
+        refusal = Refused(answer.text, code=answer.status_code, type=answer.reason_phrase)
+    kinds: dict[str, type[Refused]] = {
+        "ModelNotFoundException": ModelNotFound,
+        "ModelVersionNotFoundException": VersionNotFound,
+    }
+    raise refusal.retold(kinds.get(refusal.type, PredictionFailed), str(refusal))
+
+
+def _model_version(
+    name: str, version: str, details: Mapping[str, Any], default: str
+) -> ModelVersion:
+    config = details["deployed_app_config"]
+    [settings] = config["deployments"]
+    [deployment] = details["deployments"].values()
+    replicas = deployment["replicas"]
+    states = tuple(
+        "READY" if each["state"] == "RUNNING" else str(each["state"]) for each in replicas
+    )
+    return ModelVersion(
+        name=name,
+        version=version,
+        default=version == default,
+        mar=config["args"]["artifact"],
+        batch_size=config["args"]["batch_size"],
+        max_batch_delay_ms=config["args"]["max_batch_delay_ms"],
+        workers=settings["autoscaling_config"]["min_replicas"],
+        workers_ready=states.count("READY"),
+        worker_pids=tuple(each["pid"] or 0 for each in replicas),
+        worker_states=states,
+        worker_ids=tuple(str(each["replica_id"]) for each in replicas),
+        memory_bytes=0,
+        device="gpu" if settings["ray_actor_options"].get("num_gpus") else "cpu",
+        requests_waiting=None,
+        queue_limit=MAX_QUEUED,
+        response_timeout_s=int(TIMEOUT_S),
+        startup_timeout_s=0,
+    )
