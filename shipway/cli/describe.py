@@ -18,7 +18,7 @@ HANDLER_FACTS = ("task", "program", "precision", "device", "threads", "fell_back
 
 def describe(name: NameArgument, as_json: JsonOption = False, state: StateOption = None) -> None:
     """Show every version of a model, its workers and the program that they run."""
-    with management(state_directory(state)) as client:
+    with engine_of(state_directory(state)) as engine:
         versions = engine.versions(name)
         handlers = [
             engine.describe(name, version.version) if version.workers_ready else {}
@@ -43,7 +43,7 @@ def _versions_table(versions: "list[ModelVersion]", handlers: list[dict[str, Any
         "device": lambda it: it.device,
         "batch size": lambda it: it.batch_size,
         "batch delay": lambda it: f"{it.max_batch_delay_ms} ms",
-        "requests waiting": lambda it: it.requests_waiting,
+        "requests waiting": lambda it: "–" if it.requests_waiting is None else it.requests_waiting,
         "response timeout": lambda it: f"{it.response_timeout_s} s",
         "startup timeout": lambda it: f"{it.startup_timeout_s} s",
     }

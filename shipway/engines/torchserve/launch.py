@@ -71,9 +71,9 @@ def start(
 
     With `dies_with_us` it ends when this process does, however that comes about.
     `exporter_command` gives the command of the process that exports its metrics; without one, or
-    where the configuration has no address for it, none are recorded. Raises LaunchError and leaves nothing
-    running if it cannot start, and if others could reach more of it than inference, unless the
-    configuration and `expose_management` both allow that.
+    where the configuration has no address for it, none are recorded. Raises LaunchError and leaves
+    nothing running if it cannot start, and if others could reach more of it than inference, unless
+    the configuration and `expose_management` both allow that.
     """
     check_exposure(config, expose_management)
     _check_none_runs(state)

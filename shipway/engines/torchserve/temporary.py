@@ -80,8 +80,8 @@ def temporary_server(
 ) -> Iterator[StateDirectory]:
     """A server as `shipway serve` starts it, on free ports, without any model.
 
-    Without `exporter_command` no metrics are recorded. `settings` replace lines of config.properties. The server ends with the block, or with this
-    process.
+    Without `exporter_command` no metrics are recorded. `settings` replace lines of
+    config.properties. The server ends with the block, or with this process.
     """
     config = folder / "config.properties"
     text = with_free_ports(find_config(Path.cwd()).read_text())
