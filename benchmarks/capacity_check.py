@@ -42,6 +42,7 @@ from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 from shipway.loadtest.trials import judged
 from shipway.loadtest.tune import At, Setting, highest_rate
+from shipway.releases.exporter_process import exporter_command
 from shipway.runtime.host import describe_host
 
 ARTIFACT = Path("artifacts/tabular-1.0")
@@ -51,7 +52,6 @@ import random as _random
 import time as _time
 
 from shipway.runtime.model import Model as _Runtime
-from shipway.releases.exporter_process import exporter_command
 
 _run = _Runtime.run
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from shipway.cli.options import JsonOption, NameArgument, StateOption
 from shipway.cli.output import out, print_json
+from shipway.cli.server import engine_of
 from shipway.engines.state import state_directory
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from shipway.loadtest.runner import measure
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 from shipway.metrics.declared import REQUEST, SECONDS
+from shipway.releases.exporter_process import exporter_command
 
 pytestmark = pytest.mark.long
 
@@ -35,7 +36,6 @@ import random as _random
 import time as _time
 
 from shipway.runtime.model import Model as _Runtime
-from shipway.releases.exporter_process import exporter_command
 
 _chance = _random.Random(7)
 _run = _Runtime.run
