@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 from shipway.errors import ShipwayError
@@ -15,6 +16,13 @@ from shipway.errors import ShipwayError
 
 class PluginError(ShipwayError):
     """A plugin that is not there, or that cannot be imported."""
+
+
+class _LoaderWithoutBytecode(SourceFileLoader):
+    """Writes no `__pycache__`: an artifact must hold the files that were sealed, and no others."""
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
+        """Writes nothing."""
 
 
 def load_plugins(names: Iterable[str], folder: Path) -> list[Path]:
@@ -29,7 +37,8 @@ def _load(name: str, path: Path) -> Path:
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return path
-    spec = importlib.util.spec_from_file_location(name, path)
+    loader = _LoaderWithoutBytecode(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None or not path.is_file():
         raise PluginError(
             f"There is no plugin {name!r}: {path} does not exist. A plugin is a file NAME.py "

@@ -67,7 +67,7 @@ class Registry(Generic[T]):
                 point.load()
         # A file may hold several parts, so the name may be in another one.
         if name not in self._parts and name not in self.all():
-            raise UnknownName(self.kind, name, self.names(), self._package)
+            raise UnknownName(self.kind, name, sorted(self._parts), self._package)
         return self._parts[name]
 
     def all(self) -> dict[str, T]:

@@ -1,10 +1,8 @@
 """report.html: whole, true to the certificate, and harmless whatever is written in it."""
 
-import random
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -27,9 +25,6 @@ from shipway.export.pipeline import Exported
 from shipway.export.report import REPORT, write_report
 from shipway.export.techniques import applicability
 from shipway.export.verify import TOLERANCES, accuracy, compare, why_mixed, why_off
-from shipway.report import charts
-from shipway.report.charts.labels import place_labels
-from shipway.report.charts.svg import Box
 from tests.pages import Page
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x07"
@@ -320,50 +315,3 @@ def test_every_reason_the_checks_give_is_explained_as_what_it_is():
     assert not [each for each in explained if each in generic]
     # Two kinds of wrong kernels are one, and three of another kind of model; all others differ.
     assert len({each.title for each in explained}) == len(explained) - 3
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_labels_lie_clear_of_each_other_and_of_the_marks(seed):
-    rng = random.Random(seed)
-    field = Box(0, 0, 900, 400)
-    points = [
-        (rng.uniform(20, 880), rng.choice([390, rng.uniform(10, 390)]), "x" * rng.randint(5, 22))
-        for _ in range(14)
-    ]
-    marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y, _ in points]
-    found = place_labels(points, within=field, taken=marks)
-    placed = [each for each in found if each is not None]
-    assert len(placed) >= 13
-    assert all(a.overlap(b) == 0 for a, b in combinations(placed, 2))
-    assert all(label.overlap(mark) == 0 for label in placed for mark in marks)
-    assert all(each.outside(field) < 1e-6 for each in placed)
-
-
-def test_ten_faithful_candidates_in_a_row_all_get_their_names():
-    points = [(60.0 + 45 * index, 390.0, "openvino_fp32") for index in range(10)]
-    marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y, _ in points]
-    assert all(place_labels(points, within=Box(0, 0, 900, 400), taken=marks))
-
-
-def test_a_label_that_is_needed_is_placed_however_crowded_it_is():
-    points = [(50.0, 50.0, "a long name indeed")] * 6
-    found = place_labels(points, within=Box(0, 0, 150, 100), needed=4)
-    assert all(found[:4])
-
-
-def test_an_axis_of_equal_latencies_still_has_a_length():
-    dots = [
-        charts.Dot(label=name, latency_ms=3.0, points_lost=0.0, kind="front") for name in ("a", "b")
-    ]
-    drawing = charts.pareto(
-        dots,
-        name="it",
-        width=350,
-        height=300,
-        title="t",
-        description="d",
-        x_title="ms",
-        y_title="points",
-    )
-    assert "nan" not in drawing and "inf" not in drawing
-    ET.fromstring(drawing)
