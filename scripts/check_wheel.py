@@ -75,8 +75,8 @@ class Environment:
 def main() -> int:
     """Prints what is done and what was met; returns the exit status."""
     targets: dict[str, bool] = {}
-    (ROOT / "build").mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="wheel-", dir=ROOT / "build"))
+    # Outside the checkout, whose configuration would be found from a folder below it.
+    folder = Path(tempfile.mkdtemp(prefix="wheel-"))
     try:
         _check(folder, targets)
     except (AssertionError, subprocess.CalledProcessError) as error:

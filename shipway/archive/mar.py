@@ -45,7 +45,8 @@ from shipway.recipe import TensorSpec
 
 SERVING = ("__init__", "deadlines", "oip", "replies", "service", "statuses")
 CODE = (
-    *("__init__.py", "errors.py", "files.py", "plugins.py", "recipe.py", "registry.py"),
+    *("__init__.py", "errors.py", "extras.py", "files.py", "plugins.py", "recipe.py"),
+    "registry.py",
     *("artifact/*.py", "payloads/*.py", "runtime/*.py", "runtime/backends/*.py"),
     "tasks/*.py",
     *(f"serving/{name}.py" for name in SERVING),
