@@ -4,12 +4,15 @@ A fenced `console` block is run by test_commands.py if this line stands right be
 
     <!-- test: run -->
 
-Its commands begin with `$ `. A command goes on in the next line after a `\\` or a `|` at its end.
-Other lines are what it prints: each must be printed, in this order. In them `…` stands for any
-text, and every number for any number.
+A marked `python` block is written to the file that its first line names: `# handlers/tensors.py`.
+
+The commands of a `console` block begin with `$ `. A command goes on in the next line after a `\\`
+or a `|` at its end. Other lines are what it prints: each must be printed, in this order. In them
+`…` stands for any text, and every number for any number.
 """
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,14 +59,21 @@ class Page:
                 yield token.content, marked
             marked = token.type == "html_block" and token.content.strip() == RUN
 
-    def commands(self, *, marked_only: bool = False) -> list[Command]:
+    def commands(self) -> list[Command]:
         """The commands of the `console` blocks, in order."""
-        return [
-            command
-            for text, marked in self.blocks("console")
-            if marked or not marked_only
-            for command in commands_in(text)
-        ]
+        return [command for text, _ in self.blocks("console") for command in commands_in(text)]
+
+    def steps(self) -> list[Command]:
+        """What the marked blocks have a reader do, in order; files are written by a command."""
+        steps: list[Command] = []
+        for text, marked in self.blocks("console", "python"):
+            if marked and text.startswith("# "):
+                file = shlex.quote(text.partition("\n")[0].removeprefix("# "))
+                write = f"mkdir -p $(dirname {file})\ncat > {file} <<'END'\n{text}END"
+                steps.append(Command(text=write, prints=()))
+            elif marked:
+                steps += commands_in(text)
+        return steps
 
     def inline(self, kind: str) -> Iterator[Token]:
         """The inline tokens of a kind: `code_inline`, `link_open`, `image`."""

@@ -157,12 +157,12 @@ def pattern(line: str) -> re.Pattern[str]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "names",
-    [("README.md", "docs/packaging.md", "docs/serving.md"), ("docs/first-model.md",)],
+    [("README.md", "docs/serving.md", "docs/packaging.md"), ("docs/first-model.md",)],
     ids=lambda names: names[0],
 )
 def test_marked_commands_work_and_print_what_the_page_shows(folder, names):
     for name in names:
-        commands = Page(REPOSITORY / name).commands(marked_only=True)
+        commands = Page(REPOSITORY / name).steps()
         assert commands, f"{name} marks no block"
         for command, printed in zip(commands, run(folder, commands), strict=True):
             lines = iter(printed.splitlines())
