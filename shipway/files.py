@@ -1,6 +1,7 @@
-"""Files: those that come with the package, and those that are written whole or not at all."""
+"""Files that come with the package, and files that are written whole or not at all."""
 
 import os
+import secrets
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -8,20 +9,22 @@ _SHIPPED = _PACKAGE / "_data"
 
 
 def shipped(name: str) -> Path:
-    """A file or folder that comes with Shipway: `handlers`, `config.properties`.
+    """The path of a file or folder that comes with Shipway: `handlers`, `config.properties`.
 
-    A wheel has them in the package, a checkout in its own top folder.
+    It is inside the package in an installed wheel, and at the top of a checkout.
     """
     in_wheel = _SHIPPED / name
     return in_wheel if in_wheel.exists() else _PACKAGE.parent / name
 
 
 def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Writes a file whole: whoever reads it sees the old content or the new one.
+    """Replaces a file: a reader sees the old content or the new one, never a part.
 
-    With `durable` it is on the disk when this returns. Raises OSError, and leaves nothing behind.
+    With `durable` the content is on the disk when this returns. Raises OSError if the file cannot
+    be written; then the old file is unchanged, and nothing else is left.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Its own name for every call: processes and threads may write the same file at once.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     data = content.encode() if isinstance(content, str) else content
     try:
         with partial.open("wb") as file:

@@ -1,5 +1,6 @@
 """Files that come with the package, and files that are written whole."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,21 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         atomic_write(tmp_path / "missing" / "record.json", "content")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_never_sees_half_a_file_while_threads_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    contents = [letter * 200_000 for letter in "abcd"]
+    atomic_write(path, contents[0])
+
+    def write(content: str) -> None:
+        for _ in range(25):
+            atomic_write(path, content)
+
+    with ThreadPoolExecutor(len(contents)) as threads:
+        writers = [threads.submit(write, content) for content in contents]
+        while not all(writer.done() for writer in writers):
+            assert path.read_text() in contents
+    for writer in writers:
+        writer.result()
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
