@@ -47,12 +47,12 @@ _eyes = _service._stages, _service.server_timing
 def _answer(self, requests):
     if "x-blind" not in requests[0].headers:
         return _seeing(self, requests)
-    watchers, self._watchers = self._watchers, ()
+    observers, self._observers = self._observers, ()
     _service._stages, _service.server_timing = lambda asked, start: {}, lambda milliseconds: ""
     try:
         return _seeing(self, requests)
     finally:
-        self._watchers = watchers
+        self._observers = observers
         _service._stages, _service.server_timing = _eyes
 
 

@@ -43,7 +43,7 @@ from shipway.errors import ShipwayError
 from shipway.files import shipped
 from shipway.recipe import TensorSpec
 
-SERVING = ("__init__", "deadlines", "oip", "replies", "service", "statuses")
+SERVING = ("__init__", "deadlines", "observing", "oip", "replies", "service", "statuses")
 CODE = (
     *("__init__.py", "errors.py", "extras.py", "files.py", "plugins.py", "recipe.py"),
     "registry.py",

@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from shipway.metrics.declared import (
     BATCH,
@@ -32,12 +32,8 @@ from shipway.metrics.declared import (
     STARTS,
     Metric,
 )
-from shipway.metrics.observed import Answered
+from shipway.metrics.observed import AnsweredRequest, ServedProgram
 from shipway.metrics.traces import parse_traceparent
-
-if TYPE_CHECKING:
-    from shipway.runtime.model import Model
-
 
 RESERVED_BYTES = {"histogram": 2**18, "counter": 2**16, "gauge_livemax": 2**16}
 """Of the files that prometheus-client keeps for a process, by the first part of their names: more
@@ -66,11 +62,11 @@ def family(metric: Metric) -> Any:
 
 
 class Recorder:
-    """A Watcher that counts and times one model's requests."""
+    """An Observer that counts and times one model's requests."""
 
     def __init__(
         self,
-        model: "Model",
+        served: ServedProgram,
         directory: Path | None = None,
         family: Callable[[Metric], Any] = family,
     ) -> None:
@@ -81,12 +77,11 @@ class Recorder:
             for kind, size in RESERVED_BYTES.items():
                 _reserve(directory / f"{kind}_{os.getpid()}.db", size)
         self._family = family
-        manifest, program = model.manifest, model.described
         self._labels = {
-            "model": manifest.name,
-            "version": manifest.version,
-            "program": model.program_name,
-            "device": program.device,
+            "model": served.name,
+            "version": served.version,
+            "program": served.program,
+            "device": served.device,
         }
         self._request = self._of(REQUEST)
         self._stages: dict[str, Any] = {}
@@ -98,9 +93,9 @@ class Recorder:
         self._exemplars = Exemplars.create(directory, self._labels) if directory else None
         self._info = self._of(
             INFO,
-            precision=program.precision,
-            artifact=model.artifact.digest,
-            fallback=str(model.fell_back_because is not None).lower(),
+            precision=served.precision,
+            artifact=served.artifact,
+            fallback=str(served.is_fallback).lower(),
         )
         self.tell()
         self._of(STARTS).inc()
@@ -109,36 +104,38 @@ class Recorder:
         """Says again what runs here, for a server that forgets a gauge that is not set again."""
         self._info.set(1)
 
-    def batch(self, answered: Sequence[Answered]) -> None:
-        for each in answered:
-            self._record(each)
-        for ride in {id(ride): ride for each in answered for ride in each.rides}.values():
-            self._batch.observe(ride.rows)
-            self._padding.observe(ride.padding)
+    def observe(self, requests: Sequence[AnsweredRequest]) -> None:
+        """Counts each request once, and each run that several of them shared once."""
+        for request in requests:
+            self._record(request)
+        batches = {id(batch): batch for request in requests for batch in request.batches}
+        for batch in batches.values():
+            self._batch.observe(batch.rows)
+            self._padding.observe(batch.padding)
 
-    def _record(self, answered: Answered) -> None:
-        took_s = answered.stages_ms["total"] / 1000
+    def _record(self, request: AnsweredRequest) -> None:
+        took_s = request.stages_ms["total"] / 1000
         self._request.observe(took_s)
         if self._exemplars:
-            self._exemplars.keep(took_s, answered)
-        for name, took_ms in answered.stages_ms.items():
+            self._exemplars.keep(took_s, request)
+        for name, took_ms in request.stages_ms.items():
             if name not in self._stages and name in STAGES:
                 self._stages[name] = self._of(STAGE, stage=name)
             if name in self._stages:
                 self._stages[name].observe(took_ms / 1000)
-        status = answered.status
+        status = request.status
         if status not in self._by_status:
             self._by_status[status] = self._of(REQUESTS, status=str(status))
         self._by_status[status].inc()
-        if answered.error is not None:
-            kind = (answered.error, status)
+        if request.error is not None:
+            kind = (request.error, status)
             if kind not in self._by_error:
-                self._by_error[kind] = self._of(ERRORS, kind=answered.error, status=str(status))
+                self._by_error[kind] = self._of(ERRORS, kind=request.error, status=str(status))
             self._by_error[kind].inc()
         else:
-            self._rows.inc(answered.rows)
-        self._bytes_in.inc(answered.bytes_in)
-        self._bytes_out.inc(answered.bytes_out)
+            self._rows.inc(request.rows)
+        self._bytes_in.inc(request.bytes_in)
+        self._bytes_out.inc(request.bytes_out)
 
     def _of(self, metric: Metric, **labels: str) -> Any:
         known = self._labels | labels
@@ -192,13 +189,13 @@ class Exemplars:
         mapped[: len(head)] = head
         return cls(mapped)
 
-    def keep(self, took_s: float, answered: Answered) -> None:
+    def keep(self, took_s: float, request: AnsweredRequest) -> None:
         start = self._HEAD + self._PLACE.size * bisect_left(REQUEST.buckets, took_s)
-        parent = parse_traceparent(answered.traceparent)
+        parent = parse_traceparent(request.traceparent)
         self._mapped[start : start + self._PLACE.size] = self._PLACE.pack(
             took_s,
             time.time(),
-            answered.id.encode()[:40],
+            request.id.encode()[:40],
             parent.trace_id.encode() if parent else b"",
         )
 

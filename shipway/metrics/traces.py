@@ -8,14 +8,11 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from shipway.extras import install_command
 from shipway.metrics.declared import STAGES
-from shipway.metrics.observed import Answered
-
-if TYPE_CHECKING:
-    from shipway.runtime.model import Model
+from shipway.metrics.observed import AnsweredRequest, ServedProgram
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +36,13 @@ def parse_traceparent(value: str) -> Parent | None:
     return Parent(found[1], found[2], bool(int(found[3], 16) & _SAMPLED))
 
 
-def tracer_for(model: "Model") -> "Tracer | None":
-    """A Watcher that sends spans to the collector that the environment names; None if it names
+def tracer_for(served: ServedProgram) -> "Tracer | None":
+    """An Observer that sends spans to the collector that the environment names; None if it names
     none, or if OpenTelemetry is not installed, which is logged."""
     if not any(os.environ.get(each) for each in COLLECTOR_VARIABLES):
         return None
     try:
-        return Tracer(model)
+        return Tracer(served)
     except ImportError as error:
         logger.warning(
             'no traces, though a collector is named (%s). Traces need the extra "traces": %s.',
@@ -58,60 +55,62 @@ def tracer_for(model: "Model") -> "Tracer | None":
 class Tracer:
     """Continues each sampled trace with a span for the request and one for each of its stages."""
 
-    def __init__(self, model: "Model") -> None:
+    def __init__(self, served: ServedProgram) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        described = model.describe()
         self._attributes = {
-            f"shipway.{name}": described[name] for name in ("name", "version", "program", "device")
+            "shipway.name": served.name,
+            "shipway.version": served.version,
+            "shipway.program": served.program,
+            "shipway.device": served.device,
         }
         # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over what is given here.
         provider = TracerProvider(resource=Resource.create({"service.name": "shipway"}))
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = provider.get_tracer("shipway")
 
-    def batch(self, answered: Sequence[Answered]) -> None:
-        for each in answered:
-            parent = parse_traceparent(each.traceparent)
+    def observe(self, requests: Sequence[AnsweredRequest]) -> None:
+        for request in requests:
+            parent = parse_traceparent(request.traceparent)
             if parent is not None and parent.sampled:
-                self._send(each, parent)
+                self._send(request, parent)
 
-    def _send(self, answered: Answered, parent: Parent) -> None:
+    def _send(self, request: AnsweredRequest, parent: Parent) -> None:
         from opentelemetry import trace
 
-        start_ns = _ns(answered.received)
-        end_ns = start_ns + int(1e6 * answered.stages_ms["total"])
-        request = self._tracer.start_span(
+        start_ns = _ns(request.received)
+        end_ns = start_ns + int(1e6 * request.stages_ms["total"])
+        span = self._tracer.start_span(
             f"handle {self._attributes['shipway.name']}",
             context=_context_of(parent),
             kind=trace.SpanKind.SERVER,
             start_time=start_ns,
             attributes={
                 **self._attributes,
-                "shipway.request_id": answered.id,
-                "shipway.rows": answered.rows,
-                "http.response.status_code": answered.status,
+                "shipway.request_id": request.id,
+                "shipway.rows": request.rows,
+                "http.response.status_code": request.status,
             },
         )
-        if answered.error is not None:
-            request.set_status(trace.StatusCode.ERROR, answered.error)
-        inside = trace.set_span_in_context(request)
-        for name, stage_start_ns, stage_end_ns in _stages(answered, start_ns, end_ns):
-            span = self._tracer.start_span(name, context=inside, start_time=stage_start_ns)
-            span.end(stage_end_ns)
-        request.end(end_ns)
+        if request.error is not None:
+            span.set_status(trace.StatusCode.ERROR, request.error)
+        inside = trace.set_span_in_context(span)
+        for name, stage_start_ns, stage_end_ns in _stages(request, start_ns, end_ns):
+            stage = self._tracer.start_span(name, context=inside, start_time=stage_start_ns)
+            stage.end(stage_end_ns)
+        span.end(end_ns)
 
 
-def _stages(answered: Answered, start_ns: int, end_ns: int) -> Iterator[tuple[str, int, int]]:
+def _stages(request: AnsweredRequest, start_ns: int, end_ns: int) -> Iterator[tuple[str, int, int]]:
     """Name, start and end of each stage, in nanoseconds since 1970.
 
     Waiting ends where the handler starts and writing where it ends; between them the stages are
     laid one after the other. What is left is waiting for the batch's other requests.
     """
-    took_ns = {name: int(1e6 * ms) for name, ms in answered.stages_ms.items() if name in STAGES}
+    took_ns = {name: int(1e6 * ms) for name, ms in request.stages_ms.items() if name in STAGES}
     if "queue" in took_ns:
         yield "queue", start_ns - took_ns.pop("queue"), start_ns
     written_ns = took_ns.pop("postprocess")

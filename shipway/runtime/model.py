@@ -37,8 +37,8 @@ Row = tuple[np.ndarray, ...] | int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ride:
-    """One run of the program, as a row in it saw it."""
+class Batch:
+    """One run of the program: its rows share this object."""
 
     rows: int
     size: int
@@ -58,7 +58,7 @@ class Ride:
 class RowResult:
     """What became of a row."""
 
-    ride: Ride
+    batch: Batch
     outputs: tuple[np.ndarray, ...] = ()
     """One array per output, without the batch axis."""
     error: Exception | None = None
@@ -228,7 +228,7 @@ class Model:
         copied_ms = 0.0
         if self._overlapping is not None and error is None:
             copied_ms = self._overlapping.host_to_device_ms
-        ride = Ride(
+        batch = Batch(
             rows=len(run.rows),
             size=run.size,
             length=run.length,
@@ -239,9 +239,9 @@ class Model:
         )
         for place, row in enumerate(run.rows):
             if error is None:
-                results[row] = RowResult(ride, tuple(each[place] for each in outputs))
+                results[row] = RowResult(batch, tuple(each[place] for each in outputs))
             else:
-                results[row] = RowResult(ride, error=error)
+                results[row] = RowResult(batch, error=error)
 
     def _padding(self, run: Run, rows: Sequence[Row]) -> float:
         if self._pad_ids is None:

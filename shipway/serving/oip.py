@@ -33,21 +33,21 @@ ACCEPTED = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A parsed request."""
+class InferRequest:
+    """A parsed inference request."""
 
     id: str | None
     arrays: tuple[np.ndarray, ...] = ()
-    """One for each of the model's inputs, (rows, …); none if the natural form came in BYTES."""
+    """One for each of the model's inputs, (rows, …); none for a BYTES tensor."""
     items: tuple[bytes, ...] = ()
-    """The elements of a BYTES tensor, each an input in the task's own form."""
+    """The elements of a BYTES tensor, each a native payload of the task."""
     binary: frozenset[str] | None = None
     """The outputs wanted in binary; None for all of them."""
     outputs: tuple[str, ...] | None = None
     """The outputs wanted at all; None for all of them."""
 
 
-def is_one(request: Request, value: Any) -> bool:
+def is_v2(request: Request, value: Any) -> bool:
     """Whether a request is v2: by its header, or by its form where JSON was decoded already."""
     if HEADER_LENGTH in request.headers:
         return True
@@ -59,10 +59,11 @@ def is_one(request: Request, value: Any) -> bool:
     )
 
 
-def read(
-    request: Request, value: Any, inputs: Sequence[TensorSpec], outputs: Sequence[str], natural: str
-) -> Asked:
-    """`value` is the request's body, bytes or decoded JSON; `natural` the name of a BYTES tensor.
+def parse_request(
+    request: Request, value: Any, inputs: Sequence[TensorSpec], outputs: Sequence[str], native: str
+) -> InferRequest:
+    """`value` is the request's body, bytes or decoded JSON; `native` the name
+    of the BYTES tensor that holds native payloads.
 
     Raises BadRequest, BadTensor, TooManyRows or UnsupportedContent.
     """
@@ -94,9 +95,9 @@ def read(
         "binary": None if all_binary and not names else frozenset(binary),
         "outputs": tuple(names) or None,
     }
-    if list(declared) == [natural] and declared[natural].get("datatype") == "BYTES":
-        items = _bytes_tensor(declared[natural], rest)
-        return Asked(items=items, **found)
+    if list(declared) == [native] and declared[native].get("datatype") == "BYTES":
+        items = _bytes_tensor(declared[native], rest)
+        return InferRequest(items=items, **found)
     if set(declared) != {spec.name for spec in inputs}:
         raise BadTensor(
             f"The inputs are {', '.join(map(repr, declared)) or 'none'}; "
@@ -110,20 +111,20 @@ def read(
     check_together(arrays, inputs)
     if rest:
         raise BadTensor(f"{len(rest)} bytes are left after the last tensor.")
-    return Asked(arrays=tuple(arrays), **found)
+    return InferRequest(arrays=tuple(arrays), **found)
 
 
-def write(
+def write_reply(
     model: str,
     version: str,
-    asked: Asked,
+    request: InferRequest,
     outputs: Mapping[str, np.ndarray],
     parameters: Mapping[str, Any],
 ) -> tuple[bytes, dict[str, str]]:
     """A reply's body and headers; each of `outputs` is (rows, …). `parameters` go with it."""
     described, tail = [], []
     for name, array in outputs.items():
-        if asked.outputs is not None and name not in asked.outputs:
+        if request.outputs is not None and name not in request.outputs:
             continue
         tensor: dict[str, Any] = {
             "name": name,
@@ -131,15 +132,15 @@ def write(
             "shape": list(array.shape),
         }
         array = np.ascontiguousarray(array)
-        if asked.binary is None or name in asked.binary:
+        if request.binary is None or name in request.binary:
             tensor["parameters"] = {"binary_data_size": array.nbytes}
             tail.append(array.tobytes())
         else:
             tensor["data"] = array.ravel()
         described.append(tensor)
     reply: dict[str, Any] = {"model_name": model, "model_version": version}
-    if asked.id is not None:
-        reply["id"] = asked.id
+    if request.id is not None:
+        reply["id"] = request.id
     if parameters:
         reply["parameters"] = dict(parameters)
     header = orjson.dumps(reply | {"outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)

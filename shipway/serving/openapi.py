@@ -1,4 +1,4 @@
-"""The inference API of one model, in OpenAPI 3.1: its natural forms and v2 tensors, what is
+"""The inference API of one model, in OpenAPI 3.1: its native payloads and v2 tensors, what is
 answered, and what is refused."""
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def describe(manifest: Manifest, answered_by_server: Mapping[int, str]) -> Schem
     `answered_by_server` describes, by status, the answers to requests that never reach a handler.
     """
     contents, answer = TASKS.get(manifest.task).native_schema(manifest)
-    natural = _operation("predict", contents, answer, answered_by_server)
+    native = _operation("predict", contents, answer, answered_by_server)
     at_version = _operation("predict_version", contents, answer, answered_by_server)
     tensors = _operation(
         "infer",
@@ -41,7 +41,7 @@ def describe(manifest: Manifest, answered_by_server: Mapping[int, str]) -> Schem
         "openapi": "3.1.0",
         "info": {"title": manifest.name, "version": manifest.version},
         "paths": {
-            f"/predictions/{manifest.name}": {"post": natural},
+            f"/predictions/{manifest.name}": {"post": native},
             f"/predictions/{manifest.name}/{manifest.version}": {"post": at_version},
             f"/v2/models/{manifest.name}/infer": {"post": tensors},
         },

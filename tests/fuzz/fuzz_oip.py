@@ -21,7 +21,7 @@ def test_one_input(data: bytes) -> None:
     length, body = int.from_bytes(data[:2], "little"), data[2:]
     request = Request({"body": body}, {oip.HEADER_LENGTH: str(length)})
     try:
-        asked = oip.read(request, body, INPUTS, ("y",), "text")
+        asked = oip.parse_request(request, body, INPUTS, ("y",), "text")
     except ShipwayError:
         return
     for array, spec in zip(asked.arrays, INPUTS, strict=bool(asked.arrays)):

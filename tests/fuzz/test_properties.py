@@ -178,14 +178,14 @@ def any_array(dtype: str, shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarra
 def test_a_tensor_survives_being_written_and_read(data, dtype, shape, binary):
     array = data.draw(any_array(dtype, shape))
     spec = TensorSpec(name="x", dtype=dtype, shape=(Axis(name="batch", max=4), *shape[1:]))
-    asked = oip.Asked(id="1", binary=None if binary else frozenset())
-    body, headers = oip.write("m", "1", asked, {"x": array}, {})
+    asked = oip.InferRequest(id="1", binary=None if binary else frozenset())
+    body, headers = oip.write_reply("m", "1", asked, {"x": array}, {})
     length = headers.get("Inference-Header-Content-Length")
     header = json.loads(body[: int(length)] if length else body)
     request = json.dumps({"inputs": header["outputs"]}).encode()
     tail = body[int(length) :] if length else b""
     sent = Request({"body": request + tail}, {oip.HEADER_LENGTH: str(len(request))})
-    [back] = oip.read(sent, request + tail, [spec], ("y",), "text").arrays
+    [back] = oip.parse_request(sent, request + tail, [spec], ("y",), "text").arrays
     assert back.dtype == array.dtype and np.array_equal(back, array)
 
 
@@ -198,7 +198,7 @@ def test_elements_of_a_bytes_tensor_survive_being_written_and_read(items):
     header = json.dumps({"inputs": [tensor]}).encode()
     sent = Request({"body": header + tail}, {oip.HEADER_LENGTH: str(len(header))})
     spec = TensorSpec(name="ids", dtype="int64", shape=(Axis(name="batch", max=4), 2))
-    assert oip.read(sent, header + tail, [spec], ("y",), "text").items == tuple(items)
+    assert oip.parse_request(sent, header + tail, [spec], ("y",), "text").items == tuple(items)
 
 
 @QUICK
@@ -209,7 +209,7 @@ def test_any_body_is_tensors_or_a_refusal(header, tail, length):
     for value in (body, header, {"inputs": header}, {"inputs": [header]}):
         request = Request({"body": body}, {oip.HEADER_LENGTH: str(length)})
         with suppress(ShipwayError):
-            oip.read(request, value, [spec], ("y",), "text")
+            oip.parse_request(request, value, [spec], ("y",), "text")
 
 
 # Batches -----------------------------------------------------------------------------------------

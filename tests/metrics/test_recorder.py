@@ -34,22 +34,24 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 from shipway.artifact.bundle import open_artifact
-from shipway.metrics.observed import Answered
+from shipway.metrics.observed import AnsweredRequest
 from shipway.metrics.recorder import Recorder
-from shipway.runtime.model import Model, Ride
+from shipway.runtime.model import Batch, Model
+from shipway.serving.observing import served_program
 
-recorder = Recorder(Model(open_artifact(Path(sys.argv[1]))), Path(os.environ[sys.argv[2]]))
-for batch in map(json.loads, sys.stdin):
-    ride = Ride(rows=len(batch), size=4, length=0, padding=1 - len(batch) / 4,
-                preprocess_ms=0.1, host_to_device_ms=0, inference_ms=1)
-    recorder.batch([
-        Answered(id=f"request-{each['ms']}", traceparent=each.get("traceparent", ""), received=0,
-                 status=each.get("status", 200), error=each.get("error"), rows=1, bytes_in=10,
-                 bytes_out=20,
-                 stages_ms=dict.fromkeys(each.get("stages", ["inference"]), 1.0)
-                 | {"total": each["ms"]},
-                 rides=[] if "error" in each else [ride])
-        for each in batch
+model = Model(open_artifact(Path(sys.argv[1])))
+recorder = Recorder(served_program(model), Path(os.environ[sys.argv[2]]))
+for requests in map(json.loads, sys.stdin):
+    batch = Batch(rows=len(requests), size=4, length=0, padding=1 - len(requests) / 4,
+                  preprocess_ms=0.1, host_to_device_ms=0, inference_ms=1)
+    recorder.observe([
+        AnsweredRequest(id=f"request-{each['ms']}", traceparent=each.get("traceparent", ""),
+                        received=0, status=each.get("status", 200), error=each.get("error"),
+                        rows=1, bytes_in=10, bytes_out=20,
+                        stages_ms=dict.fromkeys(each.get("stages", ["inference"]), 1.0)
+                        | {"total": each["ms"]},
+                        batches=[] if "error" in each else [batch])
+        for each in requests
     ])
     print("recorded", flush=True)
 """

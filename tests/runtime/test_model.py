@@ -251,14 +251,14 @@ def test_a_lost_device_ends_everything_at_once(model, text):
 def test_every_row_is_told_how_it_travelled(text_model):
     results = text_model.run(texts([3, 64, 4, 60]))
     for found in results:
-        assert 1 <= found.ride.rows <= found.ride.size <= text_model.most_rows
-        assert found.ride.length in (8, 64)
-        assert found.ride.inference_ms > 0
+        assert 1 <= found.batch.rows <= found.batch.size <= text_model.most_rows
+        assert found.batch.length in (8, 64)
+        assert found.batch.inference_ms > 0
 
 
 def test_a_failed_row_is_told_how_it_travelled_too(model):
     model._program = Failing(model._program, RuntimeError("no"), lambda inputs: True)
-    assert [each.ride.rows for each in model.run(images(2))] == [1, 1]
+    assert [each.batch.rows for each in model.run(images(2))] == [1, 1]
 
 
 def test_outputs_of_one_run_are_not_overwritten_by_the_next(model, tiny_artifact):

@@ -19,8 +19,8 @@ NOW = 1.7e9
 class Watching(list):
     """What there was to say of each request."""
 
-    def batch(self, answered) -> None:
-        self.extend(answered)
+    def observe(self, requests) -> None:
+        self.extend(requests)
 
 
 def asked(within_ms: float, waited_ms: float, now: float = NOW) -> Request:
@@ -44,7 +44,7 @@ def test_a_request_past_its_deadline_is_answered_504_and_neither_read_nor_run(ti
     assert "may take 100 ms; it has waited for 15" in error["message"]
     assert error["error"] == error["message"]  # as v2 has it, since nobody looked what it was
     assert replies[0].headers["Retry-After"] == "1"
-    assert [(each.error, each.rows, len(each.rides)) for each in watching] == [
+    assert [(each.error, each.rows, len(each.batches)) for each in watching] == [
         ("DeadlinePassed", 0, 0),
         (None, 1, 1),
         ("DeadlinePassed", 0, 0),

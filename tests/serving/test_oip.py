@@ -44,9 +44,9 @@ def sent(body: dict, tail: bytes = b"", length: str | None = None) -> Request:
     return Request({"body": bytearray(header + tail)}, {HEADER: length})
 
 
-def read(request: Request, inputs=None, natural: str = "text") -> oip.Asked:
+def read(request: Request, inputs=None, natural: str = "text") -> oip.InferRequest:
     value = request.fields["body"]
-    return oip.read(request, value, inputs or (spec(),), OUTPUTS, natural)
+    return oip.parse_request(request, value, inputs or (spec(),), OUTPUTS, natural)
 
 
 def samples(dtype: str) -> np.ndarray:
@@ -79,8 +79,8 @@ def test_every_datatype_arrives_as_it_was_sent(dtype, form):
 @pytest.mark.parametrize("binary", [True, False])
 def test_every_datatype_is_written_as_it_is_read(dtype, binary):
     array = samples(dtype)
-    asked = oip.Asked(id="7", binary=None if binary else frozenset())
-    body, headers = oip.write("m", "1.0", asked, {"x": array}, {})
+    asked = oip.InferRequest(id="7", binary=None if binary else frozenset())
+    body, headers = oip.write_reply("m", "1.0", asked, {"x": array}, {})
     length = int(headers.get("Inference-Header-Content-Length", len(body)))
     reply = json.loads(body[:length])
     assert (reply["model_name"], reply["model_version"], reply["id"]) == ("m", "1.0", "7")
@@ -94,10 +94,12 @@ def test_every_datatype_is_written_as_it_is_read(dtype, binary):
 
 def test_outputs_that_are_no_block_of_memory_are_written_in_order():
     array = np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(0, 2, 1)
-    body, headers = oip.write("m", "1", oip.Asked(id=None), {"x": array}, {})
+    body, headers = oip.write_reply("m", "1", oip.InferRequest(id=None), {"x": array}, {})
     tail = body[int(headers["Inference-Header-Content-Length"]) :]
     assert np.array_equal(np.frombuffer(tail, np.float32).reshape(2, 4, 3), array)
-    body, _ = oip.write("m", "1", oip.Asked(id=None, binary=frozenset()), {"x": array}, {})
+    body, _ = oip.write_reply(
+        "m", "1", oip.InferRequest(id=None, binary=frozenset()), {"x": array}, {}
+    )
     assert json.loads(body)["outputs"][0]["data"] == array.ravel().tolist()
 
 
@@ -374,7 +376,7 @@ def test_what_is_no_request_at_all_is_called_that(body):
 @pytest.mark.parametrize("body", [None, "text", 3, [1]])
 def test_a_body_that_the_server_decoded_to_something_else_is_refused(body):
     with pytest.raises(BadRequest, match="no list `inputs`"):
-        oip.read(Request({"body": body}, {HEADER: "3"}), body, (spec(),), OUTPUTS, "text")
+        oip.parse_request(Request({"body": body}, {HEADER: "3"}), body, (spec(),), OUTPUTS, "text")
 
 
 def test_a_compressed_body_is_refused():
@@ -401,9 +403,9 @@ def test_outputs_that_there_are_not_are_refused(outputs, complaint):
         read(sent({"inputs": [declared(ONES)], "outputs": outputs}))
 
 
-def written(asked: oip.Asked) -> tuple[dict, bytes, dict]:
+def written(asked: oip.InferRequest) -> tuple[dict, bytes, dict]:
     outputs = {"logits": ONES, "hidden": 2 * ONES}
-    body, headers = oip.write("m", "1.0", asked, outputs, {"tokens": [3]})
+    body, headers = oip.write_reply("m", "1.0", asked, outputs, {"tokens": [3]})
     length = int(headers.get("Inference-Header-Content-Length", len(body)))
     return json.loads(body[:length]), body[length:], headers
 

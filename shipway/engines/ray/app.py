@@ -29,7 +29,7 @@ from shipway.artifact.samples import file_of, relative_error
 from shipway.engines.ray.errors import NotAsCertified, OtherArtifact
 from shipway.engines.ray.metrics import Family
 from shipway.errors import ShipwayError
-from shipway.metrics.observed import Watcher
+from shipway.metrics.observed import Observer
 from shipway.metrics.recorder import Recorder
 from shipway.metrics.traces import tracer_for
 from shipway.payloads.errors import BadRequest
@@ -38,6 +38,7 @@ from shipway.recipe import Sha256
 from shipway.runtime.errors import DeviceLost
 from shipway.runtime.model import Model
 from shipway.serving.deadlines import SENT
+from shipway.serving.observing import served_program
 from shipway.serving.replies import Reply, encode, refusal
 from shipway.serving.service import Service, most_rows
 
@@ -69,11 +70,12 @@ class Replica:
         # and the event loop is free to take the next batch's requests meanwhile.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         model = self._thread.submit(_model, opened).result()
-        self._recorder = Recorder(model, family=Family)
-        watchers: list[Watcher] = [self._recorder]
-        if tracer := tracer_for(model):
-            watchers.append(tracer)
-        self._service = self._thread.submit(Service, model, watchers).result()
+        served = served_program(model)
+        self._recorder = Recorder(served, family=Family)
+        observers: list[Observer] = [self._recorder]
+        if tracer := tracer_for(served):
+            observers.append(tracer)
+        self._service = self._thread.submit(Service, model, observers).result()
         self.answer.set_max_batch_size(opened.batch_size)
         self.answer.set_batch_wait_timeout_s(opened.max_batch_delay_ms / 1000)
 

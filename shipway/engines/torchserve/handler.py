@@ -16,13 +16,14 @@ from shipway.artifact.manifest import Manifest
 from shipway.artifact.tuned import STORE_VARIABLE, read_tuned
 from shipway.errors import ShipwayError
 from shipway.metrics.declared import DIRECTORY_VARIABLE
-from shipway.metrics.observed import Watcher
+from shipway.metrics.observed import Observer
 from shipway.metrics.recorder import Recorder
 from shipway.metrics.traces import tracer_for
 from shipway.payloads.request import Request
 from shipway.runtime.errors import DeviceLost
 from shipway.runtime.host import available_cores, own_device
 from shipway.runtime.model import Model
+from shipway.serving.observing import served_program
 from shipway.serving.replies import encode
 from shipway.serving.service import Service, most_rows
 from shipway.serving.statuses import PHRASE_OF
@@ -86,7 +87,7 @@ class Handler:
             device_index=own_device(properties.get("gpu_id")),
         )
         model.warm_up()
-        self.service = Service(model, watchers_of(model), task=self.make_task(model), steps=self)
+        self.service = Service(model, observers_of(model), task=self.make_task(model), steps=self)
         if context.metrics is not None:
             _tell_fallback(model, context.metrics)
 
@@ -118,17 +119,18 @@ class Handler:
         return [each.body for each in replies]
 
 
-def watchers_of(model: Model) -> list[Watcher]:
+def observers_of(model: Model) -> list[Observer]:
     """Who counts and traces this model's requests here, as far as the environment asks for it."""
-    watchers: list[Watcher] = []
+    observers: list[Observer] = []
+    served = served_program(model)
     if directory := os.environ.get(DIRECTORY_VARIABLE):
         try:
-            watchers.append(Recorder(model, Path(directory)))
+            observers.append(Recorder(served, Path(directory)))
         except (ImportError, OSError) as error:
             logger.warning("no metrics, though %s is set: %s", DIRECTORY_VARIABLE, error)
-    if tracer := tracer_for(model):
-        watchers.append(tracer)
-    return watchers
+    if tracer := tracer_for(served):
+        observers.append(tracer)
+    return observers
 
 
 def _tell_fallback(model: Model, metrics: Any) -> None:

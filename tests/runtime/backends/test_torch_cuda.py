@@ -236,11 +236,11 @@ def test_a_lost_device_among_overlapping_runs_ends_everything_at_once(overlapped
 def test_every_row_of_overlapping_runs_is_told_how_it_travelled(overlapped):
     model, _ = overlapped
     for found in model.run(images(9)):
-        assert 1 <= found.ride.rows <= found.ride.size <= model.most_rows
-        assert found.ride.preprocess_ms >= 0
-        assert found.ride.host_to_device_ms == 0.001
-        assert found.ride.padding == 1 - found.ride.rows / found.ride.size
-        assert found.ride.inference_ms > 0
+        assert 1 <= found.batch.rows <= found.batch.size <= model.most_rows
+        assert found.batch.preprocess_ms >= 0
+        assert found.batch.host_to_device_ms == 0.001
+        assert found.batch.padding == 1 - found.batch.rows / found.batch.size
+        assert found.batch.inference_ms > 0
 
 
 @pytest.mark.parametrize(
