@@ -26,7 +26,8 @@ import psutil
 
 from benchmarks.study import exit_on_sigterm
 from benchmarks.variants import with_code
-from shipway.archive.mar import inspect_mar, pack
+from shipway.archive.inspect import inspect_mar
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.cli.main import app
 from shipway.engines.state import StateDirectory

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.study import exit_on_sigterm
-from shipway.archive.mar import inspect_mar
+from shipway.archive.inspect import inspect_mar
 from shipway.cli.main import app
 from shipway.cli.output import err
 from shipway.engines.torchserve.temporary import served_model

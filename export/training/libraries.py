@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from export.training.loop import WEIGHTS, Schedule, Split, fit, save
 from shipway.export.texts import passages_of
+from shipway.payloads.texts import Texts, Tokens
 from shipway.recipe import Rows, TextPreprocessing
-from shipway.runtime.texts import Texts, Tokens
 
 CHECKPOINT = WEIGHTS / "libraries.safetensors"
 SCHEDULE = Schedule(epochs=20, batch_size=64, learning_rate=3e-3, weight_decay=0.05, seed=0)

@@ -22,7 +22,7 @@ from shipway.artifact.errors import (
 )
 from shipway.artifact.manifest import FORMAT, Manifest
 from shipway.files import atomic_write
-from shipway.recipe import Record, TextPreprocessing
+from shipway.recipe import Record
 
 MANIFEST = "manifest.json"
 PLUGINS = "plugins"
@@ -137,9 +137,9 @@ def _check_agreement(
             raise IncompleteArtifact(path, name)
         if found != expected:
             raise DigestMismatch(path / name, found, expected)
-    preprocessing = manifest.preprocessing
-    if isinstance(preprocessing, TextPreprocessing) and preprocessing.tokenizer not in sealed:
-        raise IncompleteArtifact(path, preprocessing.tokenizer)
+    for name in manifest.preprocessing.files:
+        if name not in sealed:
+            raise IncompleteArtifact(path, name)
     plugins = {f"{PLUGINS}/{name}.py" for name in manifest.plugins}
     if missing := sorted(plugins - sealed.keys()):
         raise IncompleteArtifact(path, missing[0])

@@ -28,7 +28,7 @@ def package(
     """Make a self-contained .mar archive of an artifact."""
     # pydantic takes half a second to import.
     from shipway.archive import signatures
-    from shipway.archive.mar import pack
+    from shipway.archive.pack import pack
     from shipway.artifact.bundle import open_artifact
 
     with err.status(f"Checking {artifact} and writing the archive …"):

@@ -11,7 +11,7 @@ from shipway.cli.server import inspector
 from shipway.engines.state import StateDirectory, state_directory
 
 if TYPE_CHECKING:
-    from shipway.archive.mar import MarInfo
+    from shipway.archive.inspect import MarInfo
     from shipway.releases.history import Version
 
 

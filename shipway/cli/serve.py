@@ -18,7 +18,7 @@ from shipway.errors import ShipwayError
 from shipway.releases.exporter_process import exporter_command
 
 if TYPE_CHECKING:
-    from shipway.archive.mar import MarInfo
+    from shipway.archive.inspect import MarInfo
     from shipway.engines.torchserve.launch import Launched
     from shipway.releases.apply import WantedModel
 

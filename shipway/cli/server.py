@@ -11,7 +11,7 @@ from shipway.cli.output import err
 from shipway.engines.state import StateDirectory
 
 if TYPE_CHECKING:
-    from shipway.archive.mar import MarInfo
+    from shipway.archive.inspect import MarInfo
     from shipway.engines.protocol import Engine
 
 Inspect = Callable[[Path], "MarInfo"]
@@ -23,7 +23,7 @@ def inspector(context: typer.Context) -> Inspect:
     if context.obj is not None:
         return context.obj
     # pydantic takes half a second to import.
-    from shipway.archive.mar import inspect_mar
+    from shipway.archive.inspect import inspect_mar
 
     return inspect_mar
 

@@ -68,7 +68,7 @@ def tune(
     settings that it found from the model store.
     """
     # numpy and pydantic take half a second to import.
-    from shipway.archive.mar import inspect_mar
+    from shipway.archive.inspect import inspect_mar
     from shipway.artifact.tuned import read_tuned, write_tuned
     from shipway.runtime.host import available_cores
 

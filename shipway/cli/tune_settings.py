@@ -9,7 +9,7 @@ from shipway.loadtest.errors import NoSettingKeeps, NotReady
 from shipway.loadtest.tune import At, Setting, Step, Trial
 
 if TYPE_CHECKING:
-    from shipway.archive.mar import MarInfo
+    from shipway.archive.inspect import MarInfo
     from shipway.artifact.tuned import Tuned
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from shipway.export.errors import BadInputs
+from shipway.payloads.images import decode_image
 from shipway.recipe import ImagePreprocessing, Inputs, Recipe, Rows
-from shipway.runtime.images import decode_image
 
 
 def crops(photos: Sequence[str | Path | Image.Image], *, each: int, seed: int) -> Inputs:

@@ -137,7 +137,7 @@ def _manifest(
         name=recipe.name,
         version=version,
         task=recipe.task,
-        plugins=recipe.plugins,
+        plugins=tuple(recipe.plugins),
         inputs=recipe.inputs,
         outputs=(output,),
         preprocessing=recipe.preprocessing,

@@ -12,8 +12,8 @@ import numpy as np
 
 from shipway.errors import ShipwayError
 from shipway.export.errors import BadInputs
+from shipway.payloads.texts import Texts
 from shipway.recipe import Inputs, Recipe, Rows, TextPreprocessing
-from shipway.runtime.texts import Texts
 
 SENTENCES = (1, 2, 4, 16)
 """How many a passage holds, in turns: from a query to more than most models read."""

@@ -18,7 +18,8 @@ from shipway.loadtest.load_test import Input, Record
 from shipway.loadtest.preflight import Subject
 from shipway.loadtest.result import Result
 from shipway.loadtest.sweep import knee
-from shipway.runtime.host import describe_host, installed
+from shipway.runtime.backends.packages import installed
+from shipway.runtime.host import describe_host
 
 NAMED = 5
 PACKAGES = ("locust", "gevent", "geventhttpclient", "grpcio", "hdrhistogram", "torchserve")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from shipway.archive.mar import inspect_mar
+from shipway.archive.inspect import inspect_mar
 from shipway.artifact.manifest import Serving
 from shipway.artifact.tuned import Tuned, write_tuned
 from shipway.engines.state import StateDirectory

@@ -1,32 +1,52 @@
-"""What a sender can get wrong."""
+"""What is wrong with a request. Each message is sent to the client as it is."""
 
 from shipway.errors import ShipwayError
 
 
 class BadRequest(ShipwayError):
-    """The request's form is wrong: nothing there, JSON that does not parse, a field unknown."""
+    """The request has the wrong form: an empty body, invalid JSON, an unknown field."""
 
 
 class BadTensor(ShipwayError):
-    """A tensor is not what the model takes: its name, datatype, shape, bytes or values."""
+    """A tensor has the wrong name, datatype, shape, number of bytes or values."""
 
 
 class TooManyRows(ShipwayError):
-    """One request asks for more rows than one may."""
+    """One request has more rows than the limit."""
 
 
 class NotFinite(ShipwayError):
-    """An input that is what the model takes, and that makes infinity or NaN of it. Any sender can
-    find one, of a model that was found to be sound, so it is no failure of the server."""
+    """A valid input for which the model computes infinity or NaN. A client can find such an input
+    for any model, so this is not a failure of the server."""
 
 
 class UnsupportedContent(ShipwayError):
-    """A content type, or an encoding, that is not known here."""
+    """An unknown content type or content encoding."""
 
 
 class DeadlinePassed(ShipwayError):
-    """A request's turn came too late for an answer in time."""
+    """The request cannot be answered before its deadline."""
 
 
 class InternalError(ShipwayError):
-    """A row failed in a way that nobody foresaw; the log has the traceback."""
+    """A row failed for a reason that was not foreseen. The log has the traceback."""
+
+
+class BadText(ShipwayError):
+    """A text holds something that is not a character."""
+
+
+class TextTooLong(ShipwayError):
+    """A text has more tokens than the model reads, and the recipe says to refuse such texts."""
+
+
+class BadImage(ShipwayError):
+    """An image in a supported format is damaged."""
+
+
+class NotAnImage(ShipwayError):
+    """The bytes are not an image in a supported format."""
+
+
+class ImageTooLarge(ShipwayError):
+    """An image has more pixels than the limit."""

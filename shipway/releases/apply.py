@@ -21,7 +21,7 @@ from shipway.releases.rollout import Rollout, Say
 from shipway.releases.settings import version_of
 
 if TYPE_CHECKING:
-    from shipway.archive.mar import MarInfo
+    from shipway.archive.inspect import MarInfo
 
 What = Literal["register", "promote", "scale", "unregister"]
 """`promote` registers the version first if need be."""

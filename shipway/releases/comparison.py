@@ -7,7 +7,7 @@ from shipway.engines.protocol import Engine
 from shipway.releases.errors import NotPromoted
 
 if TYPE_CHECKING:
-    from shipway.archive.mar import Samples
+    from shipway.archive.samples import Samples
 
 
 def compare(engine: Engine, name: str, version: str, samples: "Samples") -> str:

@@ -36,7 +36,7 @@ from shipway.releases.history import (
 from shipway.releases.settings import version_of
 
 if TYPE_CHECKING:
-    from shipway.archive.mar import MarInfo
+    from shipway.archive.inspect import MarInfo
 
 DRAINED_WITHIN_S = 30.0
 """For the requests that a version has taken when it is unregistered."""
@@ -331,7 +331,7 @@ class Rollout:
 
     def _proven(self, name: str, version: str, wanted: Version, say: Say) -> str:
         """What the comparison with the samples found; raises NotPromoted, StoreError."""
-        from shipway.archive.mar import read_samples  # imports numpy
+        from shipway.archive.samples import read_samples
 
         self._await_warm(name, version)
         self._check_archive(name, version, wanted)

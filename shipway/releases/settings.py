@@ -7,7 +7,7 @@ from shipway.artifact.tuned import read_tuned
 from shipway.releases.history import Version
 
 if TYPE_CHECKING:
-    from shipway.archive.mar import MarInfo
+    from shipway.archive.inspect import MarInfo
 
 
 def version_of(

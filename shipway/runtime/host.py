@@ -1,11 +1,10 @@
-"""What this machine offers, and whether a program can run on it."""
+"""What this machine offers: cores, processor features, GPUs."""
 
 import os
 import platform
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def available_cores() -> int:
 
 def describe_host() -> Host:
     """This machine, for a record of what was measured on it."""
-    import psutil  # here, for what serves has no need of it
+    import psutil  # not needed by workers, and an archive does without it
 
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -59,19 +58,6 @@ def cpu_flags() -> frozenset[str]:
         if line.startswith(("flags", "Features")):
             return frozenset(line.partition(":")[2].split())
     return frozenset()
-
-
-def installed(package: str) -> str | None:
-    """The version of a package, None if it is not installed."""
-    # onnxruntime-gpu is the same library, made with other execution providers.
-    return installed_exactly(package) or installed_exactly(f"{package}-gpu")
-
-
-def installed_exactly(package: str) -> str | None:
-    try:
-        return version(package).partition("+")[0]
-    except PackageNotFoundError:
-        return None
 
 
 def visible_devices(environment: Mapping[str, str] = os.environ) -> tuple[str, ...] | None:

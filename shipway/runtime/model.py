@@ -1,6 +1,6 @@
-"""An artifact opened on this host: any number of rows in, the outputs of each out.
+"""An artifact opened on this host: any number of rows in, the outputs of each row out.
 
-B = rows of one run, N = rows asked for, T = tokens.
+B = rows of one run, T = tokens.
 """
 
 import logging
@@ -15,12 +15,14 @@ import numpy as np
 
 from shipway.artifact.bundle import PLUGINS, Artifact
 from shipway.plugins import load_plugins
-from shipway.recipe import Axis, TensorSpec, TextPreprocessing
+from shipway.recipe import Axis, TensorSpec
 from shipway.runtime.backends import BACKENDS
 from shipway.runtime.backends.base import Backend, Outputs, Overlapping
+from shipway.runtime.backends.errors import device_error
 from shipway.runtime.choice import choose_program
-from shipway.runtime.errors import WrongRows, device_error
+from shipway.runtime.errors import WrongRows
 from shipway.runtime.host import available_cores
+from shipway.runtime.measured import measured_ms
 from shipway.runtime.planning import Costs, Run, padded_length, plan
 from shipway.runtime.program import open_program
 
@@ -28,12 +30,12 @@ logger = logging.getLogger(__name__)
 
 FEW_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 WARM_TOKENS = 512
-"""Runs of texts with at most so many tokens, padding included, are warmed up: above, preparing for
-a new shape takes a tenth of the run or less."""
+"""Runs of texts with up to this many tokens, padding included, are warmed up. Above it, preparing
+for a new shape takes a tenth of the run or less."""
 
 Zeros = Callable[[tuple[int, ...], str], np.ndarray]
 Row = tuple[np.ndarray, ...] | int
-"""One array for each input, without the batch axis; or the place in `Model.staging` where it is."""
+"""One array for each input, without the batch axis; or the place of the row in `Model.staging`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,31 +43,38 @@ class Batch:
     """One run of the program: its rows share this object."""
 
     rows: int
+    """How many rows it answered."""
     size: int
-    """Rows with padding."""
+    """Rows that were computed, padding included."""
     length: int
-    """Tokens of each text with padding, 0 for inputs of one shape."""
+    """Tokens of each text, padding included; 0 for inputs of a fixed shape."""
     padding: float
-    """The share of the run, from 0 to 1, that was rows nobody asked for or tokens no text has."""
+    """The share of the run, from 0 to 1, that was padding: rows that were not requested, tokens
+    that no text has."""
     preprocess_ms: float
-    """Putting the rows together."""
+    """Assembling the rows into arrays."""
     host_to_device_ms: float
-    """Copying them to a GPU; 0 without one."""
+    """Copying them to a GPU; 0 on a CPU."""
     inference_ms: float
+    """The run itself, with copying the outputs back."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """What became of a row."""
+    """The outputs of one row, or its error."""
 
     batch: Batch
+    """The run that computed it."""
     outputs: tuple[np.ndarray, ...] = ()
     """One array per output, without the batch axis."""
     error: Exception | None = None
 
 
 class Model:
-    """Not safe to call from two threads at once, but for writing to different rows of `staging`."""
+    """An artifact's program, open on this host.
+
+    Not safe to call from two threads at once, except to write to different rows of `staging`.
+    """
 
     def __init__(
         self,
@@ -76,12 +85,13 @@ class Model:
         most_rows: int | None = None,
         device_index: int = 0,
     ) -> None:
-        """Opens the program that fits this host; `workers` share its cores.
+        """Imports the artifact's plugins and opens the program that fits this host.
 
-        `threads` are those of one run, None for the artifact's or what the share allows;
-        `most_rows` bounds a run below the artifact's own bound; `device_index` is the GPU's, for
-        a program on one. Raises NoProgramFits, DeviceUnusable, or UnknownName for a runtime that is
-        not known here.
+        `workers` is how many processes share the host's cores. `threads` compute one run; None
+        for the artifact's number, or fewer if the share is smaller. `most_rows` bounds a run below
+        the artifact's own bound. `device_index` is the GPU, for a program that runs on one. Raises
+        PluginError, NoProgramFits, UnknownFormat, BrokenProgram, DeviceUnusable, or UnknownName
+        for a runtime that is not registered.
         """
         self.artifact, self.manifest = artifact, artifact.manifest
         load_plugins(self.manifest.plugins, artifact.path / PLUGINS)
@@ -103,19 +113,18 @@ class Model:
         )
         self._overlapping = self._program if isinstance(self._program, Overlapping) else None
         most = min(most_rows or self.manifest.max_batch, self.manifest.max_batch)
-        preprocessing = self.manifest.preprocessing
-        self._pad_ids = (
-            (preprocessing.pad_id, 0) if isinstance(preprocessing, TextPreprocessing) else None
-        )
-        self._costs = Costs(self._measured_ms(), sizes=self._sizes(most))
-        fixed = not any(isinstance(axis, Axis) for each in self._shapes() for axis in each)
-        # One is filled from outside, row by row; the other takes rows that do not lie in order.
+        self._pad_values = self.manifest.preprocessing.pad_values
+        candidate = artifact.certificate.candidates[self.program_name]
+        self._costs = Costs(measured_ms(candidate, self.threads), sizes=self._sizes(most))
+        fixed = not any(isinstance(axis, Axis) for shape in self._shapes() for axis in shape)
+        # Tasks write rows into the first; the second holds rows that do not lie in order there.
         zeros = self._overlapping.zeros if self._overlapping else np.zeros
         self.staging = self._buffers(zeros) if fixed else ()
         self._gathered = self._buffers(np.zeros) if fixed else ()
 
     @property
-    def _backend(self) -> Backend:
+    def backend(self) -> Backend:
+        """The runtime backend that opened the program."""
         return BACKENDS.get(self.described.runtime)
 
     @property
@@ -124,26 +133,29 @@ class Model:
         return self._costs.most_rows
 
     def warm_up(self) -> None:
-        """Runs every shape once, of texts the usual ones: no caller should wait for a first run.
-
-        Of a runtime that prepares for none, the largest: it brings the memory.
-        """
+        """Runs every shape once (for texts the usual ones), so that no client waits for the first
+        run of a shape. With a runtime that prepares for no shape it runs the largest, which
+        allocates the memory."""
         sizes = self._costs.sizes
-        if self._backend.warms == "largest" and self.described.device == "cpu":
-            sizes = sizes if self._pad_ids else sizes[-1:]
+        if self.backend.warms == "largest" and self.described.device == "cpu":
+            sizes = sizes if self._pad_values else sizes[-1:]
         for size in sizes:
-            if self._pad_ids is None:
+            if self._pad_values is None:
                 self._program.run([self._blank(spec, size) for spec in self.manifest.inputs])
                 continue
-            for length in sorted({self._clamped(each) for each in range(8, WARM_TOKENS + 1, 8)}):
+            for length in sorted(
+                {self._clamped(tokens) for tokens in range(8, WARM_TOKENS + 1, 8)}
+            ):
                 if size * length <= WARM_TOKENS:
                     ones_BT = np.ones((size, length), np.int64)
                     self._program.run([ones_BT for _ in self.manifest.inputs])
 
     def run(self, rows: Sequence[Row]) -> list[RowResult]:
-        """Runs the rows in the shapes that cost least together. What fails is run again in halves.
+        """Runs the rows in the batches that take least time together; returns their results in
+        order.
 
-        Raises DeviceLost if this process cannot use its device any more.
+        A batch that fails is run again in halves, until the failing row is alone. Raises
+        DeviceLost if this process cannot use its GPU any more.
         """
         results: list[RowResult | None] = [None] * len(rows)
         runs = self._runs(rows)
@@ -151,7 +163,7 @@ class Model:
             runs = self._run_overlapping(self._overlapping, runs, rows, results)
         for run in runs:
             self._run(run, rows, results)
-        return [each for each in results if each is not None]
+        return [result for result in results if result is not None]
 
     def describe(self) -> dict[str, Any]:
         """What runs here, for people and for monitoring."""
@@ -174,13 +186,13 @@ class Model:
         rows: Sequence[Row],
         results: list[RowResult | None],
     ) -> list[Run]:
-        """Runs all of them, or as many as come before one that fails; returns those left."""
+        """Runs all batches, or those before the first that fails; returns the rest."""
         times: deque[tuple[float, float]] = deque()
 
         def batches() -> Iterator[list[np.ndarray]]:
             for run in runs:
                 start = time.perf_counter()
-                inputs = self._gather(run, [rows[each] for each in run.rows])
+                inputs = self._gather(run, [rows[place] for place in run.rows])
                 times.append((start, time.perf_counter()))
                 yield inputs
 
@@ -200,7 +212,7 @@ class Model:
         outputs: Outputs = []
         error: Exception | None = None
         try:
-            inputs = self._gather(run, [rows[each] for each in run.rows])
+            inputs = self._gather(run, [rows[place] for place in run.rows])
             gathered = time.perf_counter()
             outputs = self._program.run(inputs)
             _check_rows(outputs, run.size)
@@ -208,8 +220,8 @@ class Model:
             error = device_error(failure)
             logger.exception("a run of %d rows failed", run.size)
             if len(run.rows) > 1:
-                # Too many for the memory, or one among them that the program cannot take: its
-                # neighbours are still to be answered.
+                # There were too many for the memory, or the program cannot take one of them. The
+                # others are still to be answered.
                 for half in self._halves(run):
                     self._run(half, rows, results)
                 return
@@ -239,14 +251,14 @@ class Model:
         )
         for place, row in enumerate(run.rows):
             if error is None:
-                results[row] = RowResult(batch, tuple(each[place] for each in outputs))
+                results[row] = RowResult(batch, tuple(output[place] for output in outputs))
             else:
                 results[row] = RowResult(batch, error=error)
 
     def _padding(self, run: Run, rows: Sequence[Row]) -> float:
-        if self._pad_ids is None:
+        if self._pad_values is None:
             return 1 - len(run.rows) / run.size
-        tokens = sum(_arrays(rows[each])[0].shape[0] for each in run.rows)
+        tokens = sum(_arrays(rows[place])[0].shape[0] for place in run.rows)
         return 1 - tokens / (run.size * self._clamped(run.length))
 
     def _halves(self, run: Run) -> list[Run]:
@@ -260,14 +272,14 @@ class Model:
     def _runs(self, rows: Sequence[Row]) -> list[Run]:
         if self.staging:
             return plan([0] * len(rows), self._costs)
-        if self._pad_ids is not None:
+        if self._pad_values is not None:
             return plan([_arrays(row)[0].shape[0] for row in rows], self._costs)
-        # Rows of other shapes, of a model for tensors of any kind, cannot share a run.
+        # Rows of different shapes, which a model for tensors may take, cannot share a run.
         alike: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
         for place, row in enumerate(rows):
-            alike[tuple(each.shape for each in _arrays(row))].append(place)
+            alike[tuple(array.shape for array in _arrays(row))].append(place)
         return [
-            Run(rows=tuple(places[each] for each in run.rows), size=run.size, length=run.length)
+            Run(rows=tuple(places[index] for index in run.rows), size=run.size, length=run.length)
             for places in alike.values()
             for run in plan([0] * len(places), self._costs)
         ]
@@ -275,11 +287,11 @@ class Model:
     def _gather(self, run: Run, rows: list[Row]) -> list[np.ndarray]:
         first = rows[0]
         if isinstance(first, int) and rows == list(range(first, first + run.size)):
-            return [each[first : first + run.size] for each in self.staging]
-        if self._pad_ids is not None:
+            return [buffer[first : first + run.size] for buffer in self.staging]
+        if self._pad_values is not None:
             return self._padded(run, [_arrays(row) for row in rows])
         parts = [
-            tuple(each[row] for each in self.staging) if isinstance(row, int) else row
+            tuple(buffer[row] for buffer in self.staging) if isinstance(row, int) else row
             for row in rows
         ]
         parts += parts[:1] * (run.size - len(rows))
@@ -290,11 +302,11 @@ class Model:
         return [np.stack(column) for column in zip(*parts, strict=True)]
 
     def _padded(self, run: Run, parts: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
-        assert self._pad_ids is not None
+        assert self._pad_values is not None
         length = self._clamped(run.length)
         inputs = [
             np.full((run.size, length), pad, spec.dtype)
-            for spec, pad in zip(self.manifest.inputs, self._pad_ids, strict=True)
+            for spec, pad in zip(self.manifest.inputs, self._pad_values, strict=True)
         ]
         for place in range(run.size):
             for buffer, row_T in zip(inputs, parts[place % len(parts)], strict=True):
@@ -307,10 +319,11 @@ class Model:
         return max(axis.min, min(padded_length(length), axis.max))
 
     def _sizes(self, most: int) -> list[int]:
-        """The rows that a run may have: all, but few for programs that prepare for each shape."""
-        prepares = self._backend.prepares or self.described.device == "cuda"
-        if prepares or self._pad_ids is not None:
-            return [*(each for each in FEW_SIZES if each < most), most]
+        """The rows that a run may have: any number, but few for programs that prepare for each
+        shape."""
+        prepares = self.backend.prepares or self.described.device == "cuda"
+        if prepares or self._pad_values is not None:
+            return [*(size for size in FEW_SIZES if size < most), most]
         return list(range(1, most + 1))
 
     def _shapes(self) -> list[tuple[int | Axis, ...]]:
@@ -323,44 +336,14 @@ class Model:
         shape = (rows, *(axis.min if isinstance(axis, Axis) else axis for axis in spec.shape[1:]))
         return zeros(shape, spec.dtype)
 
-    def _measured_ms(self) -> dict[tuple[int, int], float]:
-        """By rows and length, the largest full grid that the certificate has.
-
-        At this many threads, or else at the number it has most of: planning compares costs with
-        each other alone.
-        """
-        at: dict[int, dict[tuple[int, int], float]] = defaultdict(dict)
-        candidate = self.artifact.certificate.candidates[self.program_name]
-        for shape, by_threads in candidate.latency.items():
-            size, _, tokens = shape.partition("x")
-            for threads, latency in by_threads.items():
-                at[threads][int(size), int(tokens or 0)] = latency.median_ms
-        found = max(
-            at.items(), key=lambda each: (len(each[1]), each[0] == self.threads), default=(0, {})
-        )[1]
-        rows_at: dict[int, set[int]] = defaultdict(set)
-        for rows, length in found:
-            rows_at[length].add(rows)
-        # The shapes at which programs were compared may lie beside the grid.
-        grids = [
-            [
-                (each, length)
-                for length, there in rows_at.items()
-                if swept <= there
-                for each in swept
-            ]
-            for swept in rows_at.values()
-        ]
-        return {shape: found[shape] for shape in max(grids, key=len, default=[])}
-
 
 def _check_rows(outputs: Outputs, expected: int) -> None:
-    """Raises WrongRows unless each output has so many."""
-    found = [len(each) for each in outputs]
-    if any(each != expected for each in found):
+    """Raises WrongRows unless each output has the expected number of rows."""
+    found = [len(output) for output in outputs]
+    if any(rows != expected for rows in found):
         raise WrongRows(found, expected)
 
 
 def _arrays(row: Row) -> tuple[np.ndarray, ...]:
-    assert not isinstance(row, int), "places are for models whose rows have one shape"
+    assert not isinstance(row, int), "only rows of a fixed shape are staged"
     return row

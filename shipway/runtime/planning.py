@@ -1,4 +1,4 @@
-"""Which rows run together, and in what shape, so that all of them are done soonest.
+"""Which rows run together, and in what shape, so that all are done soonest.
 
 n = rows to run, L = tokens of the longest row of a run, 0 for inputs of one shape.
 """
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 LENGTH_STEPS = ((64, 8), (128, 16), (256, 32), (1 << 62, 128))
-"""Texts of up to so many tokens are padded to a multiple of so many. Runtimes prepare themselves
-for each shape they meet, so there should be few; and padding should cost little."""
+"""(most tokens, step): texts of up to so many tokens are padded to a multiple of the step. Runtimes
+prepare for each new shape, so there should be few, and padding should cost little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,15 +18,15 @@ class Run:
     """One run of a program: which rows, and the shape it runs in."""
 
     rows: tuple[int, ...]
-    """Their places among the rows that were to be run."""
+    """Their places among the rows that were given to `plan`."""
     size: int
-    """Rows of the batch, those of padding included."""
+    """Rows of the batch, padding included."""
     length: int
-    """Tokens that each text is padded to; 0 for inputs of one shape."""
+    """Tokens to which each text is padded; 0 for inputs of a fixed shape."""
 
 
 class Costs:
-    """What a run costs, by rows and length: measured, and in between in proportion."""
+    """The time of a run by rows and length: measured, and interpolated in between."""
 
     def __init__(
         self,
@@ -34,9 +34,9 @@ class Costs:
         *,
         sizes: Sequence[int],
     ) -> None:
-        """`measured_ms` by (rows, length), a full grid; nothing means in proportion to rows.
+        """`measured_ms` is by (rows, length), a full grid; if empty, time is proportional to rows.
 
-        `sizes` are the rows that a run may have, ascending.
+        `sizes` are the numbers of rows that a run may have, ascending.
         """
         most_rows = sizes[-1]
         grid = dict(measured_ms) or {(1, 0): 1.0, (most_rows, 0): float(most_rows)}
@@ -48,10 +48,11 @@ class Costs:
 
     @property
     def most_rows(self) -> int:
+        """The rows of the largest run."""
         return self.sizes[-1]
 
     def best(self, rows: int, length: int) -> tuple[float, int]:
-        """Milliseconds for at least `rows`, and the size to run: a larger one if that is faster."""
+        """Milliseconds of the fastest run of at least `rows` rows, and its size in rows."""
         return self._best(rows, length)
 
     def _find_best(self, rows: int, length: int) -> tuple[float, int]:
@@ -61,7 +62,7 @@ class Costs:
         )
 
     def milliseconds(self, rows: int, length: int) -> float:
-        """Of one run, interpolated in rows and in length between what was measured."""
+        """The time of one run, interpolated between the measured rows and lengths."""
         by_length = [
             _between(self._rows, [self._grid[each, measured] for each in self._rows], rows)
             for measured in self._lengths
@@ -70,7 +71,7 @@ class Costs:
 
 
 def _between(places: Sequence[int], values: Sequence[float], at: int) -> float:
-    """Linear between measured places; outside of them the nearest value, in proportion above."""
+    """Linear between measured places; below them the first value, above them in proportion."""
     if at <= places[0] or not places[-1]:
         return values[0]
     if at >= places[-1]:
@@ -81,9 +82,10 @@ def _between(places: Sequence[int], values: Sequence[float], at: int) -> float:
 
 
 def plan(lengths: Sequence[int], costs: Costs) -> list[Run]:
-    """The runs that together cost least, over all ways to cut the rows, sorted by length, in runs.
+    """The runs that take least time together, of all ways to cut the rows, sorted by length.
 
-    `lengths` are the rows' tokens, or zeros. Dynamic programming: O(n * most rows of a run).
+    `lengths` are the rows' tokens, or zeros for inputs of a fixed shape. Dynamic programming,
+    O(n * most rows of a run).
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     if not any(lengths):

@@ -2,22 +2,20 @@
 
 from shipway.errors import ShipwayError
 from shipway.payloads.errors import (
+    BadImage,
     BadRequest,
     BadTensor,
+    BadText,
     DeadlinePassed,
+    ImageTooLarge,
     InternalError,
+    NotAnImage,
     NotFinite,
+    TextTooLong,
     TooManyRows,
     UnsupportedContent,
 )
-from shipway.runtime.errors import (
-    BadImage,
-    BadText,
-    ImageTooLarge,
-    NotAnImage,
-    OutOfMemory,
-    TextTooLong,
-)
+from shipway.runtime.backends.errors import OutOfMemory
 
 STATUS_OF: dict[type[ShipwayError], int] = {
     BadRequest: 400,

@@ -1,4 +1,9 @@
-"""What a task is: one kind of request and answer, beside the tensors that every model takes.
+"""What a task is: one kind of request and answer, beside the v2 tensors that every model takes.
+
+A task is one file with a class that is registered under the name that recipes and manifests give:
+
+    @TASKS.register("keypoints")
+    class Keypoints(Task): ...
 
 B = rows.
 """
@@ -6,7 +11,7 @@ B = rows.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -14,27 +19,43 @@ from shipway.artifact.manifest import Manifest
 from shipway.errors import ShipwayError
 from shipway.payloads.request import Request
 from shipway.payloads.schemas import Schema
+from shipway.recipe import Record
 from shipway.runtime.model import Model, Row
+
+P = TypeVar("P", bound=Record)
+
+
+class WrongPreprocessing(ShipwayError):
+    """A model whose preprocessing its task cannot use."""
+
+    def __init__(self, manifest: Manifest, expected: type[Record]) -> None:
+        super().__init__(
+            f"{manifest.name} has {type(manifest.preprocessing).__name__}, and its task "
+            f"{manifest.task} needs {expected.__name__}. Change the recipe's task or preprocessing "
+            "and export again."
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A request in the task's native payload, parsed and not yet decoded."""
+    """The native payload of a request, parsed and not yet decoded."""
 
     items: Sequence[Any]
     """One for each row: an image's bytes, a text, a row of numbers."""
     many: bool = False
-    """Whether the answer is a list of answers, the request having been a list."""
+    """Whether the request is a list, so that the answer is one too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One item, ready to be run."""
+    """One item as a row of the program's inputs."""
 
     row: Row
+    """One array for each input, without the batch axis, or its place in `Model.staging`."""
     note: Mapping[str, Any] | None = None
-    """What the answer must say of it: that a text was truncated."""
+    """What the answer must say of it, such as that a text was truncated."""
     milliseconds: float = 0.0
+    """How long decoding it took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,53 +63,64 @@ class Example:
     """A request that a load test sends."""
 
     name: str
+    """For the report: what the request holds."""
     content_type: str
     body: bytes
 
 
 class Task(ABC):
-    """One kind of request and answer. A class is registered; an instance serves one model."""
+    """One kind of request and answer. The class is registered; an instance serves one model."""
 
     output: ClassVar[str] = "output"
-    """The name that export gives to the program's output."""
+    """The name that export gives the program's output."""
     classifies: ClassVar[bool] = False
-    """Whether the outputs are logits, one for each label: they are compared by their order too."""
+    """Whether the output holds logits, one for each label. Then export compares their order too."""
     bytes_tensor: ClassVar[str]
     """The name of a v2 BYTES tensor whose elements are native payloads."""
 
     @abstractmethod
-    def __init__(self, model: Model) -> None: ...
+    def __init__(self, model: Model) -> None:
+        """Prepares to serve `model`. Raises WrongPreprocessing."""
 
     @abstractmethod
     def parse(self, request: Request) -> Inputs:
-        """The inputs in a native payload. Raises BadRequest, TooManyRows or another error of
+        """The items of a native payload. Raises BadRequest, TooManyRows or another error of
         `shipway.payloads.errors`."""
 
     @abstractmethod
     def parse_bytes(self, data: bytes) -> Any:
-        """The item in an element of a BYTES tensor."""
+        """The item in one element of a BYTES tensor. Raises the same errors as `parse`."""
 
     @abstractmethod
     def decode(self, items: Sequence[Any]) -> list[Decoded | ShipwayError]:
-        """All items of a batch. An item that cannot be decoded becomes its error; the others are
-        decoded all the same."""
+        """The items of all requests of a batch as rows, in order. For an item that cannot be
+        decoded there is an error in its place; it raises none."""
 
     def check(self, arrays: tuple[np.ndarray, ...]) -> None:  # noqa: B027
-        """Raises BadTensor for v2 tensors whose values the program must not be given."""
+        """Raises BadTensor for v2 tensors with values that the program must not get. Their names,
+        dtypes and shapes were checked before."""
 
     @abstractmethod
     def answers(
         self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
     ) -> list[Any]:
-        """One JSON value for each row; each output is (B, …)."""
+        """One value for each row, to be written as JSON; it may hold arrays. Each of `outputs` is
+        (B, …), and `notes` has an entry for each row."""
 
     @classmethod
     @abstractmethod
     def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
-        """For OpenAPI: the schema of each content type, and that of the answer."""
+        """For OpenAPI: the schema of a request by content type, and that of the answer."""
 
     @classmethod
     def examples(cls, tensors: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
-        """Requests for a load test, none if there are none to give. `tensors` are the model's
-        inputs as the Open Inference Protocol describes them."""
+        """Requests for a load test; empty if the task has none. `tensors` are the model's inputs as
+        the Open Inference Protocol describes them: name, datatype, shape."""
         return ()
+
+
+def preprocessing_of(manifest: Manifest, kind: type[P]) -> P:
+    """The preprocessing that a manifest describes. Raises WrongPreprocessing for another kind."""
+    if not isinstance(manifest.preprocessing, kind):
+        raise WrongPreprocessing(manifest, kind)
+    return manifest.preprocessing

@@ -11,7 +11,8 @@ import torch
 
 from shipway.artifact.manifest import Manifest
 from shipway.errors import ShipwayError
-from shipway.payloads.errors import BadRequest, InternalError
+from shipway.payloads.errors import BadImage, BadRequest, ImageTooLarge, InternalError, NotAnImage
+from shipway.payloads.images import decode_image
 from shipway.payloads.request import (
     BINARY,
     JSON,
@@ -24,12 +25,10 @@ from shipway.payloads.request import (
 )
 from shipway.payloads.schemas import Schema, an_object
 from shipway.recipe import ImagePreprocessing
-from shipway.runtime.errors import BadImage, ImageTooLarge, NotAnImage
 from shipway.runtime.host import available_cores
-from shipway.runtime.images import decode_image
 from shipway.runtime.model import Model
 from shipway.tasks import TASKS, demo_inputs
-from shipway.tasks.base import Decoded, Example, Inputs, Task
+from shipway.tasks.base import Decoded, Example, Inputs, Task, preprocessing_of
 from shipway.tasks.classes import rank, ranked_schema
 
 logger = logging.getLogger(__name__)
@@ -52,15 +51,13 @@ class ImageClassification(Task):
     bytes_tensor = "image"
 
     def __init__(self, model: Model) -> None:
-        spec = model.manifest.preprocessing
-        assert isinstance(spec, ImagePreprocessing)  # as the archive was packed
-        self._spec = spec
+        self._spec = preprocessing_of(model.manifest, ImagePreprocessing)
         self._manifest = model.manifest
         (self._staging_BHWC,) = model.staging
         self._decoders = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
-        if model.described.runtime != "torch":
-            # Only resizing is torch's then, half a millisecond of it: a second thread would take
-            # a core from another photo, or another worker, to save a part of that.
+        if not model.backend.uses_torch:
+            # Then torch only resizes, for half a millisecond: a second thread would take a core
+            # from another photo, or from another worker, to save a part of that.
             torch.set_num_threads(1)
 
     def parse(self, request: Request) -> Inputs:

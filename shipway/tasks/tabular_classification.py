@@ -22,7 +22,7 @@ from shipway.payloads.tensors import as_array
 from shipway.recipe import TablePreprocessing
 from shipway.runtime.model import Model
 from shipway.tasks import TASKS, demo_inputs
-from shipway.tasks.base import Decoded, Example, Inputs, Task
+from shipway.tasks.base import Decoded, Example, Inputs, Task, preprocessing_of
 from shipway.tasks.classes import rank, ranked_schema
 
 FIELDS = ("body", "data", "rows")
@@ -41,8 +41,7 @@ class TabularClassification(Task):
     bytes_tensor = "row"
 
     def __init__(self, model: Model) -> None:
-        spec = model.manifest.preprocessing
-        assert isinstance(spec, TablePreprocessing)  # as the archive was packed
+        spec = preprocessing_of(model.manifest, TablePreprocessing)
         self._manifest = model.manifest
         self._columns = spec.columns
         (self._input,) = model.manifest.inputs
@@ -97,8 +96,7 @@ class TabularClassification(Task):
 
     @classmethod
     def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
-        spec = manifest.preprocessing
-        assert isinstance(spec, TablePreprocessing)
+        spec = preprocessing_of(manifest, TablePreprocessing)
         number = {"type": "number"}
         in_order = {"type": "array", "items": number, "minItems": len(spec.columns)}
         row = {

@@ -21,11 +21,11 @@ from shipway.payloads.request import (
     value_of,
 )
 from shipway.payloads.schemas import Schema, an_object, one_or_several
+from shipway.payloads.texts import MAX_CHARACTERS, Texts, Tokens
 from shipway.recipe import TextPreprocessing
 from shipway.runtime.model import Model
-from shipway.runtime.texts import MAX_CHARACTERS, Texts, Tokens
 from shipway.tasks import demo_inputs
-from shipway.tasks.base import Decoded, Example, Inputs, Task
+from shipway.tasks.base import Decoded, Example, Inputs, Task, preprocessing_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,7 @@ class TextTask(Task):
     bytes_tensor = "text"
 
     def __init__(self, model: Model) -> None:
-        spec = model.manifest.preprocessing
-        assert isinstance(spec, TextPreprocessing)  # as the archive was packed
+        spec = preprocessing_of(model.manifest, TextPreprocessing)
         self._manifest = model.manifest
         self._texts = Texts(model.artifact.path / spec.tokenizer, spec)
 

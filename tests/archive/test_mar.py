@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from shipway.archive.errors import ArchiveError
-from shipway.archive.mar import inspect_mar, pack, read_samples
+from shipway.archive.inspect import inspect_mar
+from shipway.archive.pack import pack
+from shipway.archive.samples import read_samples
 from shipway.artifact.digests import sha256_of
 from shipway.artifact.samples import relative_error
 from shipway.runtime.program import open_program

@@ -6,7 +6,7 @@ import subprocess
 import psutil
 import pytest
 
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.artifact.tuned import Tuned, read_tuned, tuned_path, write_tuned
 from tests.conftest import REPOSITORY
 from tests.servers import SHIPWAY, is_worker, running_server, until

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.artifact.manifest import Serving
 from shipway.artifact.tuned import Tuned, write_tuned
 from shipway.cli.main import app

@@ -22,7 +22,8 @@ import psutil
 import pytest
 import yaml
 
-from shipway.archive.mar import inspect_mar, pack
+from shipway.archive.inspect import inspect_mar
+from shipway.archive.pack import pack
 from shipway.engines.torchserve.config import ServerConfig, read_config
 from shipway.engines.torchserve.temporary import with_free_ports
 from tests.conftest import REPOSITORY

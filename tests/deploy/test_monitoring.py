@@ -18,7 +18,7 @@ from benchmarks.monitoring import (
     seconds_until_firing,
     traffic,
 )
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.engines.torchserve.tokens import bearer
 from tests.conftest import encoded, retold
 from tests.servers import running_server, until

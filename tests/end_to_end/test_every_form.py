@@ -11,7 +11,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.loadtest import preflight
 from shipway.payloads.request import Request
 from tests.servers import RunningServer, running_server

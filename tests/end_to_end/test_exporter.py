@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.engines.torchserve.tokens import bearer
 from shipway.metrics.declared import METRICS, STAGES
 from tests.conftest import PHOTOS, retold

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.artifact.manifest import Requirements
 from shipway.engines.torchserve.tokens import bearer
 from tests.conftest import PHOTOS, retold

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from benchmarks.stock_torchserve import stock_torchserve
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 
 HOUSE_CATS = {281, 282, 285}
 

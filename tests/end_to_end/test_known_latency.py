@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.variants import with_code
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.engines.torchserve.temporary import registered, temporary_server
 from shipway.loadtest import preflight
 from shipway.loadtest.load_test import LoadTest

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from shipway.archive.mar import inspect_mar, pack
+from shipway.archive.inspect import inspect_mar
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact
 from shipway.artifact.samples import file_of
 from shipway.engines.state import StateDirectory

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hdrh.histogram import HdrHistogram
 
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.engines.errors import PredictionFailed
 from shipway.engines.torchserve import protos
 from shipway.engines.torchserve.tokens import bearer

@@ -18,7 +18,8 @@ import pytest
 import torch
 from torch import nn
 
-from shipway.archive.mar import inspect_mar, pack
+from shipway.archive.inspect import inspect_mar
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.artifact.samples import file_of
 from shipway.engines.state import StateDirectory

@@ -16,9 +16,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.engines.errors import PredictionFailed
-from shipway.runtime.images import decode_image
+from shipway.payloads.images import decode_image
 from shipway.runtime.program import open_program
 from shipway.tasks.classes import rank
 from tests.conftest import PHOTOS, REPOSITORY, encoded, export_demo, retold

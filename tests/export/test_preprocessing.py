@@ -9,7 +9,7 @@ from PIL import Image
 
 from export.recipes.efficientnet_lite0 import SCIKIT_IMAGE, SCIKIT_LEARN, recipe
 from shipway.export.checkpoint import load_weights, read_state_dict
-from shipway.runtime.images import decode_image
+from shipway.payloads.images import decode_image
 
 PHOTOS = {
     SCIKIT_IMAGE / "chelsea.png": {281, 282, 285},  # tabby, tiger cat, Egyptian cat

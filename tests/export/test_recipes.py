@@ -17,8 +17,8 @@ from shipway.export.recipe_file import find_recipe
 from shipway.export.served_module import as_served
 from shipway.export.texts import passages, tokenized
 from shipway.export.verify import share
+from shipway.payloads.images import decode_image
 from shipway.recipe import Axis, Recipe, Rows, TextPreprocessing
-from shipway.runtime.images import decode_image
 
 NAMES = ("minilm", "digits", "tabular", "libraries", "resnet50")
 

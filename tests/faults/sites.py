@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.variants import with_code
-from shipway.archive.mar import inspect_mar, pack
+from shipway.archive.inspect import inspect_mar
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact
 from shipway.engines.errors import NoServer, ServerError
 from shipway.engines.protocol import ModelVersion

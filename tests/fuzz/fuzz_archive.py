@@ -14,7 +14,7 @@ import atheris
 
 with atheris.instrument_imports(include=["shipway", "zipfile"]):
     from shipway.archive.errors import ArchiveError
-    from shipway.archive.mar import inspect_mar
+    from shipway.archive.inspect import inspect_mar
     from tests.hostile.zips import unpacked_by_headers
 
 FOLDER = TemporaryDirectory()

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.engines.torchserve import protos
 from shipway.engines.torchserve.tokens import bearer
 from shipway.payloads.errors import InternalError

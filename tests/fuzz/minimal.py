@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import CERTIFICATE, MANIFEST, Artifact, open_artifact, write_record
 from shipway.artifact.certificate import Candidate, Certificate, Host, Inputs, Latency
 from shipway.artifact.digests import sha256_of, write_sums

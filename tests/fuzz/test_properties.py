@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from shipway.archive.errors import ArchiveError
-from shipway.archive.mar import inspect_mar
+from shipway.archive.inspect import inspect_mar
 from shipway.artifact.bundle import MANIFEST, open_artifact
 from shipway.artifact.digests import SUMS, format_sums, parse_sums, write_sums
 from shipway.artifact.errors import ArtifactError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway.archive.mar import pack
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact
 from tests.conftest import retold
 from tests.hostile import payloads

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shipway.archive.errors import ArchiveError
-from shipway.archive.mar import inspect_mar
+from shipway.archive.inspect import inspect_mar
 from shipway.archive.signatures import SignatureError
 from shipway.artifact.bundle import open_artifact
 from shipway.artifact.errors import ArtifactError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shipway.archive.mar import MarInfo
+from shipway.archive.inspect import MarInfo
 from shipway.engines.protocol import ModelVersion
 from shipway.releases.apply import Wanted, WantedModel, plan
 from shipway.releases.errors import NotApplicable

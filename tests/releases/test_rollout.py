@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shipway.archive.mar import inspect_mar, pack
+from shipway.archive.inspect import inspect_mar
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact
 from shipway.artifact.samples import file_of
 from shipway.engines import ENGINES

@@ -113,8 +113,8 @@ def test_a_worker_takes_the_gpu_it_was_given(monkeypatch, named, gpu_id, index, 
     ("here", "reason"),
     [
         ("9.0", None),
-        ("8.6", "made for a GPU of compute capability 9.0, here is 8.6"),
-        (None, "made for a GPU of compute capability 9.0, here is none"),
+        ("8.6", "made for a GPU of compute capability 9.0, and this host has 8.6"),
+        (None, "made for a GPU of compute capability 9.0, and this host has none"),
     ],
 )
 def test_a_program_compiled_for_a_gpu_wants_one_like_it(tiny, monkeypatch, here, reason):

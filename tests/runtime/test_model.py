@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from shipway.artifact.certificate import Latency
-from shipway.runtime.errors import DeviceLost, OutOfMemory, WrongRows
+from shipway.runtime.backends.errors import DeviceLost, OutOfMemory
+from shipway.runtime.errors import WrongRows
 from shipway.runtime.model import Model
 from shipway.runtime.program import open_program
 
@@ -243,7 +244,7 @@ def test_a_row_that_is_too_large_alone_is_told_so(model):
 )
 def test_a_lost_device_ends_everything_at_once(model, text):
     model._program = program = Failing(model._program, RuntimeError(text), lambda inputs: True)
-    with pytest.raises(DeviceLost, match="cannot be used"):
+    with pytest.raises(DeviceLost, match="cannot use the GPU any more"):
         model.run(images(4))
     assert len(program.shapes) == 1
 

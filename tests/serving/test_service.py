@@ -12,11 +12,11 @@ import pytest
 from ts.context import Context, RequestProcessor
 
 from shipway.engines.torchserve.handler import Handler
+from shipway.payloads.images import decode_image
 from shipway.payloads.request import Request
-from shipway.runtime.errors import DeviceLost
-from shipway.runtime.images import decode_image
+from shipway.payloads.texts import Texts
+from shipway.runtime.backends.errors import DeviceLost
 from shipway.runtime.model import Model
-from shipway.runtime.texts import Texts
 from shipway.serving.oip import HEADER_LENGTH
 from shipway.serving.service import Service
 from shipway.tasks.classes import rank

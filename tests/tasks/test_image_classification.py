@@ -8,7 +8,7 @@ import torch
 from ts.context import Context, RequestProcessor
 
 from shipway.engines.torchserve.handler import Handler
-from shipway.runtime.images import decode_image
+from shipway.payloads.images import decode_image
 from shipway.runtime.program import open_program
 from shipway.tasks.classes import rank
 from tests.conftest import PHOTOS, encoded

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from shipway.artifact.bundle import open_artifact
+from shipway.payloads.images import decode_image
 from shipway.runtime.backends.onnxruntime import OnnxRuntimeProgram
 from shipway.runtime.host import available_cores
-from shipway.runtime.images import decode_image
 from shipway.tasks.classes import Prediction, rank
 
 ARTIFACT = Path(os.environ["PEERS_ARTIFACT"])

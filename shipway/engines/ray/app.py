@@ -35,7 +35,7 @@ from shipway.metrics.traces import tracer_for
 from shipway.payloads.errors import BadRequest
 from shipway.payloads.request import FORMS, Request
 from shipway.recipe import Sha256
-from shipway.runtime.errors import DeviceLost
+from shipway.runtime.backends.errors import DeviceLost
 from shipway.runtime.model import Model
 from shipway.serving.deadlines import SENT
 from shipway.serving.observing import served_program

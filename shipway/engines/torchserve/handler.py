@@ -20,7 +20,7 @@ from shipway.metrics.observed import Observer
 from shipway.metrics.recorder import Recorder
 from shipway.metrics.traces import tracer_for
 from shipway.payloads.request import Request
-from shipway.runtime.errors import DeviceLost
+from shipway.runtime.backends.errors import DeviceLost
 from shipway.runtime.host import available_cores, own_device
 from shipway.runtime.model import Model
 from shipway.serving.observing import served_program

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from shipway.archive.mar import inspect_mar
+from shipway.archive.inspect import inspect_mar
 from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve import launch
 from shipway.engines.torchserve.config import find_config, read_config

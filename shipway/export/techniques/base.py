@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from shipway.artifact.certificate import LayerSensitivity
 from shipway.artifact.manifest import Precision, Requirements
 from shipway.recipe import Axis, Rows, TensorSpec
-from shipway.runtime.host import installed
+from shipway.runtime.backends.packages import installed
 
 SHARE_NEEDED = 0.9
 """Share of the heavy operations that must run in the precision that a program claims."""

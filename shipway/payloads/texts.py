@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from shipway.payloads.errors import BadText, TextTooLong
 from shipway.recipe import TextPreprocessing
-from shipway.runtime.errors import BadText, TextTooLong
 
 MAX_CHARACTERS = 1_000_000
 """Of one text, a long book's."""
