@@ -11,6 +11,7 @@ from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging_utils import ModelExportUtils
 
 import shipway
+from shipway.archive.code import serving_code
 from shipway.archive.errors import ArchiveError
 from shipway.archive.layout import ENTRY, HANDLER, TORCHSERVE_MANIFEST, TORCHSERVE_SETTINGS
 from shipway.artifact.bundle import CERTIFICATE, MANIFEST, PLUGINS, Artifact, write_record
@@ -21,21 +22,6 @@ from shipway.files import shipped
 from shipway.runtime.backends import BACKENDS
 from shipway.tasks import TASKS
 
-CODE = (
-    *("__init__.py", "errors.py", "plugins.py", "recipe.py", "registry.py"),
-    "artifact/*.py",
-    "payloads/*.py",
-    "runtime/*.py",
-    "runtime/backends/*.py",
-    "tasks/*.py",
-    *(
-        f"serving/{name}.py"
-        for name in ("__init__", "deadlines", "observing", "oip", "replies", "service", "statuses")
-    ),
-    *(f"metrics/{name}.py" for name in ("__init__", "declared", "observed", "recorder", "traces")),
-    *("engines/__init__.py", "engines/torchserve/__init__.py", "engines/torchserve/handler.py"),
-)
-"""The part of this package that an archive carries, and serves with."""
 GENERIC = "generic"
 """The handler of tasks that have no handler file of their own."""
 _CREATED = (1980, 1, 1, 0, 0, 0)
@@ -125,7 +111,7 @@ def _stage(artifact: Artifact, folder: Path, handler: Path) -> None:
     write_record(inside / MANIFEST, kept)
     write_record(inside / CERTIFICATE, artifact.certificate)
     write_sums(inside)
-    _copy_code(Path(shipway.__path__[0]), folder / "shipway")
+    _copy_code(folder / "shipway", handler, *sorted((inside / PLUGINS).glob("*.py")))
     shutil.copyfile(Path(__file__).with_name(ENTRY), folder / ENTRY)
     shutil.copyfile(handler, folder / HANDLER)
     (folder / TORCHSERVE_SETTINGS).write_text(_model_config(kept))
@@ -133,12 +119,12 @@ def _stage(artifact: Artifact, folder: Path, handler: Path) -> None:
     write_sums(folder)
 
 
-def _copy_code(source: Path, destination: Path) -> None:
-    for pattern in CODE:
-        for path in source.glob(pattern):
-            copy = destination / path.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+def _copy_code(destination: Path, *others: Path) -> None:
+    package = Path(shipway.__path__[0])
+    for path in serving_code(package, *others):
+        copy = destination / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(package / path, copy)
 
 
 def _model_config(manifest: Manifest) -> str:
