@@ -37,7 +37,7 @@ from shipway.loadtest import preflight
 from shipway.loadtest.capacity import Compared, Kind, calibrated, highest
 from shipway.loadtest.load_test import LoadTest, Target
 from shipway.loadtest.queueing import poisson
-from shipway.loadtest.report import read_report
+from shipway.loadtest.report_files import read_report
 from shipway.loadtest.runner import measure
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
@@ -116,7 +116,7 @@ def main() -> None:
         fleet = [stack.enter_context(_server(folder / "0", mar))]
         name = inspect_mar(mar).name
         state = StateDirectory(folder / "0" / "state")
-        sent = preflight.here(state, name, None, grpc=False, headers={}).inputs
+        sent = preflight.local_model(state, name, None, grpc=False, headers={}).inputs
         kind = _swept(name, state, folder)
         found = []
         for count in sorted(given.servers):

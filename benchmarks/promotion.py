@@ -134,7 +134,7 @@ def measured(state: StateDirectory, infos: list[MarInfo]) -> tuple[float, Traffi
     first, *others = infos
     with changing(state, "registering") as rollout:
         rollout.register(first.name, first.version, version_of(first, first.path.parent))
-    ready = preflight.here(state, first.name, None, grpc=False, headers={})
+    ready = preflight.local_model(state, first.name, None, grpc=False, headers={})
 
     def plan(load: LoadShape, seconds: float) -> LoadTest:
         return LoadTest(

@@ -115,7 +115,7 @@ def main() -> None:
 def soak(
     state: StateDirectory, served: ServedModel, info: MarInfo, seconds: float
 ) -> dict[str, object]:
-    ready = preflight.here(state, info.name, None, grpc=False, headers={})
+    ready = preflight.local_model(state, info.name, None, grpc=False, headers={})
 
     def plan(load: LoadShape, for_s: float) -> LoadTest:
         return LoadTest(

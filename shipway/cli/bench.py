@@ -72,7 +72,8 @@ def bench(
     from shipway.engines.torchserve.tokens import bearer
     from shipway.loadtest import inputs, preflight
     from shipway.loadtest.load_test import LoadTest
-    from shipway.loadtest.report import check_folder, new_report, read_report, write_report
+    from shipway.loadtest.report import new_report
+    from shipway.loadtest.report_files import check_folder, read_report, write_report
     from shipway.loadtest.shapes.closed import ClosedLoop
     from shipway.loadtest.shapes.open import OpenLoop
 
@@ -85,9 +86,11 @@ def bench(
     with err.status("Asking the server …"):
         if name is not None:
             where = state_directory(state)
-            ready = preflight.here(where, name, version, grpc=grpc, headers=headers, given=given)
+            ready = preflight.local_model(
+                where, name, version, grpc=grpc, headers=headers, given=given
+            )
         else:
-            ready = preflight.anywhere(_target(url or ""), headers | bearer(token), given)
+            ready = preflight.model_at(_target(url or ""), headers | bearer(token), given)
     loads: list[LoadShape] = [ClosedLoop(clients=number) for number in clients or []]
     loads += [OpenLoop(rate=per_second) for per_second in rate or []]
     if not loads and earlier:

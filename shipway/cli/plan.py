@@ -74,7 +74,7 @@ def _simulate(
     """The fleets that carry the load, and the replicas that are too slow in any number."""
     # httpx, numpy and pydantic take more than a second to import.
     from shipway.loadtest.capacity import calibrated, fleet, newest_of_each
-    from shipway.loadtest.report import read_report
+    from shipway.loadtest.report_files import read_report
 
     paths = reports or newest_of_each(REPORTS)
     fleets: list[Fleet] = []

@@ -14,7 +14,8 @@ import numpy as np
 
 from shipway.loadtest.errors import ReportError
 from shipway.loadtest.queueing import QUEUE, Replica, Steady, most_rows, poisson, serve
-from shipway.loadtest.report import Report, read_report
+from shipway.loadtest.report import Report
+from shipway.loadtest.report_files import read_report
 from shipway.loadtest.result import Latency, Result
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop

@@ -1,10 +1,11 @@
-"""What is sent: given files, or examples of the model's task."""
+"""The inputs of a load test: files of the user's, or examples for the model's task."""
 
 import mimetypes
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shipway.extras import install_command, is_installed
 from shipway.loadtest.errors import NoInput
 from shipway.loadtest.load_test import Input
 from shipway.tasks import TASKS, demo_inputs
@@ -12,7 +13,7 @@ from shipway.tasks.base import Example
 
 
 def from_files(paths: Sequence[Path]) -> tuple[Input, ...]:
-    """Each file, and each in a folder, is the body of a request. Raises NoInput."""
+    """An input for each file, and for each file in a folder but hidden ones. Raises NoInput."""
     files = [
         file
         for path in paths
@@ -33,35 +34,43 @@ def _from_file(path: Path) -> Input:
         raise NoInput(f"{path} cannot be read: {error.strerror}. Name another with --input.") from (
             error
         )
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return Input(name=path.name, content_type=kind, body=body)
+    content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return Input(name=path.name, content_type=content_type, body=body)
 
 
 def photos() -> tuple[Input, ...]:
-    """Real photos as JPEG files; none where the packages that bring them are not installed."""
+    """Real photos as JPEG files; none without the extra `demo`."""
     return _as_inputs(demo_inputs.photos())
 
 
 def texts() -> tuple[Input, ...]:
-    """Sentences; none where the package that brings them is not installed."""
+    """English sentences; none without the extra `demo`."""
     return _as_inputs(demo_inputs.texts())
 
 
 def for_task(task: str, tensors: Sequence[Mapping[str, Any]]) -> tuple[Input, ...]:
-    """What suits a model. `tensors` are its inputs as the Open Inference Protocol describes them.
+    """Examples for a model of `task`.
 
-    Raises NoInput for one that nothing here is for.
+    `tensors` are the model's inputs as the Open Inference Protocol describes them: name, datatype
+    and shape, with -1 for a dynamic axis. Raises NoInput if there are no examples.
     """
-    known = task in TASKS.names()
-    found = _as_inputs(TASKS.get(task).examples(tensors)) if known else ()
-    if not found:
-        raise NoInput(
-            f"There are no examples for a model of the task {task}. Name files with --input."
-        )
-    return found
+    is_known = task in TASKS.names()
+    inputs = _as_inputs(TASKS.get(task).examples(tensors)) if is_known else ()
+    if not inputs:
+        raise no_examples(f"a model of the task {task}")
+    return inputs
+
+
+def no_examples(model: str) -> NoInput:
+    """The error for a model without example inputs."""
+    message = f"There are no example inputs for {model}. Name files to send with --input"
+    if not is_installed("demo"):
+        message += f", or install the examples: {install_command('demo')}"
+    return NoInput(f"{message}.")
 
 
 def _as_inputs(examples: Iterable[Example]) -> tuple[Input, ...]:
     return tuple(
-        Input(name=each.name, content_type=each.content_type, body=each.body) for each in examples
+        Input(name=example.name, content_type=example.content_type, body=example.body)
+        for example in examples
     )

@@ -1,4 +1,4 @@
-"""Before the load: where the model is, what it takes, and requests that must be answered."""
+"""Checks before a load test: the model is there, and answers the inputs that are to be sent."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,14 +18,14 @@ from shipway.loadtest.errors import NoInput, NotReady
 from shipway.loadtest.load_test import Input, Record, Target
 
 ANSWER_WITHIN_S = 60.0
-"""The first answers; a model may still be warming up."""
+"""For the first answers; a model may still be warming up."""
 TOKEN_REFUSED = "InvalidKeyException"
-ASKED_FIRST = 20
-"""How many of the inputs are tried before the load."""
+CHECKED_INPUTS = 20
+"""How many of the inputs are sent once before the load."""
 
 
 class Subject(Record):
-    """The model under load, as far as its server tells."""
+    """The model under load. None where its server does not say."""
 
     url: str
     model: str
@@ -33,7 +33,7 @@ class Subject(Record):
     task: str | None = None
     program: str | None = None
     artifact: str | None = None
-    """Its digest."""
+    """Digest of the artifact."""
     batch_size: int | None = None
     max_batch_delay_ms: int | None = None
     workers: int | None = None
@@ -49,7 +49,7 @@ class Ready:
     inputs: tuple[Input, ...]
 
 
-def here(
+def local_model(
     state: StateDirectory,
     name: str,
     version: str | None,
@@ -58,17 +58,20 @@ def here(
     headers: Mapping[str, str],
     given: tuple[Input, ...] = (),
 ) -> Ready:
-    """A model of the server that runs from `state`. Raises NoServer, ModelNotFound,
-    VersionNotFound, NotReady or NoInput."""
+    """Prepares a load test of a model of the server of `state`.
+
+    `given` are the inputs; without any, examples for the model's task are sent. Raises NoServer,
+    ModelNotFound, VersionNotFound, NotReady or NoInput.
+    """
     record = state.require_running()
     with closing(ManagementClient(state)) as management:
         versions = management.describe(name)
-        asked = [each for each in versions if each.version == version or not version]
-        if not asked:
-            known = ", ".join(each.version for each in versions)
-            raise VersionNotFound(f"{name} has no version {version}; there are: {known}.")
-        served = next((each for each in asked if each.default), asked[0])
-        runs = management.what_runs(name, served.version)
+        matching = [described for described in versions if version in (None, described.version)]
+        if not matching:
+            known = ", ".join(described.version for described in versions)
+            raise VersionNotFound(f"{name} has no version {version}. Its versions are {known}.")
+        chosen = next((described for described in matching if described.default), matching[0])
+        program = management.what_runs(name, chosen.version)
     path = quote(name) + (f"/{quote(version)}" if version else "")
     target = Target(
         url=f"grpc://{record.addresses.grpc_inference}/{path}"
@@ -76,112 +79,122 @@ def here(
         else f"{record.addresses.inference}/predictions/{path}",
         certificate=record.certificate,
     )
-    if not given and "task" not in runs:
-        raise NoInput(f"{name} does not tell what it takes. Name files with --input.")
-    chosen = given or inputs.for_task(runs["task"], runs["metadata"]["inputs"])
+    if not given and "task" not in program:
+        raise NoInput(
+            f"{name} does not describe its task, so there are no example inputs for it. Name files "
+            "to send with --input."
+        )
+    sent = given or inputs.for_task(program["task"], program["metadata"]["inputs"])
     tokens = tokens_of(state, record)
     token = tokens.get("inference")
-    refusal = _ask(target, {**headers, **bearer(token)}, chosen[0])
+    refusal = _send(target, {**headers, **bearer(token)}, sent[0])
     if refusal is not None and refusal.type == TOKEN_REFUSED:
         tokens.renew("inference", refused=token)
     headers = {**headers, **bearer(tokens.get("inference"))}
-    _check(target, headers, chosen)
+    _check(target, headers, sent)
     subject = Subject(
         url=target.url,
         model=name,
-        version=served.version,
-        task=runs.get("task"),
-        program=runs.get("program"),
-        artifact=runs.get("artifact"),
-        batch_size=served.batch_size,
-        max_batch_delay_ms=served.max_batch_delay_ms,
-        workers=served.workers,
+        version=chosen.version,
+        task=program.get("task"),
+        program=program.get("program"),
+        artifact=program.get("artifact"),
+        batch_size=chosen.batch_size,
+        max_batch_delay_ms=chosen.max_batch_delay_ms,
+        workers=chosen.workers,
     )
-    return Ready(target=target, subject=subject, headers=headers, inputs=chosen)
+    return Ready(target=target, subject=subject, headers=headers, inputs=sent)
 
 
-def anywhere(target: Target, headers: Mapping[str, str], given: tuple[Input, ...] = ()) -> Ready:
-    """A model of any server. Raises NotReady or NoInput."""
+def model_at(target: Target, headers: Mapping[str, str], given: tuple[Input, ...] = ()) -> Ready:
+    """Prepares a load test of a model of any server.
+
+    Without `given`, photos are sent if the model takes them, else sentences. Raises NotReady or
+    NoInput.
+    """
     if not given:
-        # Nobody tells what it takes, so it is tried.
-        tried = (inputs.photos(), inputs.texts())
-        given = next((each for each in tried if not _ask(target, headers, each[0])), tried[0])
+        examples = [found for found in (inputs.photos(), inputs.texts()) if found]
+        if not examples:
+            raise inputs.no_examples(target.url)
+        accepted = (found for found in examples if not _send(target, headers, found[0]))
+        given = next(accepted, examples[0])
     _check(target, headers, given)
     subject = Subject(url=target.url, model=target.model, version=target.version)
     return Ready(target=target, subject=subject, headers=headers, inputs=given)
 
 
 def _check(target: Target, headers: Mapping[str, str], given: Sequence[Input]) -> None:
-    for each in given[:ASKED_FIRST]:
-        if refusal := _ask(target, headers, each):
-            raise _explained(target, refusal, each)
+    for sent in given[:CHECKED_INPUTS]:
+        if refusal := _send(target, headers, sent):
+            raise _explained(target, refusal, sent)
 
 
-def _explained(target: Target, refusal: Refused, asked: Input) -> NotReady | NoInput:
-    said = f"{refusal.code} {refusal.type}: {refusal}"
+def _explained(target: Target, refusal: Refused, sent: Input) -> NotReady | NoInput:
+    answer = f"{refusal.code} {refusal.type}: {refusal}"
     match refusal:
         case Refused(type="InvalidKeyException"):
             return NotReady(
-                f"{target.address} refuses the token. Give the inference token of that server with "
-                "--token, its key_file.json has it; and ask its inference port."
+                f"{target.address} refuses the token. Pass that server's inference token, from "
+                "its key_file.json, with --token, and send requests to its inference port."
             )
         case Refused(type="ModelNotFoundException" | "ModelVersionNotFoundException"):
             version = f" {target.version}" if target.version else ""
             return NotReady(
                 f"{target.address} has no model {target.model}{version}. `shipway models` lists "
-                "what a server has."
+                "the models of a server."
             )
         case Refused(code=404 | 405):
             return NotReady(
-                f"{target.url} is not there ({said}). Is it the inference address, and the path "
-                "/predictions/NAME?"
+                f"{target.url} was not found ({answer}). Use the server's inference address and "
+                "the path /predictions/NAME."
             )
         case Refused(code=400 | 413 | 415 | 422):
             return NoInput(
-                f"The model refuses {asked.name} ({len(asked.body):,} bytes, "
-                f"{asked.content_type}): {said} Name files that it takes with --input."
+                f"The model refuses {sent.name} ({len(sent.body):,} bytes, "
+                f"{sent.content_type}): {answer} Name files that it accepts with --input."
             )
-    return NotReady(f"{target.url} does not answer {asked.name}: {said}")
+    return NotReady(f"{target.url} does not answer {sent.name}: {answer}")
 
 
-def _ask(target: Target, headers: Mapping[str, str], asked: Input) -> Refused | None:
-    """None for an answer that counts. Raises NotReady if none comes."""
-    ask = _ask_grpc if target.protocol == "grpc" else _ask_http
-    return ask(target, headers, asked)
+def _send(target: Target, headers: Mapping[str, str], sent: Input) -> Refused | None:
+    """Sends one request; returns why it was refused, None if it was answered. Raises NotReady."""
+    send = _send_grpc if target.protocol == "grpc" else _send_http
+    return send(target, headers, sent)
 
 
-def _ask_http(target: Target, headers: Mapping[str, str], asked: Input) -> Refused | None:
+def _send_http(target: Target, headers: Mapping[str, str], sent: Input) -> Refused | None:
     try:
         answer = httpx.post(
             target.url,
-            content=asked.body,
-            headers={"content-type": asked.content_type, **headers},
+            content=sent.body,
+            headers={"content-type": sent.content_type, **headers},
             timeout=ANSWER_WITHIN_S,
             verify=target.trust,
             trust_env=False,
         )
     except httpx.ConnectError as error:
-        raise _nobody(target, error) from error
+        raise _unreachable(target, error) from error
     except httpx.TimeoutException as error:
         raise NotReady(f"{target.url} did not answer within {ANSWER_WITHIN_S:g} seconds.") from (
             error
         )
     except httpx.TransportError as error:
         raise NotReady(
-            f"What listens at {target.address} does not speak HTTP ({error}). Is it the inference "
-            "port? A gRPC port is asked with grpc://HOST:PORT/NAME."
+            f"{target.address} does not speak HTTP ({error}). Use the inference port. For a gRPC "
+            "port, write grpc://HOST:PORT/NAME."
         ) from error
     return http_refusal(answer) if answer.is_error else None
 
 
-def _ask_grpc(target: Target, headers: Mapping[str, str], asked: Input) -> Refused | None:
+def _send_grpc(target: Target, headers: Mapping[str, str], sent: Input) -> Refused | None:
+    # grpc takes a fifth of a second to import, and few load tests use it.
     import grpc
 
     from shipway.engines.torchserve import protos
 
     stubs = protos.load()
     request = stubs.inference_pb2.PredictionsRequest(
-        model_name=target.model, model_version=target.version or "", input={"body": asked.body}
+        model_name=target.model, model_version=target.version or "", input={"body": sent.body}
     )
     options = [("grpc.enable_http_proxy", 0)]
     with tls.channel(target.address, target.certificate, options) as channel:
@@ -192,15 +205,15 @@ def _ask_grpc(target: Target, headers: Mapping[str, str], asked: Input) -> Refus
         except grpc.RpcError as error:
             status, details = error.code(), error.details() or ""
             if status is grpc.StatusCode.UNAVAILABLE:
-                raise _nobody(target, details) from error
+                raise _unreachable(target, details) from error
             if status is grpc.StatusCode.PERMISSION_DENIED:
                 return Refused(details, code=400, type=TOKEN_REFUSED)
             return grpc_refusal(status.name, details)
     return refusal_in(answer.prediction)
 
 
-def _nobody(target: Target, error: object) -> NotReady:
+def _unreachable(target: Target, error: object) -> NotReady:
     return NotReady(
-        f"Nothing answers at {target.address} ({error}). Is the server running, and is the "
-        f"{target.protocol} port right?"
+        f"Nothing answers at {target.address} ({error}). Check that the server is running and that "
+        f"this is its {target.protocol} port."
     )

@@ -13,12 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from hdrh.histogram import HdrHistogram
 from pydantic import field_validator
 
+from shipway.extras import MissingExtra
 from shipway.loadtest.load_test import LONGEST_S, LoadTest, Record
 from shipway.loadtest.shapes import AnyShape
 from shipway.loadtest.ticks import Tick
+
+try:
+    from hdrh.histogram import HdrHistogram
+except ModuleNotFoundError as error:
+    raise MissingExtra("A load test", "bench") from error
 
 HIGHEST_US = round(2e6 * LONGEST_S)
 """As long for a client to be free, as long again for the answer."""

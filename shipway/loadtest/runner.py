@@ -1,4 +1,5 @@
-"""Runs a plan in a generator's process of its own: gevent's patches and the load stay there."""
+"""Runs a load test in a generator process of its own, which keeps gevent and the load out of this
+one."""
 
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from shipway.extras import require_extra
 from shipway.loadtest.errors import GeneratorFailed, Interrupted
 from shipway.loadtest.load_test import LoadTest
 from shipway.loadtest.result import Collector, Progress, Result
@@ -14,21 +16,21 @@ from shipway.loadtest.ticks import Tick
 
 COMMAND = (sys.executable, "-m", "shipway.loadtest.generator")
 ENDS_WITHIN_S = 5.0
-"""Once its input is closed."""
+"""How long the generator may take to end once its input is closed."""
 
 
-def measure(plan: LoadTest, watch: Callable[[Progress], object] = lambda _: None) -> Result:
-    """Puts the plan's load on its server, and tells `watch` once a second how it goes.
+def measure(load_test: LoadTest, observe: Callable[[Progress], object] = lambda _: None) -> Result:
+    """Runs a load test and calls `observe` once a second while it runs.
 
-    Raises GeneratorFailed if the generator's process ends early, and for Ctrl-C Interrupted, which
-    is a KeyboardInterrupt that holds what was measured until then.
+    Raises GeneratorFailed if the generator's process ends early. On Ctrl-C it raises Interrupted,
+    a KeyboardInterrupt that holds what was measured until then.
     """
-    collector = Collector(plan)
-    with generator_process(plan) as process:
+    collector = Collector(load_test)
+    with generator_process(load_test) as process:
         assert process.stdin and process.stdout
         try:
             for line in process.stdout:
-                watch(collector.add(Tick.read(line)))
+                observe(collector.add(Tick.read(line)))
         except KeyboardInterrupt:
             process.stdin.close()
             for line in process.stdout:
@@ -40,31 +42,33 @@ def measure(plan: LoadTest, watch: Callable[[Progress], object] = lambda _: None
 
 
 @contextmanager
-def generator_process(plan: LoadTest, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The generator at work on a plan. It ends with this block, and with this process.
+def generator_process(load_test: LoadTest, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A generator that runs a load test. It ends with the block, or with this process.
 
-    Raises GeneratorFailed with its last words if it ended by itself with an error.
+    Raises GeneratorFailed, with the last line of its error output, if it ended with an error; and
+    MissingExtra if Locust is not installed.
     """
-    with tempfile.TemporaryFile() as said:
+    require_extra("bench", "A load test")
+    with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [*COMMAND, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
-            start_new_session=True,  # a terminal's Ctrl-C is this process's to hear
+            stderr=errors,
+            start_new_session=True,  # Ctrl-C in a terminal is for this process to handle
         )
         assert process.stdin and process.stdout
         try:
-            process.stdin.write(plan.model_dump_json().encode() + b"\n")
+            process.stdin.write(load_test.line())
             process.stdin.flush()
             yield process
         except (BrokenPipeError, GeneratorFailed) as error:
             process.wait(ENDS_WITHIN_S)
-            said.seek(0)
-            words = said.read().decode(errors="replace").strip().splitlines() or ["nothing"]
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines() or ["nothing"]
+            reason = str(error) if isinstance(error, GeneratorFailed) else "It did not start."
             raise GeneratorFailed(
-                f"{error if isinstance(error, GeneratorFailed) else 'It did not start.'} The load "
-                f"generator's exit code is {process.returncode}, and it said: {words[-1]}"
+                f"{reason} Its exit code is {process.returncode}; its last message: {lines[-1]}"
             ) from error
         finally:
             process.stdin.close()

@@ -121,7 +121,9 @@ class Trials:
                 delay_ms=setting.delay_ms,
             )
         )
-        self._ready = preflight.here(self._state, self._info.name, None, grpc=False, headers={})
+        self._ready = preflight.local_model(
+            self._state, self._info.name, None, grpc=False, headers={}
+        )
         self._served, self._alone = setting, None
 
     def _plan(self, load: ClosedLoop | OpenLoop, seconds: float) -> LoadTest:

@@ -203,12 +203,13 @@ class GrpcClient(Client):
 
 @cache
 def _grpc_and_stubs() -> tuple[Any, Any]:
+    # grpc is prepared for gevent only where it is used, before any channel is opened.
     import grpc
     import grpc.experimental.gevent
 
     from shipway.engines.torchserve import protos
 
-    grpc.experimental.gevent.init_gevent()  # before any channel
+    grpc.experimental.gevent.init_gevent()
     return grpc, protos.load()
 
 

@@ -18,7 +18,7 @@ from shipway.engines.errors import ModelNotFound, NoServer, VersionNotFound
 from shipway.engines.torchserve.temporary import free_ports
 from shipway.errors import ShipwayError
 from shipway.loadtest.errors import NoInput, NotReady, ReportError
-from shipway.loadtest.report import read_report
+from shipway.loadtest.report_files import read_report
 from tests.servers import REPOSITORY, SHIPWAY, until
 
 BENCH = (*SHIPWAY, "bench")
@@ -96,7 +96,7 @@ def test_bad_input_is_told_before_any_load(bench, server, token, hello, tmp_path
         assert time.monotonic() - start < 15
 
     for url in (f"http://{nobody}/predictions/synthetic", f"grpc://{nobody}/synthetic"):
-        says(f"Nothing answers at {nobody}.*port right", "--url", url, fails=NotReady)
+        says(f"Nothing answers at {nobody}.*is its \\w+ port", "--url", url, fails=NotReady)
     says("does not speak HTTP", "--url", f"http://{grpc}/predictions/x", fails=NotReady)
     says("Nothing answers", "--url", f"grpc://{http[7:]}/synthetic", fails=NotReady)
     for url in (f"{http}/predictions/synthetic", f"grpc://{grpc}/synthetic"):
@@ -104,11 +104,11 @@ def test_bad_input_is_told_before_any_load(bench, server, token, hello, tmp_path
     for url in (f"{http}/predictions/other", f"grpc://{grpc}/other"):
         says("has no model other", "--url", url, "--token", token, fails=NotReady)
     management = f"{addresses.management}/predictions/synthetic"
-    says("ask its inference port", "--url", management, "--token", token, fails=NotReady)
+    says("to its inference port", "--url", management, "--token", token, fails=NotReady)
     metrics = f"{addresses.metrics}/predictions/synthetic"
-    says("Is it the inference address", "--url", metrics, fails=NotReady)
+    says("Use the server.s inference address", "--url", metrics, fails=NotReady)
     says("No model 'other'.*there are: synthetic", "other", fails=ModelNotFound)
-    says("no version 9; there are: 1.0", "synthetic", "--version", 9, fails=VersionNotFound)
+    says("no version 9. Its versions are 1.0", "synthetic", "--version", 9, fails=VersionNotFound)
     says("No server is running", "synthetic", "--state", tmp_path / "none", fails=NoServer)
     says("refuses broken.txt.*NotAnImage", "synthetic", "--input", tmp_path / "broken.txt",
          fails=NoInput)  # fmt: skip
@@ -117,7 +117,7 @@ def test_bad_input_is_told_before_any_load(bench, server, token, hello, tmp_path
     error = bench("synthetic", "--input", tmp_path / "empty", fails=NoInput).exception
     assert "There is no file in" in str(error)
     error = bench("synthetic", fails=NoInput).exception
-    assert "does not tell what it takes" in str(error)
+    assert "does not describe its task" in str(error)
     assert not list((tmp_path / "reports").iterdir())
 
 

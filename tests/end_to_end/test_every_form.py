@@ -113,7 +113,7 @@ def test_the_natural_form_over_grpc(server, one):
 
 @pytest.mark.parametrize("grpc", [False, True])
 def test_a_load_test_finds_what_each_task_takes(server, one, grpc):
-    ready = preflight.here(server.state, one.manifest.name, None, grpc=grpc, headers={})
+    ready = preflight.local_model(server.state, one.manifest.name, None, grpc=grpc, headers={})
     assert ready.subject.task == one.manifest.task
     assert ready.subject.program == one.manifest.chosen
     assert len(ready.inputs) >= 5

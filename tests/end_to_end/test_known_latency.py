@@ -72,7 +72,9 @@ def slow(tiny_artifact, tmp_path, monkeypatch):
         temporary_server(tmp_path, mar.parent, exporter_command=exporter_command) as state,
         registered(state, mar, workers=1, batch_size=1) as served,
     ):
-        ready = preflight.here(state, tiny_artifact.manifest.name, None, grpc=False, headers={})
+        ready = preflight.local_model(
+            state, tiny_artifact.manifest.name, None, grpc=False, headers={}
+        )
         asked_before = len(truth.read_text().splitlines())
 
         def load(load: OpenLoop | ClosedLoop) -> tuple:

@@ -11,7 +11,7 @@ from shipway.cli.main import app
 from shipway.loadtest.capacity import calibrated, fleet, highest
 from shipway.loadtest.errors import NoReplicaKeeps, ReportError
 from shipway.loadtest.queueing import QUEUE, Replica, poisson, serve
-from shipway.loadtest.report import write_report
+from shipway.loadtest.report_files import write_report
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 from tests.loadtest.made import SECONDS, report_of, result_of

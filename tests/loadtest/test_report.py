@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from shipway.loadtest.errors import ReportError
-from shipway.loadtest.report import check_folder, read_report, write_report
+from shipway.loadtest.report_files import check_folder, read_report, write_report
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 from tests.loadtest.made import lognormal_ms, rates, report_of, result_of
@@ -139,5 +139,5 @@ def test_what_is_no_report_is_refused(tmp_path):
         read_report(path)
     for text in ("{", '{"format": 2}', "[]"):
         path.write_text(text)
-        with pytest.raises(ReportError, match="is no report"):
+        with pytest.raises(ReportError, match="is not a report"):
             read_report(path)

@@ -98,7 +98,7 @@ def test_a_generator_that_fails_says_why(planned, monkeypatch):
     monkeypatch.setattr(
         "shipway.loadtest.runner.COMMAND", (sys.executable, "-c", "raise OSError('no')")
     )
-    with pytest.raises(GeneratorFailed, match="exit code is 1, and it said: OSError: no"):
+    with pytest.raises(GeneratorFailed, match="exit code is 1; its last message: OSError: no"):
         measure(planned(ClosedLoop(clients=1)))
 
 
