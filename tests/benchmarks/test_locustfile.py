@@ -42,7 +42,7 @@ def locust(folder: Path, host: str, **variables: str) -> tuple[int, dict, str]:
     """The exit code, the statistics of the requests and the error output of `locust`."""
     done = subprocess.run(
         [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--host", host]
-        + ["--headless", "-u", "4", "-r", "4", "-t", "3s", "--json"],
+        + ["--headless", "-u", "4", "-r", "4", "-t", "6s", "--json"],
         cwd=folder,
         env=os.environ | variables,
         capture_output=True,
