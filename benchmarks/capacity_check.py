@@ -14,17 +14,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 
-from benchmarks.study import exit_on_sigterm
+from benchmarks.study import RESULTS, Outcome, at_most, exit_on_sigterm, finish
 from benchmarks.variants import with_code
 from shipway.archive.inspect import inspect_mar
 from shipway.archive.pack import pack
@@ -33,6 +34,7 @@ from shipway.cli.main import app
 from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve.temporary import ServedModel, free_ports, served_model
 from shipway.errors import ShipwayError
+from shipway.files import atomic_write
 from shipway.loadtest import preflight
 from shipway.loadtest.capacity import Compared, Kind, calibrated, highest
 from shipway.loadtest.load_test import LoadTest, Target
@@ -64,6 +66,8 @@ def _waiting(self, rows):
 
 _Runtime.run = _waiting
 """
+MOST_OFF = 0.15
+"""Of the measured rate: how far off a prediction may be."""
 START = 0.5
 """Of the predicted rate: where the search for the measured one begins."""
 REQUESTS = 1200
@@ -100,11 +104,11 @@ http {{
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--servers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--slo-p99-ms", type=float, default=100.0)
     parser.add_argument("--nginx", default=shutil.which("nginx"), help="its program")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     if not given.nginx:
         sys.exit("error: no nginx on the PATH; Debian and Ubuntu have it as nginx-light.")
@@ -135,8 +139,16 @@ def main() -> None:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "plan.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps({str(each["servers"]): each["off"] for each in found}))
+    atomic_write(given.out / "plan.json", json.dumps(record, indent=1) + "\n")
+    finish(outcomes(found))
+
+
+def outcomes(found: Sequence[Mapping[str, Any]]) -> dict[str, Outcome]:
+    """The targets: for each number of servers, how far off the predicted rate is, as a share."""
+    return {
+        f"prediction_off_{checked['servers']}_servers": at_most(abs(checked["off"]), MOST_OFF)
+        for checked in found
+    }
 
 
 @contextmanager
@@ -193,7 +205,7 @@ def _balanced(nginx: str, folder: Path, fleet: Sequence[ServedModel]) -> Iterato
         process.wait(ENDS_WITHIN_S)
 
 
-def _checked(kind: Kind, plan: LoadTest, count: int, slo_p99_ms: float) -> dict[str, object]:
+def _checked(kind: Kind, plan: LoadTest, count: int, slo_p99_ms: float) -> dict[str, Any]:
     """So many servers behind the plan's address, beside what was predicted of them."""
     best = highest(kind.replica, slo_p99_ms)
     assert best

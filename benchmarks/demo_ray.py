@@ -31,7 +31,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks.ray_cluster import RayCluster, RayNode, ray_cluster
-from benchmarks.study import exit_on_sigterm
+from benchmarks.study import RESULTS, exit_on_sigterm
 from shipway.archive.pack import pack
 from shipway.artifact.bundle import MANIFEST, Artifact, open_artifact, write_record
 from shipway.artifact.digests import SUMS, write_sums
@@ -39,6 +39,7 @@ from shipway.artifact.samples import file_of, relative_error
 from shipway.engines.tensors import pack as pack_tensors
 from shipway.engines.tensors import unpack
 from shipway.engines.torchserve.temporary import free_ports, registered, temporary_server
+from shipway.files import atomic_write
 from shipway.loadtest.inputs import for_task
 from shipway.loadtest.load_test import Input
 from shipway.releases.exporter_process import exporter_command
@@ -97,9 +98,9 @@ class Load:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("artifacts", nargs="*", type=Path, default=ARTIFACTS)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     exit_on_sigterm()
     artifacts = [open_artifact(each) for each in given.artifacts]
@@ -126,7 +127,7 @@ def main() -> None:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "ray.json").write_text(json.dumps(record, indent=1) + "\n")
+    atomic_write(given.out / "ray.json", json.dumps(record, indent=1) + "\n")
     print(json.dumps(found))
     sys.exit(0 if all(each.kept for each in promises) else 1)
 

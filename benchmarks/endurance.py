@@ -16,6 +16,7 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -64,7 +65,7 @@ def broken_requests(photo: bytes) -> list[tuple[bytes, str, set[int]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--workers", type=int, default=2)
@@ -153,7 +154,7 @@ def ask(
     body: bytes,
     content_type: str,
     connection: http.client.HTTPConnection | None = None,
-) -> tuple[int, object]:
+) -> tuple[int, Any]:
     connection = connection or connect(served)
     headers = {"content-type": content_type, **served.headers}
     connection.request("POST", urlsplit(served.url).path, body, headers)
@@ -161,7 +162,8 @@ def ask(
     return reply.status, json.loads(reply.read())
 
 
-def same(found: object, expected: object) -> bool:
+def same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> bool:
+    """Whether two answers agree: the same classes, and probabilities within WITHIN."""
     return len(found) == len(expected) and all(
         a["class_id"] == b["class_id"] and abs(a["probability"] - b["probability"]) < WITHIN
         for a, b in zip(found, expected, strict=True)

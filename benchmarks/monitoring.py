@@ -103,7 +103,7 @@ def scraping(exporter: str, folder: Path, *, interval: str | None = None) -> Ite
     config = folder / "prometheus.yml"
     config.write_text(_configured(exporter.removeprefix("http://"), interval))
     process = subprocess.Popen(
-        [tools() / "prometheus", f"--config.file={config}", "--log.level=warn"]
+        [str(tools() / "prometheus"), f"--config.file={config}", "--log.level=warn"]
         + [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
         + ["--enable-feature=exemplar-storage"],
     )
@@ -206,7 +206,7 @@ def seconds_until_firing(prometheus: Prometheus, alert: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--artifact", type=Path, default=IMAGES, help="one that takes photos")
     parser.add_argument("--seconds", type=float, default=120.0)
     given = parser.parse_args()

@@ -13,20 +13,23 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 
-from benchmarks.study import closed_loop, exit_on_sigterm
+from benchmarks.study import RESULTS, Outcome, at_most, closed_loop, exit_on_sigterm, finish
 from benchmarks.variants import with_code
 from shipway.archive.pack import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.engines.torchserve.temporary import ServedModel, registered, temporary_server
+from shipway.files import atomic_write
 from shipway.releases.exporter_process import exporter_command
 from shipway.runtime.host import available_cores, describe_host
 from shipway.tasks.demo_inputs import jpegs
@@ -84,7 +87,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--requests", type=int, default=5000, help="of a lone client, to each")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     exit_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary, ExitStack() as stack:
@@ -113,16 +116,20 @@ def main() -> None:
         "exporters_share_of_all_cores": round(share, 4),
     }
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "observability.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(
-        json.dumps(
-            {
-                "at_1_client": alone["cost"],
-                f"at_{given.clients}_clients": many["cost"],
-                "exporters_share_of_all_cores": round(share, 4),
-            }
-        )
-    )
+    atomic_write(given.out / "observability.json", json.dumps(record, indent=1) + "\n")
+    finish(outcomes(alone["cost"], many["cost"], share))
+
+
+def outcomes(
+    one_client: Mapping[str, Any], many_clients: Mapping[str, Any], exporter_share: float
+) -> dict[str, Outcome]:
+    """The targets: shares of the throughput, milliseconds at the median, a share of all cores."""
+    return {
+        "throughput_lost_at_1_client": at_most(one_client["throughput"], 0.01),
+        "p50_ms_added_at_1_client": at_most(one_client["p50_ms"], 0.1),
+        "throughput_lost_at_many_clients": at_most(many_clients["throughput"], 0.01),
+        "exporters_share_of_all_cores": at_most(round(exporter_share, 4), 0.01),
+    }
 
 
 def _exporter_of(served: ServedModel) -> psutil.Process:
@@ -132,7 +139,7 @@ def _exporter_of(served: ServedModel) -> psutil.Process:
     [pid] = {
         each.pid
         for each in psutil.net_connections("tcp")
-        if each.laddr.port == port and each.status == psutil.CONN_LISTEN
+        if each.laddr and each.laddr.port == port and each.status == psutil.CONN_LISTEN
     }
     return psutil.Process(pid)
 
@@ -142,7 +149,7 @@ def _cpu_s(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def _alone(served: ServedModel, requests: int) -> dict[str, object]:
+def _alone(served: ServedModel, requests: int) -> dict[str, Any]:
     """What a lone client waits with and without, in blocks of pairs; medians over the blocks."""
     bodies = jpegs()
     blocks: list[dict[str, list[float]]] = []
@@ -186,7 +193,7 @@ def _quartiles(numbers: list[float], digits: int) -> list[float]:
     return [round(first, digits), round(third, digits)]
 
 
-def _many(served: ServedModel, clients: int, rounds: int, seconds: float) -> dict[str, object]:
+def _many(served: ServedModel, clients: int, rounds: int, seconds: float) -> dict[str, Any]:
     """With and without in turns; medians of the rounds' ratios and differences."""
     bodies = jpegs()
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in HEADERS}

@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 
 from benchmarks.stock import IMAGES
-from benchmarks.study import exit_on_sigterm
+from benchmarks.study import RESULTS, exit_on_sigterm
 from shipway.archive.inspect import MarInfo, inspect_mar
 from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact, open_artifact
@@ -33,6 +33,7 @@ from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve.management import ManagementClient
 from shipway.engines.torchserve.temporary import temporary_server
 from shipway.errors import ShipwayError
+from shipway.files import atomic_write
 from shipway.loadtest import preflight
 from shipway.loadtest.load_test import LoadTest
 from shipway.loadtest.runner import generator_process, measure
@@ -94,10 +95,10 @@ class Promoted:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--artifact", type=Path, default=IMAGES)
     parser.add_argument("--promotions", type=int, default=6)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     exit_on_sigterm()
     artifact = open_artifact(given.artifact)
@@ -121,7 +122,7 @@ def main() -> None:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "promotion.json").write_text(json.dumps(record, indent=1) + "\n")
+    atomic_write(given.out / "promotion.json", json.dumps(record, indent=1) + "\n")
     print(json.dumps(found))
 
 

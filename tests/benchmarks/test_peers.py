@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.peers import environments, process, table
+from benchmarks.peers.__main__ import outcomes
 from benchmarks.peers.systems import BYTES, OURS, SYSTEMS, System, first_of_list, in_both
 from benchmarks.peers.turns import Turns
 from shipway.engines.torchserve.temporary import free_ports
@@ -111,3 +112,16 @@ def test_an_environment_that_cannot_be_made_says_what_uv_said(tmp_path, monkeypa
         environments.made("odd")
     with pytest.raises(environments.PeerFailed):  # a half-made one is not taken for whole
         environments.made("odd")
+
+
+def test_the_target_is_to_be_no_slower_than_the_fastest_peer():
+    rows = [
+        {"system": OURS.name, "ratio_to_ours": {"median": 1.0}},
+        {"system": "FastAPI", "ratio_to_ours": {"median": 0.94}},
+        {"system": "Fast", "ratio_to_ours": {"median": 1.25}},
+        {"system": "Broken", "failed": "it did not start"},
+    ]
+    found = outcomes({"same_program": rows, "as_documented": rows[:2]})
+    assert found["same_program_vs_fastest_peer"].reached == 0.8
+    assert [outcome.met for outcome in found.values()] == [False, True]
+    assert not outcomes({"same_program": [rows[0], rows[3]]})["same_program_vs_fastest_peer"].met
