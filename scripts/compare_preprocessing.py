@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0, fp32 and eager, fed the same photos in right and in wrong ways.
+"""Compares ways to preprocess photos for EfficientNet-Lite0, in fp32 and eager PyTorch.
 
-Prints the tables of docs/preprocessing.md: how probable the true class is and which class comes
-first, for the preprocessing of the weights' source and for others that people use by habit.
+Prints the tables of docs/preprocessing.md: the probability of the true class and the first class,
+for the preprocessing that the weights were trained with and for others that are common.
 
     .venv/bin/python scripts/compare_preprocessing.py
 
@@ -13,14 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import skimage.data
+import sklearn.datasets
 import torch
 from PIL import Image
 
-from export.recipes.efficientnet_lite0 import SCIKIT_IMAGE, SCIKIT_LEARN, recipe
 from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.recipe_file import find_recipe
 from shipway.payloads.images import decode_image
+from shipway.recipe import ImagePreprocessing
 
+RECIPES = Path(__file__).resolve().parent.parent / "export" / "recipes"
+recipe, _ = find_recipe(str(RECIPES / "efficientnet_lite0.py"))
+assert isinstance(recipe.preprocessing, ImagePreprocessing)
 SPEC = recipe.preprocessing
+SCIKIT_IMAGE = Path(skimage.data.__file__).parent
+SCIKIT_LEARN = Path(sklearn.datasets.__file__).parent / "images"
 SIZE = SPEC.height
 LABELS = recipe.labels()
 HOUSE_CATS = (281, 282, 285)
@@ -39,8 +47,8 @@ ZERO_TO_ONE = ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """One way from a file to the module's input."""
+class Variant:
+    """One way to preprocess an image file for the module."""
 
     name: str
     pixels_HWC: Callable[[Path], np.ndarray]
@@ -48,19 +56,22 @@ class Way:
 
 
 def served(path: Path) -> np.ndarray:
-    """What the server feeds: the source's crop, resized with smoothing."""
+    """As the server does: the crop of the weights' source, resized with antialiasing."""
     return decode_image(path.read_bytes(), SPEC)
 
 
 def reversed_channels(path: Path) -> np.ndarray:
+    """As the server does, with red and blue exchanged."""
     return served(path)[..., ::-1]
 
 
 def squashed(path: Path) -> np.ndarray:
+    """The whole image, without keeping its proportions."""
     return np.asarray(_photo(path).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
 
 def unscaled(path: Path) -> np.ndarray:
+    """The centre of the image, without resizing."""
     return _centre(np.asarray(_photo(path)), SIZE)
 
 
@@ -71,7 +82,7 @@ def exactly_the_source(path: Path) -> np.ndarray:
 
 
 def rounded_crop(path: Path) -> np.ndarray:
-    """The source's rounded crop, resized as the server does."""
+    """The source's crop, rounded to pixels, resized as the server does."""
     photo = np.asarray(_photo(path))
     square = _centre(photo, int(SPEC.crop_fraction * min(photo.shape[:2])))
     return np.asarray(Image.fromarray(square).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
@@ -105,61 +116,63 @@ def _keys(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
 
 
-WAYS = (
-    Way(name="the source", pixels_HWC=served),
-    Way(name="ImageNet mean and std", pixels_HWC=served, normalisation=IMAGENET),
-    Way(name="0 to 1", pixels_HWC=served, normalisation=ZERO_TO_ONE),
-    Way(name="whole image squashed", pixels_HWC=squashed),
-    Way(name="BGR", pixels_HWC=reversed_channels),
+COMMON = (
+    Variant(name="the source", pixels_HWC=served),
+    Variant(name="ImageNet mean and std", pixels_HWC=served, normalisation=IMAGENET),
+    Variant(name="0 to 1", pixels_HWC=served, normalisation=ZERO_TO_ONE),
+    Variant(name="whole image squashed", pixels_HWC=squashed),
+    Variant(name="BGR", pixels_HWC=reversed_channels),
 )
 DETAILS = (
-    Way(name="as served", pixels_HWC=served),
-    Way(name="crop rounded to pixels", pixels_HWC=rounded_crop),
-    Way(name="exactly as the source, not smoothed", pixels_HWC=exactly_the_source),
+    Variant(name="as served", pixels_HWC=served),
+    Variant(name="crop rounded to pixels", pixels_HWC=rounded_crop),
+    Variant(name="exactly as the source, not smoothed", pixels_HWC=exactly_the_source),
 )
 ON_THE_CAT = (
-    *WAYS,
+    *COMMON,
     DETAILS[-1],
-    Way(name="ImageNet, 224 px cut unscaled", pixels_HWC=unscaled, normalisation=IMAGENET),
+    Variant(name="ImageNet, 224 px cut unscaled", pixels_HWC=unscaled, normalisation=IMAGENET),
 )
 
 
 def main() -> None:
+    """Prints the three tables."""
     module = recipe.module()
-    weights = Path(recipe.weights())
+    weights = Path(recipe.weights() or "")
     load_weights(module, read_state_dict(weights), weights)
     module.eval()
 
-    def probabilities_K(path: Path, way: Way) -> np.ndarray:
-        mean, std = map(np.array, way.normalisation)
-        pixels_CHW = ((way.pixels_HWC(path) - mean) / std).astype(np.float32).transpose(2, 0, 1)
+    def probabilities_K(path: Path, way: Variant) -> np.ndarray:
+        mean, std = map(np.array, variant.normalisation)
+        pixels_CHW = ((variant.pixels_HWC(path) - mean) / std).astype(np.float32).transpose(2, 0, 1)
         with torch.inference_mode():
             return module(torch.from_numpy(pixels_CHW.copy())[None]).softmax(1)[0].numpy()
 
-    for ways in (WAYS, DETAILS):
+    for variants in (COMMON, DETAILS):
         rows = []
         for path, true in PHOTOS.items():
-            cells = [f"{path.stem}: {' or '.join(LABELS[each] for each in true)}"]
-            for way in ways:
-                found_K = probabilities_K(path, way)
-                first = int(found_K.argmax())
+            cells = [f"{path.stem}: {' or '.join(LABELS[label] for label in true)}"]
+            for variant in variants:
+                probability_K = probabilities_K(path, variant)
+                first = int(probability_K.argmax())
                 wrong = "" if first in true else f", *{LABELS[first]}*"
-                cells.append(f"{found_K[list(true)].sum():.2f}{wrong}")
+                cells.append(f"{probability_K[list(true)].sum():.2f}{wrong}")
             rows.append(cells)
-        print_table(["photo: true class", *(way.name for way in ways)], rows)
+        print_table(["photo: true class", *(variant.name for variant in variants)], rows)
     rows = []
-    for way in ON_THE_CAT:
-        found_K = probabilities_K(CAT, way)
-        first = int(found_K.argmax())
+    for variant in ON_THE_CAT:
+        probability_K = probabilities_K(CAT, variant)
+        first = int(probability_K.argmax())
         rows.append(
-            [way.name, *(f"{found_K[each]:.2f}" for each in HOUSE_CATS)]
+            [variant.name, *(f"{probability_K[label]:.2f}" for label in HOUSE_CATS)]
             + [f"{LABELS[first]} ({first})"]
         )
-    columns = [f"{LABELS[each]} ({each})" for each in HOUSE_CATS]
+    columns = [f"{LABELS[label]} ({label})" for label in HOUSE_CATS]
     print_table(["the cat", *columns, "top-1"], rows)
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """Prints a Markdown table."""
     for cells in (header, ["---"] * len(header), *rows):
         print(f"| {' | '.join(cells)} |")
     print()

@@ -33,6 +33,7 @@ client can add one.
 
 
 def lines() -> Iterator[str]:
+    """The lines of the page."""
     yield HEAD
     yield "## Recorded by the workers\n"
     yield from _table(RECORDED)
@@ -41,18 +42,19 @@ def lines() -> Iterator[str]:
     yield "\n## Buckets\n"
     for metric in RECORDED:
         if metric.buckets:
-            yield f"- `{metric.name}`: {', '.join(f'{each:g}' for each in metric.buckets)}"
+            yield f"- `{metric.name}`: {', '.join(f'{bound:g}' for bound in metric.buckets)}"
 
 
 def _table(metrics: Sequence[Metric]) -> Iterator[str]:
     yield "| name | kind | labels | meaning |"
     yield "|---|---|---|---|"
-    for each in metrics:
-        labels = ", ".join(f"`{label}`" for label in each.labels)
-        yield f"| `{each.name}` | {each.kind} | {labels} | {each.help} |"
+    for metric in metrics:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |"
 
 
 def text() -> str:
+    """The whole page, in Markdown."""
     return "\n".join(lines()) + "\n"
 
 
