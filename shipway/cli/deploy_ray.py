@@ -16,7 +16,9 @@ from shipway.engines.ray.errors import RayMissing
 from shipway.files import atomic_write
 
 if TYPE_CHECKING:
+    from shipway.artifact.bundle import Artifact
     from shipway.engines.ray.config import Version
+    from shipway.releases.models_file import Model
 
 AddressOption = Annotated[
     str | None,
@@ -82,20 +84,12 @@ def ray(
     """
     # pydantic takes half a second to import.
     from shipway.deploy.versions import read_versions
-    from shipway.engines.ray.config import Version, serve_config
+    from shipway.engines.ray.config import serve_config
 
     if max_replicas < min_replicas:
         raise typer.BadParameter(f"is below {min_replicas}.", param_hint="--max-replicas")
     versions = [
-        Version(
-            artifact=artifact,
-            default=bool(model.default),
-            workers=model.workers,
-            batch_size=model.batch_size,
-            max_batch_delay_ms=model.max_batch_delay_ms,
-            cores=cores,
-            scaling=(min_replicas, max_replicas),
-        )
+        ray_version(model, artifact, cores=cores, scaling=(min_replicas, max_replicas))
         for model, artifact in read_versions(artifacts or [], models)
     ]
     config = partial(serve_config, versions, host=host, port=port)
@@ -103,6 +97,29 @@ def ray(
         _write(config(), output)
     else:
         _deploy(config, versions, address)
+
+
+def ray_version(
+    model: "Model",
+    artifact: "Artifact",
+    *,
+    cores: int | None = None,
+    scaling: tuple[int, int] = (1, 4),
+) -> "Version":
+    """A version of a models file as Ray serves it. `scaling` is the least and the most replicas,
+    where the file does not say how many."""
+    # pydantic takes half a second to import.
+    from shipway.engines.ray.config import Version
+
+    return Version(
+        artifact=artifact,
+        default=bool(model.default),
+        workers=model.workers,
+        batch_size=model.batch_size,
+        max_batch_delay_ms=model.max_batch_delay_ms,
+        cores=cores,
+        scaling=scaling,
+    )
 
 
 def _write(config: dict[str, Any], output: Path) -> None:

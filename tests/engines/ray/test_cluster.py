@@ -276,10 +276,11 @@ def test_the_config_is_one_that_serve_takes(paths, tmp_path):
     import yaml
     from ray.serve.schema import ServeDeploySchema
 
+    from shipway.cli.deploy_ray import ray_version
     from shipway.deploy.versions import read_versions
-    from shipway.engines.ray.config import Version, serve_config
+    from shipway.engines.ray.config import serve_config
 
-    versions = [Version(model=model, artifact=one) for model, one in read_versions(paths, None)]
+    versions = [ray_version(model, one) for model, one in read_versions(paths, None)]
     config = serve_config(versions)
     read = ServeDeploySchema.model_validate(yaml.safe_load(io.StringIO(yaml.safe_dump(config))))
     assert [each.name for each in read.applications][-1] == "shipway"

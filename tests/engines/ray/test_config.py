@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from shipway.archive.inspect import inspect_mar
 from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact
+from shipway.cli.deploy_ray import ray_version
 from shipway.cli.main import app
 from shipway.deploy.errors import NotDeployable, NotWritable
 from shipway.deploy.kubernetes import read_served
@@ -37,7 +38,7 @@ def shipway():
 
 def versions_of(*artifacts: Artifact, file: Path | None = None) -> list[Version]:
     paths = [each.path for each in artifacts]
-    return [Version(model=model, artifact=one) for model, one in read_versions(paths, file)]
+    return [ray_version(model, one) for model, one in read_versions(paths, file)]
 
 
 def applications(*artifacts: Artifact, file: Path | None = None) -> dict[str, Any]:
