@@ -11,7 +11,6 @@ from shipway.engines.torchserve.config import (
     parse_properties,
     read_config,
 )
-from shipway.engines.torchserve.processes import quote_for_pattern
 from shipway.files import shipped
 from tests.servers import REPOSITORY, write_config
 
@@ -101,16 +100,6 @@ def test_the_model_store_is_beside_the_config_and_never_in_the_package(tmp_path)
 def test_a_config_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"missing\.properties cannot be read"):
         read_config(tmp_path / "missing.properties")
-
-
-@pytest.mark.parametrize("path", ["/plain/model-store", "/a.b/c++", "/a,b/$HOME", "/(x/[y", "/ä ö"])
-def test_a_quoted_path_survives_java_and_matches_only_itself(path):
-    # What TorchServe does to it: matcher.appendReplacement, split(","), Pattern.compile.
-    quoted = quote_for_pattern(path)
-    replaced = re.sub(r"\\(.)", r"\1", quoted)
-    assert "$" not in quoted and "," not in quoted
-    assert re.fullmatch(replaced, path)
-    assert not re.fullmatch(replaced, path.replace(".", "x") + "x")
 
 
 def test_signatures_are_not_required_unless_the_config_says_so(tmp_path):

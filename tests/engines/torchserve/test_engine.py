@@ -1,6 +1,5 @@
 """TorchServe's engine against the real server."""
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,9 +9,8 @@ import pytest
 from shipway.archive.mar import pack
 from shipway.artifact.bundle import Artifact
 from shipway.engines.connection import connect
-from shipway.engines.errors import NoServer, Refused, UnsupportedByEngine
+from shipway.engines.errors import Refused, UnsupportedByEngine
 from shipway.engines.protocol import Deployable, Engine, SignaturePolicy
-from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve.engine import TorchServeEngine
 from tests.conftest import retold
 from tests.engines.conformance import check_life
@@ -81,31 +79,5 @@ def test_an_archive_that_cannot_be_unpacked_leaves_nothing_in_the_temporary_fold
     assert not left.exists()
 
 
-def test_its_own_metrics_are_read_with_the_waits_in_its_queue(
-    engine: Engine, server: RunningServer
-) -> None:
-    server.inference.predict("echo", b"hello")
-    metrics = engine.metrics()
-    assert "ts_inference_requests_total" in {each.name for each in metrics.families}
-    requests, waited_s = metrics.queue_waits["echo", "1.0"]
-    assert requests >= 1
-    assert waited_s >= 0
-
-
 def test_a_configuration_without_keys_demands_no_signature(engine: Engine) -> None:
     assert engine.signature_policy() == SignaturePolicy(required=False, trusted_keys=())
-
-
-def test_the_record_of_an_older_release_names_no_engine_and_is_torchserves(
-    server: RunningServer,
-) -> None:
-    fields = json.loads(server.state.record_file.read_text())
-    del fields["engine"]
-    server.state.record_file.write_text(json.dumps(fields))
-    with closing(connect(server.state)) as found:
-        assert isinstance(found, TorchServeEngine)
-
-
-def test_without_a_server_there_is_no_engine(tmp_path: Path) -> None:
-    with pytest.raises(NoServer):
-        connect(StateDirectory(tmp_path))

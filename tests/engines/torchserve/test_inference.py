@@ -6,7 +6,6 @@ import pytest
 
 from shipway.engines.errors import ModelNotFound, PredictionFailed, Unreachable, VersionNotFound
 from shipway.engines.torchserve.inference import GrpcPredictor, HttpPredictor
-from shipway.engines.torchserve.refusals import as_refusal
 from shipway.engines.torchserve.tokens import bearer
 
 OVER_THE_LIMIT = b"\0" * (20 * 2**20 + 1)
@@ -104,15 +103,6 @@ def test_a_server_that_does_not_answer_is_an_error_with_the_address(server, monk
         pytest.raises(Unreachable, match="does not answer"),
     ):
         over_grpc.predict("echo", b"x")
-
-
-@pytest.mark.parametrize(
-    "value",
-    [[], {}, "text", 5, None, {"code": 200, "type": "a", "message": "b"}, {"code": 415},
-     {"code": "415", "type": "a", "message": "b"}, [{"code": 415, "type": "a", "message": "b"}]],
-)  # fmt: skip
-def test_an_answer_is_not_mistaken_for_an_error(value):
-    assert as_refusal(value) is None
 
 
 def test_a_proxy_of_the_environment_does_not_come_between(server, monkeypatch):

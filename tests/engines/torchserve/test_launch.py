@@ -1,6 +1,5 @@
 import os
 import signal
-import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from shipway.engines.torchserve import launch
 from shipway.engines.torchserve.config import read_config
 from shipway.engines.torchserve.java import find_java
 from shipway.engines.torchserve.management import ManagementClient
-from shipway.engines.torchserve.temporary import free_ports
 from tests.servers import SHIPWAY, running_server, until, write_config
 
 
@@ -140,52 +138,6 @@ def test_a_stop_from_elsewhere_ends_the_foreground_command_in_good_order(tmp_pat
         assert process.wait(timeout=60) == 0
 
 
-def test_a_port_that_is_taken_is_named_with_its_purpose_before_java_starts(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(
-            LaunchError, match=rf"Port {port} on 127\.0\.0\.1 \(metrics\).*--config"
-        ):
-            start(tmp_path, metrics_address=f"http://127.0.0.1:{port}")
-    assert not (tmp_path / ".shipway").exists()
-
-
-def test_management_and_metrics_are_kept_to_this_machine_unless_told_twice(tmp_path):
-    everywhere = {
-        "management_address": "http://0.0.0.0:18081",
-        "grpc_management_address": "0.0.0.0",
-        "metrics_address": "http://0.0.0.0:18082",
-    }
-    allowed = {"allow_management_beyond_loopback": "true"}
-    in_words = r"reach management \(0\.0\.0\.0:18081\), metrics .*, gRPC management .*"
-    with pytest.raises(LaunchError, match=in_words + "beyond_loopback=true in .* and `shipway"):
-        start(tmp_path, **everywhere)
-    with pytest.raises(LaunchError, match=r"Missing is `shipway serve --expose-management`\."):
-        start(tmp_path, **everywhere, **allowed)
-    with pytest.raises(
-        LaunchError, match=r"Missing is allow_management_beyond_loopback=true in \S+$"
-    ):
-        start(tmp_path, **everywhere, expose_management=True)
-    assert not (tmp_path / ".shipway").exists()
-
-
-def test_told_twice_management_listens_for_others(tmp_path):
-    (port,) = free_ports(1)
-    launched = start(
-        tmp_path,
-        management_address=f"http://0.0.0.0:{port}",
-        allow_management_beyond_loopback="true",
-        expose_management=True,
-    )
-    try:
-        listening = psutil.Process(launched.record.pid).net_connections("tcp")
-        assert {each.laddr.port for each in listening if each.laddr.ip in ("0.0.0.0", "::")} == {
-            port
-        }
-    finally:
-        launch.end(launched, StateDirectory(tmp_path / ".shipway"))
-
-
 def test_a_second_server_in_the_same_state_directory_is_refused(server):
     with pytest.raises(LaunchError, match=rf"already running here: process {server.record.pid}"):
         launch.start(
@@ -196,21 +148,6 @@ def test_a_second_server_in_the_same_state_directory_is_refused(server):
             dies_with_us=True,
         )
     assert server.management.names() == ["echo"]
-
-
-def test_a_java_that_does_not_start_is_quoted_and_leaves_nothing(tmp_path):
-    with pytest.raises(LaunchError, match=r"before it was ready[\s\S]*NoSuchFlag"):
-        start(tmp_path, vmargs="-XX:NoSuchFlag")
-    assert sorted(path.name for path in (tmp_path / ".shipway").iterdir()) == ["logs"]
-
-
-def test_a_temporary_folder_whose_name_is_too_long_for_sockets_is_refused(tmp_path, monkeypatch):
-    deep = tmp_path / ("d" * 100)
-    deep.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(deep))
-    with pytest.raises(LaunchError, match="TMPDIR"):
-        start(tmp_path)
-    assert list(deep.iterdir()) == []
 
 
 def test_stopping_where_nothing_was_started_is_an_error(tmp_path):
@@ -233,10 +170,3 @@ def test_tokens_that_expired_are_renewed_without_anybody_noticing(tmp_path):
 def test_the_servers_files_are_readable_by_their_owner_only(server):
     assert server.state.path.stat().st_mode & 0o077 == 0
     assert server.tokens.key_file.stat().st_mode & 0o077 == 0
-
-
-def test_java_runs_apart_from_the_terminal_and_with_short_socket_paths(server):
-    assert os.getsid(server.record.pid) == server.record.pid != os.getsid(0)
-    sockets = [path for path in Path(server.record.launch).iterdir() if path.is_socket()]
-    assert sockets
-    assert psutil.Process(server.record.pid).cwd() == str(server.state.path)

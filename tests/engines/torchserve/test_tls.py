@@ -134,19 +134,6 @@ def test_whoever_shows_another_certificate_is_not_asked(server, tmp_path):
             predictor.predict("echo", b"x")
 
 
-def test_of_a_chain_only_the_first_certificate_is_trusted(files, tmp_path):
-    authority, key = files
-    leaf, _ = make_certificate(
-        tmp_path, "-newkey", "rsa:3072", "-CA", str(authority), "-CAkey", str(key)
-    )
-    chain = tmp_path / "chain.pem"
-    chain.write_text(leaf.read_text() + authority.read_text())
-    der = [ssl.PEM_cert_to_DER_cert(each.read_text()) for each in (leaf, authority)]
-    trusted = tls.trust(str(chain)).cert_store_stats()
-    assert trusted["x509"] == 1
-    assert ssl.PEM_cert_to_DER_cert(tls._first(str(chain))) == der[0] != der[1]
-
-
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

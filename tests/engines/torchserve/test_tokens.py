@@ -55,12 +55,6 @@ def test_of_many_threads_that_are_refused_only_one_renews(server):
     )
 
 
-def test_a_token_that_has_expired_is_renewed_for_calls_over_grpc(server):
-    stale = expire(server, "inference")
-    assert server.grpc.predict("echo", b"hello")[0]["label"] == "hello"
-    assert server.tokens.get("inference") != stale
-
-
 def test_the_management_token_is_renewed_too(server):
     stale = expire(server, "management")
     assert server.management.names() == ["echo"]

@@ -1,0 +1,14 @@
+from contextlib import closing
+
+from shipway.engines.torchserve.metrics import MetricsClient
+from tests.servers import RunningServer
+
+
+def test_its_own_metrics_are_read_with_the_waits_in_its_queue(server: RunningServer) -> None:
+    server.inference.predict("echo", b"hello")
+    with closing(MetricsClient(server.record)) as client:
+        metrics = client.read()
+    assert "ts_inference_requests_total" in {each.name for each in metrics.families}
+    requests, waited_s = metrics.queue_waits["echo", "1.0"]
+    assert requests >= 1
+    assert waited_s >= 0
