@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from shipway.archive.mar import Samples
 
+from shipway.archive.samples import Samples
 from shipway.engines.errors import PredictionFailed
 from shipway.engines.protocol import Inferred
 from shipway.releases.comparison import compare

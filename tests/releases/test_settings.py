@@ -4,8 +4,8 @@ archive's own."""
 from pathlib import Path
 
 import pytest
-from shipway.archive.mar import MarInfo
 
+from shipway.archive.inspect import MarInfo
 from shipway.artifact.manifest import Serving
 from shipway.artifact.tuned import Tuned, write_tuned
 from shipway.releases.settings import version_of

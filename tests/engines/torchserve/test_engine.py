@@ -5,8 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from shipway.archive.mar import pack
 
+from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact
 from shipway.engines.connection import connect
 from shipway.engines.errors import Refused, UnsupportedByEngine
