@@ -148,6 +148,14 @@ def test_a_comment_covers_the_block_of_imports_below_it_and_no_more(tmp_path: Pa
     assert "main.py:5" not in result.stdout
 
 
+def test_a_comment_on_the_import_of_a_dependency_need_not_name_it(tmp_path: Path) -> None:
+    body = "def _f():\n    import torch.nn  # slow\n    print()\n    import json  # slow\n"
+    result = run(write(tmp_path, GOOD | {"shipway/cli/main.py": body}))
+
+    assert "main.py:4  imports json" in result.stdout
+    assert "imports torch" not in result.stdout
+
+
 def test_a_report_lists_the_same_and_never_fails(tmp_path: Path) -> None:
     root = write(tmp_path, GOOD | {"shipway/cli/untested.py": "def f(a): ...\n"})
     strict, report = run(root), run(root, "--report")
