@@ -44,7 +44,7 @@ from shipway.loadtest.runner import measure
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 from shipway.loadtest.trials import judged
-from shipway.loadtest.tune import At, Setting, highest_rate
+from shipway.loadtest.tune import MeasuredRate, Setting, highest_rate
 from shipway.releases.exporter_process import exporter_command
 from shipway.runtime.host import describe_host
 
@@ -211,7 +211,7 @@ def _checked(kind: Kind, plan: LoadTest, count: int, slo_p99_ms: float) -> dict[
     assert best
     compared, busy_cores = [], []
 
-    def load(rate: float) -> At:
+    def load(rate: float) -> MeasuredRate:
         psutil.cpu_percent()
         planned = {"load": OpenLoop(rate=rate), "seconds": math.ceil(REQUESTS / rate)}
         result = measure(plan.model_copy(update=planned))

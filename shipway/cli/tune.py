@@ -129,7 +129,7 @@ def _start_trials(stack: ExitStack, mar: Path, slo_ms: float, seconds: float) ->
     state = stack.enter_context(
         temporary_server(Path(temporary), copy.parent, exporter_command=exporter_command)
     )
-    trials = Trials(state, copy, slo_p99_ms=slo_ms, seconds=seconds, watch=status.update)
+    trials = Trials(state, copy, slo_p99_ms=slo_ms, seconds=seconds, observe=status.update)
     return stack.enter_context(closing(trials))
 
 

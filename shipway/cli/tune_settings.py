@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shipway.engines.torchserve.config import default_model_store, find_config
 from shipway.loadtest.errors import NoSettingKeeps, NotReady
-from shipway.loadtest.tune import At, Setting, Step, Trial
+from shipway.loadtest.tune import MeasuredRate, Setting, Step, Trial
 
 if TYPE_CHECKING:
     from shipway.archive.inspect import MarInfo
@@ -79,7 +79,7 @@ def best_trial(steps: list[Step], slo_ms: float) -> Trial:
     )
 
 
-def tuned_record(setting: Setting, load: At, slo_ms: float) -> "Tuned":
+def tuned_record(setting: Setting, load: MeasuredRate, slo_ms: float) -> "Tuned":
     """What is written beside the archive: the setting and the measurement behind it."""
     # numpy and pydantic take half a second to import.
     from shipway.artifact.manifest import Serving

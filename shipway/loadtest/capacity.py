@@ -1,5 +1,5 @@
-"""How many replicas carry a load under a latency target, by a simulation that is calibrated with
-load tests of one. What it assumes, and how well it agrees with servers: docs/capacity.md.
+"""How many replicas a load needs to keep a latency target: a simulation, calibrated with load tests
+of one replica. docs/capacity.md says what it assumes and how well it agrees with servers.
 """
 
 import math
@@ -21,28 +21,28 @@ from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 
 SLOWER = (0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
-"""What a run of one row may take in an open loop, by what it takes while one client asks on."""
+"""Factors to try: how much longer a batch of one row takes in an open loop than with one client."""
 SPREADS = (0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
-"""Powers of that client's noise."""
-SERVED = 0.95
-"""Of the capacity: a queue at higher rates tells more of how long the load lasted."""
+"""Exponents to try for the noise that was measured with one client."""
+USABLE_SHARE = 0.95
+"""Of the capacity. At higher rates the queue grows, and latencies depend on the load's duration."""
 FEWEST_LOADS, FEWEST_ANSWERS = 2, 100
 ROUGH, FINE, SHORTLIST = 5_000, 40_000, 6
-"""Requests simulated of each load, in repetitions if it had fewer: for every pair of these first,
-then for the nearest. A p99 of 5,000 is still off by several percent."""
+"""How many requests of each load are simulated, repeated if it had fewer: first for every pair of
+the factors above, then for the best few. A p99 of 5,000 is still off by several percent."""
 SOUND = 0.15
-"""How far off a measurement the simulation may be."""
+"""How far the simulation may be from a measurement before the user is warned."""
 PRECISION = 1.01
-"""The highest rate is found when one so close above it does not keep the target."""
-TOLD = 3
-"""So many of the reports that were passed over, where none is left."""
+"""The search for the highest rate ends when a rate this much higher misses the target."""
+LISTED = 3
+"""How many unusable reports an error lists."""
 LOWEST = 1e-3
-"""Of the capacity: a replica that is hardly asked."""
+"""Of the capacity: the rate of a replica with hardly any requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One of the report's loads, and the same arrivals simulated."""
+    """One of the report's loads, measured and simulated."""
 
     rate: float
     measured_p50_ms: float
@@ -52,16 +52,18 @@ class Compared:
 
     @property
     def p50_off(self) -> float:
+        """How far off the simulated p50 is, as a share of the measured one."""
         return self.p50_ms / self.measured_p50_ms - 1
 
     @property
     def p99_off(self) -> float:
+        """How far off the simulated p99 is, as a share of the measured one."""
         return self.p99_ms / self.measured_p99_ms - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A replica as one report found it."""
+    """A kind of replica: a server as one report describes it."""
 
     report: Report
     replica: Replica
@@ -69,19 +71,19 @@ class Kind:
 
     @property
     def cores(self) -> int | None:
-        """Of its node. None for one that was asked from another machine."""
+        """Cores of its machine. None if the load came from another machine."""
         local = urlsplit(self.report.subject.url).hostname in ("127.0.0.1", "localhost", "::1")
         return self.report.host.cores if local else None
 
     @property
     def doubts(self) -> list[str]:
-        """Why the report is not to be relied on, or what was made of it."""
+        """Why the report, or the simulation made from it, may be wrong."""
         found = []
         loads = [str(each.load) for each in self.report.results if each.generator.was_bottleneck]
         if loads:
             found.append(
-                f"the load generator was the bottleneck under {', '.join(loads)}: latencies are "
-                "its own as much as the server's. Measure from another machine, or a quiet one"
+                f"the load generator was the bottleneck under {', '.join(loads)}, so latencies "
+                "include its own delays. Measure from another machine or on a quiet one"
             )
         worst = max(self.compared, key=lambda each: abs(math.log1p(each.p99_off)))
         if abs(worst.p99_off) > SOUND:
@@ -95,51 +97,54 @@ class Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """Enough replicas of one kind."""
+    """Enough replicas of one kind for a load."""
 
     kind: Kind
     replicas: int
     spare: int
-    """So many may be lost."""
+    """How many of them may be lost."""
     highest: Steady
     """One replica at the highest rate that keeps the target."""
     whole: Steady
-    """One replica while all of them run."""
+    """One replica while all replicas run."""
     reduced: Steady
     """One replica while the spare ones are lost."""
 
     @property
     def cores(self) -> int | None:
+        """Cores of all replicas; None if they are not known."""
         return None if self.kind.cores is None else self.replicas * self.kind.cores
 
 
 def newest_of_each(folder: Path) -> list[Path]:
-    """The reports of a folder, the newest of each server, protocol, model, setting and kind of
-    input. Others' files are passed over, and so are reports without a sweep. Raises ReportError if
-    none is left, and says why the last ones are not."""
+    """The newest reports of a folder, one for each server, protocol, model, setting and inputs.
+
+    Other files and reports without a sweep are left out. Raises ReportError if none is left; it
+    lists the last ones with the reason.
+    """
     found: dict[tuple[object, ...], tuple[str, Path]] = {}
-    passed_over = []
+    unusable = []
     for path in sorted(folder.glob("*.json")):
         try:
             report = read_report(path)
             _Measured(report)
         except ReportError as error:
-            passed_over.append(str(error))
+            unusable.append(str(error))
             continue
         protocol = urlsplit(report.subject.url).scheme
         which = (report.host, report.subject.model_copy(update={"url": ""}), protocol, report.sent)
         found[which] = max(found.get(which, ("", path)), (report.made, path))
     if not found:
         raise ReportError(
-            f"{folder} has no report of a sweep. `shipway bench NAME` makes one of the server that "
-            "runs here, `make bench` of the demo model; --from names a report that lies elsewhere."
-            + "".join(f"\n  {each}" for each in passed_over[-TOLD:])
+            f"{folder} has no report of a sweep. `shipway bench NAME` makes one of the server on "
+            "this machine, `make bench` of the demo model. Name another report with --from."
+            + "".join(f"\n  {each}" for each in unusable[-LISTED:])
         )
     return [path for _, path in found.values()]
 
 
 def calibrated(report: Report) -> Kind:
-    """Raises ReportError where the report tells too little."""
+    """The kind of replica that a report describes. Raises ReportError if it says too little."""
     measured = _Measured(report)
     every = starmap(measured.replica, product(SLOWER, SPREADS))
     nearest = sorted(every, key=lambda each: _distance(measured.compared_with(each, ROUGH)))
@@ -149,13 +154,13 @@ def calibrated(report: Report) -> Kind:
 
 
 def _distance(compared: Sequence[Compared]) -> float:
-    """The mean square of the logarithms of what is off."""
+    """The mean square of the logarithms of simulated over measured percentiles."""
     off = [[each.p50_off, each.p99_off] for each in compared]
     return float(np.mean(np.log1p(off) ** 2))
 
 
 class _Measured:
-    """A report's part that calibration needs."""
+    """The part of a report that calibration needs."""
 
     def __init__(self, report: Report) -> None:
         """Raises ReportError."""
@@ -163,11 +168,11 @@ class _Measured:
         if not subject.workers or not subject.batch_size:
             raise _too_little(
                 report,
-                "does not say how many workers the server has, nor how they batch. `shipway bench "
-                "NAME`, beside the server, records it; --url cannot",
+                "does not say how many workers the server has and how they batch. `shipway bench "
+                "NAME` on the server's machine records it, --url cannot",
             )
         if report.partial:
-            raise _too_little(report, f"is partial: {report.partial}. Repeat it")
+            raise _too_little(report, f"is partial: {report.partial}. Measure again")
         self._workers, self._batch_size = subject.workers, subject.batch_size
         self._delay_ms = subject.max_batch_delay_ms or 0
         by_clients = {
@@ -176,33 +181,36 @@ class _Measured:
             if isinstance(each.load, ClosedLoop) and each.latency
         }
         if len(by_clients) < 2 or 1 not in by_clients:
-            raise _too_little(report, "lacks the closed loops of a sweep: 1 client, and many")
+            raise _too_little(report, "lacks the closed loops of a sweep: 1 client, and several")
         self._alone = by_clients[1]
         self._busiest = max(report.results, key=lambda each: each.rate)
         self._loads = [
-            (each, each.latency) for each in report.results if each.latency and self._served(each)
+            (each, each.latency)
+            for each in report.results
+            if each.latency and self._is_usable(each)
         ]
         if len(self._loads) < FEWEST_LOADS:
             raise _too_little(
                 report,
                 f"has fewer than {FEWEST_LOADS} open loops (--rate) with {FEWEST_ANSWERS} answers, "
-                f"no failures and at most {SERVED:.0%} of the {self._busiest.rate:.0f} requests a "
-                "second that the server could answer. Without loads of its own `shipway bench "
-                "NAME` finds such rates",
+                f"no failures and at most {USABLE_SHARE:.0%} of the {self._busiest.rate:.0f} "
+                "requests a second that the server could answer. `shipway bench NAME` without --clients and "
+                "--rate finds such rates",
             )
 
-    def _served(self, result: Result) -> bool:
+    def _is_usable(self, result: Result) -> bool:
         return (
             isinstance(result.load, OpenLoop)
-            and result.load.rate <= SERVED * self._busiest.rate
+            and result.load.rate <= USABLE_SHARE * self._busiest.rate
             and result.answered >= FEWEST_ANSWERS
             and not result.failed
         )
 
     def replica(self, slower: float, spread: float) -> Replica:
-        """As measured, a lone row so much slower, its noise to this power.
+        """The replica as measured, with the time of a single row times `slower` and its noise
+        raised to `spread`.
 
-        The busiest load has full batches, so it tells how long these take.
+        The busiest load has full batches, so it shows how long these take.
         """
         took_ms, overhead_ms = self._alone_ms
         noise = (took_ms / np.median(took_ms)) ** spread
@@ -221,27 +229,27 @@ class _Measured:
 
     @cached_property
     def _alone_ms(self) -> tuple[np.ndarray, float]:
-        """What runs of one client's rows took a worker, and what its requests took besides."""
+        """Time in the worker of each request of the single client, and the time outside it."""
         assert self._alone.latency
         delay_ms = self._delay_ms if self._batch_size > 1 else 0
         latency_ms = self._alone.latency.all_ms() - delay_ms
         inside_ms = self._alone.handler_p50_ms
-        # Who does not tell is taken to be busy all the time.
+        # Without the handler's own time, all of it is taken to be in the worker.
         outside_ms = max(0.0, float(np.median(latency_ms)) - inside_ms) if inside_ms else 0.0
         least_ms = 0.1 * float(np.median(latency_ms))
         return np.maximum(latency_ms - outside_ms, least_ms), outside_ms
 
     @cached_property
     def _full_batch(self) -> tuple[int, float]:
-        """The rows of a batch under the busiest load, and how long a run of it takes."""
+        """The rows of a batch under the busiest load, and its time in milliseconds."""
         load = self._busiest.load
-        asking = load.clients if isinstance(load, ClosedLoop) else QUEUE
+        under_way = load.clients if isinstance(load, ClosedLoop) else QUEUE
         most = most_rows(self._batch_size, self._delay_ms)
-        rows = max(1, min(most, asking // self._workers))
+        rows = max(1, min(most, under_way // self._workers))
         return rows, 1000 * self._workers * rows / self._busiest.rate
 
     def compared_with(self, replica: Replica, requests: int) -> tuple[Compared, ...]:
-        """`requests` are simulated of each load."""
+        """Each load measured and simulated, with `requests` simulated requests."""
         return tuple(_compared(replica, *each, requests) for each in self._loads)
 
 
@@ -269,8 +277,8 @@ def _compared(replica: Replica, result: Result, latency: Latency, requests: int)
 
 
 def highest(replica: Replica, slo_p99_ms: float) -> Steady | None:
-    """The highest rate at which 99% of requests stay below the target and none is refused; None
-    if there is none."""
+    """The highest rate at which 99% of requests keep the target and none is refused; None if there
+    is no such rate."""
 
     def kept(found: Steady) -> bool:
         return found.p99_ms <= slo_p99_ms and not found.refused
@@ -289,13 +297,13 @@ def highest(replica: Replica, slo_p99_ms: float) -> Steady | None:
 
 
 def fleet(kind: Kind, rate: float, slo_p99_ms: float, spare: int) -> Fleet | None:
-    """Replicas behind a balancer that chooses at random, enough for `rate` requests a second while
-    `spare` of them are lost. None if not even a replica that is hardly asked keeps the target."""
+    """Enough replicas for `rate` requests a second, behind a balancer that chooses at random, while
+    `spare` of them are lost. None if a replica misses the target even with hardly any requests."""
     best = highest(kind.replica, slo_p99_ms)
     if best is None:
         return None
     needed = math.ceil(rate / best.rate)
-    # Poisson traffic that is dealt out at random is Poisson traffic at each of them.
+    # Poisson traffic that is split at random is Poisson traffic at each replica.
     return Fleet(
         kind=kind,
         replicas=needed + spare,

@@ -1,4 +1,4 @@
-"""What can go wrong before, and in, a load test."""
+"""Errors of load tests, of tuning and of planning."""
 
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,15 @@ class BenchError(ShipwayError):
 
 
 class NotReady(BenchError):
-    """The server does not answer this request, so there is nothing to measure."""
+    """The server does not answer, so there is nothing to measure."""
 
 
 class NoInput(BenchError):
-    """Nothing to send."""
+    """There is no input to send, or the model refuses it."""
 
 
 class ReportError(BenchError):
-    """A report that cannot be written, or an earlier one that cannot be read."""
+    """A report cannot be written or read, or says too little."""
 
 
 class GeneratorFailed(BenchError):
@@ -29,7 +29,7 @@ class GeneratorFailed(BenchError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in the middle of a load; what was measured until then is kept."""
+    """Ctrl-C during a load. `result` holds what was measured until then."""
 
     def __init__(self, result: "Result") -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class Interrupted(KeyboardInterrupt):
 
 
 class NoSettingKeeps(BenchError):
-    """Not even the lowest rate stays below the latency that was asked for."""
+    """No setting keeps the latency target, not even at the lowest rate."""
 
 
 class NoReplicaKeeps(BenchError):
-    """No replica, not even one that is hardly asked, stays below the latency that was asked for."""
+    """No replica keeps the latency target, not even at a very low rate."""

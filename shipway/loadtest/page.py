@@ -1,4 +1,4 @@
-"""The report for people: one file that loads nothing. Its numbers are the report's own."""
+"""The HTML page of a report: one file that loads nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,11 @@ from shipway.report import charts
 from shipway.report.page import NARROW, WIDE, at_widths, environment
 
 MOST_CURVES = 5
+"""More curves than this cannot be told apart in the chart of percentiles."""
 
 
 def render(report: Report, earlier: Mapping[str, Report]) -> str:
-    """`earlier` are the reports that it is compared with, by the names that they go by."""
+    """The page of a report. `earlier` are reports to compare it with, by file name."""
     page = environment(Path(__file__).parent).get_template("report.html.j2")
     several = len(earlier) > 1
     before = [
@@ -34,14 +35,14 @@ class Earlier:
     """A report to compare with."""
 
     called: str
-    """In charts and tables, where a file's name has no room."""
+    """A short name for charts and tables."""
     name: str
     report: Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """A load, or the knee, of this report and of an earlier one."""
+    """A load, or the knee, in this report and in an earlier one."""
 
     what: str
     earlier: Earlier
@@ -51,18 +52,19 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What the template asks for beyond the report itself."""
+    """What the template needs besides the report."""
 
     report: Report
     earlier: Sequence[Earlier]
 
     @cached_property
     def knee(self) -> Result | None:
+        """The load beyond which latency rises steeply."""
         return self.report.knee
 
     @property
     def alone(self) -> Result | None:
-        """One client by itself."""
+        """The result of a single client."""
         loads = (each for each in self.report.results if each.load == ClosedLoop(clients=1))
         return next((each for each in loads if each.latency), None)
 
@@ -74,27 +76,32 @@ class View:
 
     @property
     def failed(self) -> int:
+        """Failed requests of all loads."""
         return sum(each.failed for each in self.report.results)
 
     @property
-    def asked(self) -> int:
+    def requests(self) -> int:
+        """Requests of all loads, failed ones included."""
         return self.failed + sum(each.answered for each in self.report.results)
 
     @property
     def bottlenecks(self) -> list[Result]:
+        """Loads under which the generator was the bottleneck."""
         return [each for each in self.report.results if each.generator.was_bottleneck]
 
     @property
     def shares_a_machine(self) -> bool:
-        """Whether generator and server take each other's cores."""
+        """Whether generator and server ran on the same machine."""
         return any(host in self.report.subject.url for host in ("//127.", "//localhost", "//[::1]"))
 
     @property
     def opened(self) -> bool:
+        """Whether there is an open load."""
         return any(each.load.is_open for each in self.report.results)
 
     @property
     def compared(self) -> list[Compared]:
+        """Loads that an earlier report has too, and the knees."""
         found = []
         for one in self.earlier:
             before = {str(each.load): each for each in one.report.results if each.latency}
@@ -107,7 +114,7 @@ class View:
 
     @property
     def errors(self) -> list[tuple[str, str, int]]:
-        """Kind, first message, how many in all; most frequent first."""
+        """Kind, first message and count of errors over all loads, the most frequent first."""
         counts: dict[str, int] = {}
         messages: dict[str, str] = {}
         for each in self.report.results:
@@ -119,12 +126,12 @@ class View:
 
     @property
     def durations(self) -> list[tuple[float, float]]:
-        """Warm-ups and measured seconds, each pair once."""
+        """Pairs of warm-up and measured seconds, each pair once."""
         return list(dict.fromkeys((each.warm_up_s, each.seconds) for each in self.report.results))
 
     @property
     def command(self) -> list[str]:
-        """The same loads again, by words not to be broken."""
+        """The command that repeats these loads, as words that are not broken across lines."""
         subject = self.report.subject
         if subject.task is None:
             words = ["shipway bench", f"--url {quote(subject.url)}"]
@@ -136,17 +143,18 @@ class View:
 
     @cached_property
     def curves(self) -> list[tuple[Result, str]]:
-        """The loads in the chart of percentiles, and the style of each: all, or where there are
-        many those that tell most."""
+        """The loads in the chart of percentiles with their styles. Of many loads, one client, the
+        lowest and highest rate, the knee and the last one."""
         answered = [each for each in self.report.results if each.latency]
         if len(answered) > MOST_CURVES:
             opened = [each for each in answered if each.load.is_open]
-            wanted = (self.alone, *opened[:1], self.knee, *opened[-1:], answered[-1])
-            answered = [each for each in answered if any(each is one for one in wanted)]
+            telling = (self.alone, *opened[:1], self.knee, *opened[-1:], answered[-1])
+            answered = [each for each in answered if any(each is other for other in telling)]
         return [(each, f"c{place}") for place, each in enumerate(answered)]
 
     @property
     def percentile_chart(self) -> Markup:
+        """Latency by percentile, of the loads in `curves`."""
         drawn = [
             charts.Curve(label=str(each.load), points=each.latency.curve(), style=style)
             for each, style in self.curves
@@ -178,6 +186,7 @@ class View:
 
     @property
     def time_chart(self) -> Markup:
+        """p50 and p99 of every second, load after load."""
         stretches = [
             charts.Stretch(
                 label=str(place),
@@ -203,6 +212,7 @@ class View:
 
     @property
     def throughput_chart(self) -> Markup:
+        """Latency against throughput."""
         knee = self.knee
 
         def spots(report: Report, *, ours: bool) -> list[charts.Spot]:
@@ -247,6 +257,7 @@ class View:
 
     @property
     def error_chart(self) -> Markup:
+        """Errors by kind."""
         rows = [
             charts.Bar(label=kind, value=count, text=f"{count:,}", kind="refused")
             for kind, _, count in self.errors

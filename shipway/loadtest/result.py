@@ -1,9 +1,9 @@
-"""What was measured under one load, and how it comes from the generator's ticks.
+"""The result of one load, and how it is collected from the generator's ticks.
 
-A latency runs from the moment at which a request was to be sent, as a service time does from the
-moment at which it was. In a closed loop the two are the same. What counts is every request that
-was to be sent within the measured seconds, however late its answer; the rate counts answers that
-arrived within them. An error is no answer.
+Latency runs from the moment at which a request was to be sent; service time runs from the moment at
+which it was sent. In a closed loop they are equal. Latencies and errors count every request that
+was to be sent within the measured seconds, however late its answer. The rate counts the answers
+that arrived within them. An error is not an answer.
 """
 
 import math
@@ -26,16 +26,17 @@ except ModuleNotFoundError as error:
     raise MissingExtra("A load test", "bench") from error
 
 HIGHEST_US = round(2e6 * LONGEST_S)
-"""As long for a client to be free, as long again for the answer."""
+"""The longest wait for a free client plus the longest wait for an answer."""
 DIGITS = 3
+"""Significant digits of a recorded latency."""
 BUSIEST = 0.9
-"""A generator that is busy for more of the time is the bottleneck itself."""
+"""A generator that is busy for a larger share of the time is itself the bottleneck."""
 LATEST = 0.5
-"""So is one that is late, at p99, by more of the p99 that it measured."""
+"""So is one whose timers are late, at p99, by a larger share of the p99 that it measured."""
 
 
 class Latency(Record):
-    """Milliseconds."""
+    """The distribution of latencies, in milliseconds."""
 
     count: int
     p50_ms: float
@@ -46,7 +47,7 @@ class Latency(Record):
     p99_9_ms: float
     max_ms: float
     histogram: str
-    """All of it, in HdrHistogram's own encoding (V2, compressed, base64), in microseconds."""
+    """Every latency, in microseconds, in HdrHistogram's encoding (V2, compressed, base64)."""
 
     @field_validator("histogram")
     @classmethod
@@ -54,17 +55,17 @@ class Latency(Record):
         try:
             HdrHistogram.decode(histogram)
         except Exception as error:  # what it raises for damaged text is not documented
-            raise ValueError("is no histogram in HdrHistogram's encoding") from error
+            raise ValueError("is not a histogram in HdrHistogram's encoding") from error
         return histogram
 
     def all_ms(self) -> np.ndarray:
-        """Every one of them, ascending, to three digits."""
+        """Every latency, ascending, to three digits: an array of shape (count,)."""
         steps = HdrHistogram.decode(self.histogram).get_recorded_iterator()
         counts = {each.value_iterated_to: each.count_added_in_this_iter_step for each in steps}
         return np.repeat(list(counts), list(counts.values())) / 1000
 
     def curve(self) -> list[tuple[float, float]]:
-        """Percentiles, ever closer to 100, and milliseconds."""
+        """Pairs of a percentile and its milliseconds, ever closer to 100."""
         last = 100 * (1 - 1 / (self.count + 1))
         steps = HdrHistogram.decode(self.histogram).get_percentile_iterator(5)
         return [
@@ -74,15 +75,15 @@ class Latency(Record):
 
 
 class Errors(Record):
-    """Requests that failed in the same way."""
+    """The requests that failed in the same way."""
 
     kind: str
     """http, grpc, timeout or connection."""
     status: str
-    """HTTP's or gRPC's; empty where no answer came."""
+    """The HTTP or gRPC status; empty if no answer came."""
     type: str
     message: str
-    """Of the first."""
+    """The message of the first of them."""
     count: int
 
     def __str__(self) -> str:
@@ -90,46 +91,46 @@ class Errors(Record):
 
 
 class Second(Record):
-    """One second of a load: what was to be sent in it, and what it cost the generator."""
+    """One second of a load."""
 
     answers: int
-    """That arrived in this second."""
+    """Answers that arrived in this second."""
     errors: int
     p50_ms: float | None
     p99_ms: float | None
-    """None where nothing that was to be sent in this second was answered."""
+    """Both are of the requests that were to be sent in this second; None if none was answered."""
 
 
 class Generator(Record):
-    """The load generator's own load while it measured."""
+    """How loaded the generator itself was while it measured."""
 
     cpu: float
-    """Of one core."""
+    """Processor time as a share of one core."""
     busy: float
-    """The share of time in which it ran, or waited for a core to run on."""
+    """The share of time in which it ran or waited for a core."""
     lag_p50_ms: float
     lag_p99_ms: float
-    """How late it was for a timer."""
+    """How late its timers were."""
     was_bottleneck: bool
     because: str = ""
 
 
 class Result(Record):
-    """One load, measured."""
+    """What was measured under one load."""
 
     load: AnyShape
     warm_up_s: float
     seconds: float
-    """As long as it was measured: shorter than planned if it is partial."""
+    """How long was measured: less than asked for if the result is partial."""
     partial: bool
     rate: float
     """Answers a second."""
     latency: Latency | None
-    """None without a single answer; so are the three below where nobody told."""
+    """None without any answer."""
     service: Latency | None
-    """In an open loop alone."""
+    """Only for open shapes."""
     handler_p50_ms: float | None
-    """What the handler says that it took, in Server-Timing."""
+    """Time in the handler, from the Server-Timing header; None if no answer had it."""
     handler_p99_ms: float | None
     errors: tuple[Errors, ...]
     timeline: tuple[Second, ...]
@@ -137,37 +138,40 @@ class Result(Record):
 
     @property
     def answered(self) -> int:
+        """How many requests were answered."""
         return self.latency.count if self.latency else 0
 
     @property
     def failed(self) -> int:
+        """How many requests failed."""
         return sum(each.count for each in self.errors)
 
     @property
     def failed_share(self) -> float:
-        asked = self.answered + self.failed
-        return self.failed / asked if asked else 0.0
+        """The share of requests that failed, from 0 to 1."""
+        requests = self.answered + self.failed
+        return self.failed / requests if requests else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How a load stands, for whoever watches."""
+    """The state of a load while it runs."""
 
     load_test: LoadTest
     at: float
-    """Seconds since the warm-up's end, negative before."""
+    """Seconds since the end of the warm-up; negative during it."""
     rate: float
-    """Answers a second, since the last time, as p50 and p99."""
+    """Answers a second since the last update, as are p50 and p99."""
     p50_ms: float | None
     p99_ms: float | None
-    """None without an answer."""
+    """Both are None without an answer."""
     failed: int
-    """So far, the warm-up's left out."""
+    """Errors so far, without those of the warm-up."""
     cpu: float
 
 
 class Collector:
-    """Ticks in, a Result out."""
+    """Makes a Result of a generator's ticks."""
 
     def __init__(self, load_test: LoadTest) -> None:
         self._load_test = load_test
@@ -184,6 +188,7 @@ class Collector:
         self.finished = False
 
     def add(self, tick: Tick) -> Progress:
+        """Adds a tick and returns the state of the load."""
         seconds = self._load_test.seconds
         for intended, latency_us, service_us, handler_ms in tick.answers:
             ended = intended + latency_us / 1e6
@@ -202,7 +207,7 @@ class Collector:
                 self._messages.setdefault((kind, status, type_), message)
                 self._errors_by_second[second] += count
         took, self._last_at = tick.at - self._last_at, tick.at
-        if 0.5 < tick.at < seconds + 0.5:  # it tells of the time before it
+        if 0.5 < tick.at < seconds + 0.5:  # a tick covers the second before it
             self._measured.append((took, tick))
         self.finished = tick.last
         latencies_us = [each[1] for each in tick.answers]
@@ -217,9 +222,9 @@ class Collector:
         )
 
     def result(self) -> Result:
-        """Of what was added so far; partial unless the last tick was."""
+        """The result of the ticks added so far; partial unless they include the last one."""
         load_test = self._load_test
-        # A load that is over before its time, for all its requests are answered, is not shorter.
+        # A load whose requests are all answered may end early; it was measured in full.
         seconds = (
             load_test.seconds if self.finished else max(0.0, min(load_test.seconds, self._last_at))
         )
@@ -281,14 +286,14 @@ def _summary(histogram: HdrHistogram) -> Latency | None:
 
 
 def _percentile(percentile: float, microseconds: Sequence[float]) -> float | None:
-    """In milliseconds, an observed one; None of nothing."""
+    """In milliseconds, one of those observed; None if there are none."""
     if not len(microseconds):
         return None
     return float(np.percentile(microseconds, percentile, method="inverted_cdf")) / 1000
 
 
 def _generator(measured: Sequence[tuple[float, Tick]], latency: Latency | None) -> Generator:
-    """`measured` are ticks and the seconds that each tells of."""
+    """`measured` are ticks, each with the seconds that it covers."""
     if not measured:
         return Generator(cpu=0, busy=0, lag_p50_ms=0, lag_p99_ms=0, was_bottleneck=False)
     took, ticks = zip(*measured, strict=True)
@@ -297,11 +302,11 @@ def _generator(measured: Sequence[tuple[float, Tick]], latency: Latency | None) 
     late_ms = _percentile(99, lags_us) or 0.0
     reasons = []
     if busy > BUSIEST:
-        reasons.append(f"it was busy {busy:.0%} of the time (at most {BUSIEST:.0%} is sound)")
+        reasons.append(f"it was busy {busy:.0%} of the time (up to {BUSIEST:.0%} is acceptable)")
     if latency and late_ms > LATEST * latency.p99_ms:
         reasons.append(
-            f"it was {late_ms:.1f} ms late at p99, {late_ms / latency.p99_ms:.0%} of the p99 that "
-            f"it measured (at most {LATEST:.0%} is sound)"
+            f"its timers were {late_ms:.1f} ms late at p99, {late_ms / latency.p99_ms:.0%} of the "
+            f"p99 that it measured (up to {LATEST:.0%} is acceptable)"
         )
     return Generator(
         cpu=float(np.average([each.cpu for each in ticks], weights=took)),

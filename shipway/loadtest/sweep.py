@@ -1,4 +1,4 @@
-"""From one client to beyond what the server can do, and where latency turns up on the way."""
+"""The loads of a sweep, from one client to more than the server can answer, and the knee."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -10,30 +10,34 @@ from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 
 CAPACITY_CLIENTS = 32
-"""Enough to keep batches full; far below TorchServe's queue of 100."""
+"""Enough clients to fill batches, and far fewer than TorchServe's queue of 100 holds."""
 SHARES = (0.2, 0.4, 0.6, 0.75, 0.9, 1.0, 1.2)
-"""Of the capacity, as rates of the open loop."""
+"""The rates of the open loops, as shares of the capacity."""
 LOADS = 2 + len(SHARES)
-"""Of a sweep, unless the server does better than its capacity promised."""
-MOST_MORE, STEP = 3, 1.25
+"""How many loads a sweep has, unless the server answers more than its capacity promised."""
+MORE_LOADS, STEP = 3, 1.25
+"""How many higher rates are added at most, and by what factor each is higher."""
 KEPT_UP = 0.95
-"""Of the arrivals answered while they came."""
+"""The share of arrivals that must be answered in time for the server to keep up."""
 TURNS_UP = 2.0
-"""A p99 that never rises to this many times its start has no knee."""
+"""Without a rise of p99 by this factor there is no knee."""
 MOST_FAILED = 0.01
-"""Of the requests at a knee; beyond, the rate was not served."""
+"""The share of requests that may fail at a knee."""
 
 
 def sweep(results: Sequence[Result]) -> Iterator[LoadShape]:
-    """Loads for a server that nothing is known of: its latency alone, its capacity, then rates up
-    to one that it cannot keep up with. `results` has those of the loads given so far."""
+    """Loads for a server about which nothing is known: one client, then many to find its capacity,
+    then rates up to one that it cannot keep up with.
+
+    The caller appends the result of each load to `results` before it takes the next load.
+    """
     yield ClosedLoop(clients=1)
     yield ClosedLoop(clients=CAPACITY_CLIENTS)
     capacity = results[-1].rate
     for share in SHARES:
         yield OpenLoop(rate=_two_digits(share * capacity))
-    # An open loop may fill batches better than so many clients do.
-    for _ in range(MOST_MORE):
+    # An open loop may fill batches better than the clients did.
+    for _ in range(MORE_LOADS):
         if not _kept_up(results[-1]):
             return
         capacity *= STEP
@@ -41,8 +45,8 @@ def sweep(results: Sequence[Result]) -> Iterator[LoadShape]:
 
 
 def _kept_up(result: Result) -> bool:
-    asked = (result.answered + result.failed) / result.seconds
-    return result.rate >= KEPT_UP * asked
+    offered = (result.answered + result.failed) / result.seconds
+    return result.rate >= KEPT_UP * offered
 
 
 def _two_digits(value: float) -> float:
@@ -51,12 +55,12 @@ def _two_digits(value: float) -> float:
 
 
 def knee(results: Sequence[Result]) -> int | None:
-    """The place of the open loop after which p99 turns up: of the points (rate, logarithm of p99),
-    both axes scaled to 1, the one furthest below the chord from the first to the last. That is
-    Kneedle (Satopää and others, 2011), on the chart's scales. A p99 above that of a higher rate is
-    chance, for noise only adds to it, and is lowered to that.
+    """The index of the result after which p99 rises steeply.
 
-    None where there are fewer than four rates, or p99 does not turn up.
+    It is the point (rate, logarithm of p99), with both axes scaled to 1, that lies furthest below
+    the line from the first point to the last: Kneedle (Satopää and others, 2011), on the scales of
+    the chart. Noise only adds to a p99, so one that is above the p99 of a higher rate is lowered to
+    it. None if there are fewer than four rates or p99 does not rise.
     """
     points = sorted(
         (rate, place)

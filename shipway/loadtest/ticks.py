@@ -1,6 +1,6 @@
-"""What the generator's process tells of itself once a second, as a line of JSON.
+"""What the generator's process reports once a second, as a line of JSON.
 
-Moments are seconds since the start of what is measured; negative ones are the warm-up's.
+Moments are seconds since the warm-up ended; they are negative during the warm-up.
 """
 
 from dataclasses import dataclass
@@ -10,29 +10,32 @@ import orjson
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """What happened since the last one."""
+    """What happened since the last tick."""
 
     at: float
     answers: list[tuple[float, int, int, float | None]]
-    """Intended start, microseconds from then to the end, microseconds from the sending to the end,
-    the handler's own milliseconds where it tells them."""
+    """Of each answer: its intended start, microseconds from there to its end, microseconds from its
+    sending to its end, and the handler's milliseconds or None."""
     errors: list[tuple[int, str, str, str, str, int]]
-    """Second of the intended start, kind, status, type, message of the first, how many."""
+    """Of each second and kind of error: that second, kind, status, type, message of
+    the first, count."""
     cpu: float
-    """Processor time over time: 1 is a whole core."""
+    """Processor time as a share of one core."""
     busy: float
-    """The share of time in which the event loop ran, or had to wait for a core to run on."""
+    """The share of time in which the event loop ran or waited for a core."""
     lags_us: list[int]
-    """How late the event loop was for a timer, a hundred times a second."""
+    """How late the event loop was for timers, in microseconds, a hundred samples a second."""
     clients: int
     waiting: int
-    """Arrivals that no client has taken yet."""
+    """Arrivals that are due and that no client has taken."""
     last: bool
-    """Nothing is left to come of this load."""
+    """Whether the load is over."""
 
     def line(self) -> bytes:
+        """The tick as a line of JSON."""
         return orjson.dumps(self) + b"\n"
 
     @staticmethod
     def read(line: bytes) -> "Tick":
+        """A tick from its line."""
         return Tick(**orjson.loads(line))

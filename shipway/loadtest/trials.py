@@ -1,4 +1,4 @@
-"""Settings tried one after the other, on a server that nobody else uses."""
+"""Trials of settings, one after the other, on a server that nobody else uses."""
 
 import math
 from collections.abc import Callable
@@ -16,19 +16,20 @@ from shipway.loadtest.result import Result
 from shipway.loadtest.runner import measure
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
-from shipway.loadtest.tune import At, Load, Setting
+from shipway.loadtest.tune import Measure, MeasuredRate, Setting
 
 WARM_UP_S = 1.0
 FEWEST_REQUESTS = 300
-"""Behind a p99: three of them are beyond it."""
+"""How many requests a p99 needs at least: three of them are slower."""
 LONGEST_S = 20.0
 BUSY_CLIENTS, GUESSED_IN_S = 16, 3.0
-MOST = 0.7
+GUESSED_SHARE = 0.7
+"""Of the rate of a closed loop: the rate that the first search starts from."""
 TRIES = 3
-"""Of a load whose p99 missed the target and whose p90 did not. Five seconds have a handful of
-requests beyond p99, so one pause of the machine, which is no setting's fault, decides."""
+"""How often a load is measured if its p99 missed the target and its p90 did not. Five seconds have
+only a few requests beyond p99, so a single pause of the machine can decide."""
 PATIENCE = 10.0
-"""Clients give up after so many times the target: the rate was too high anyway."""
+"""Clients give up after this many times the target: the rate is too high in any case."""
 
 
 class Trials:
@@ -41,45 +42,45 @@ class Trials:
         *,
         slo_p99_ms: float,
         seconds: float,
-        watch: Callable[[str], None],
+        observe: Callable[[str], None],
     ) -> None:
         """`mar` lies in the model store of the server of `state`. A load lasts for `seconds`, or
-        longer at rates too low for a p99. `watch` is told what is being done."""
+        longer if the rate is too low for a p99. `observe` is called with what is being done."""
         self._state = state
         self._mar = mar
         self._info = inspect_mar(mar)
         self._slo_ms = slo_p99_ms
         self._seconds = seconds
-        self._watch = watch
+        self._observe = observe
         self._serving = ExitStack()
         self._served: Setting | None = None
         self._alone: float | None = None
 
     def guess(self, setting: Setting) -> float:
-        """A rate to begin with: most of what this setting answers when clients just ask on."""
+        """A rate to start from, in requests a second: most of what a closed loop reaches."""
         self.serve(setting)
-        self._watch(f"{setting}: what it can do at all …")
-        closed = self._plan(ClosedLoop(clients=BUSY_CLIENTS), GUESSED_IN_S)
-        return max(1.0, MOST * measure(closed).rate)
+        self._observe(f"{setting}: measuring its capacity …")
+        closed = self._load_test(ClosedLoop(clients=BUSY_CLIENTS), GUESSED_IN_S)
+        return max(1.0, GUESSED_SHARE * measure(closed).rate)
 
-    def serve(self, setting: Setting) -> Load:
-        """Takes the last setting out of service and serves this one."""
+    def serve(self, setting: Setting) -> Measure:
+        """Serves this setting instead of the last one; returns a function that measures a rate."""
         if setting != self._served:
             self._serve(setting)
 
         failed = False
 
-        def load(rate: float) -> At:
+        def load(rate: float) -> MeasuredRate:
             nonlocal failed
-            # Rates are lowered once one was too high, for nothing where no rate is low enough.
+            # Lower rates are useless if even a single request takes longer than the target.
             if failed and (alone_ms := self._alone_ms(setting)) > self._slo_ms:
-                said = f"a request alone takes {alone_ms:.1f} ms"
-                return At(rate=rate, p99_ms=alone_ms, kept=False, because=said)
-            self._watch(f"{setting}: {rate:.0f} requests a second …")
+                because = f"a single request takes {alone_ms:.1f} ms"
+                return MeasuredRate(rate=rate, p99_ms=alone_ms, kept=False, because=because)
+            self._observe(f"{setting}: {rate:.0f} requests a second …")
             seconds = min(LONGEST_S, max(self._seconds, math.ceil(FEWEST_REQUESTS / rate)))
-            plan = self._plan(OpenLoop(rate=rate), seconds)
+            load_test = self._load_test(OpenLoop(rate=rate), seconds)
             for _ in range(TRIES):
-                result = measure(plan)
+                result = measure(load_test)
                 found = judged(result, rate, self._slo_ms)
                 if found.kept or not result.latency or result.latency.p90_ms > self._slo_ms:
                     break
@@ -89,28 +90,28 @@ class Trials:
         return load
 
     def close(self) -> None:
-        """Takes out of service what is."""
+        """Unregisters the setting that is served."""
         self._served = None
         self._serving.close()
 
     def _alone_ms(self, setting: Setting) -> float:
-        """The median of one client's requests."""
+        """The median latency of a single client; infinite without an answer."""
         if self._alone is None:
-            self._watch(f"{setting}: one request at a time …")
-            found = measure(self._plan(ClosedLoop(clients=1), GUESSED_IN_S)).latency
+            self._observe(f"{setting}: one request at a time …")
+            found = measure(self._load_test(ClosedLoop(clients=1), GUESSED_IN_S)).latency
             self._alone = found.p50_ms if found else math.inf
         return self._alone
 
     def _serve(self, setting: Setting) -> None:
         self.close()
-        self._watch(f"{setting}: starting its workers …")
+        self._observe(f"{setting}: starting its workers …")
         serving = Serving(
             batch_size=setting.batch_size,
             max_batch_delay_ms=setting.delay_ms,
             workers=setting.workers,
             threads=setting.threads,
         )
-        # Where its workers look for their threads.
+        # The workers read their number of threads from this file.
         write_tuned(self._mar.parent, self._info.name, self._info.version, Tuned(serving=serving))
         self._serving.enter_context(
             registered(
@@ -126,7 +127,7 @@ class Trials:
         )
         self._served, self._alone = setting, None
 
-    def _plan(self, load: ClosedLoop | OpenLoop, seconds: float) -> LoadTest:
+    def _load_test(self, load: ClosedLoop | OpenLoop, seconds: float) -> LoadTest:
         return LoadTest(
             target=self._ready.target,
             headers=dict(self._ready.headers),
@@ -138,9 +139,9 @@ class Trials:
         )
 
 
-def judged(result: Result, rate: float, slo_p99_ms: float) -> At:
-    """Whether a load kept the target: every request answered, 99% of them in time, by a generator
-    that could be believed."""
+def judged(result: Result, rate: float, slo_p99_ms: float) -> MeasuredRate:
+    """Whether a load kept the target: every request answered, 99% of them within it, and a
+    generator that was not the bottleneck."""
     p99_ms = result.latency.p99_ms if result.latency else math.inf
     because = ""
     if result.failed:
@@ -148,5 +149,5 @@ def judged(result: Result, rate: float, slo_p99_ms: float) -> At:
     elif p99_ms > slo_p99_ms:
         because = f"p99 was {p99_ms:.0f} ms"
     elif result.generator.was_bottleneck:
-        because = f"the load generator could do no more: {result.generator.because}"
-    return At(rate=rate, p99_ms=p99_ms, kept=not because, because=because)
+        because = f"the load generator was the bottleneck: {result.generator.because}"
+    return MeasuredRate(rate=rate, p99_ms=p99_ms, kept=not because, because=because)

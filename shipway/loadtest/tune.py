@@ -1,7 +1,7 @@
-"""Settings of a server that carry the most requests a second under a latency target.
+"""Search for the settings that carry the most requests a second within a latency target.
 
-A trial is one setting, served by itself: workers started, load put on them, workers ended. Its
-result is the highest rate of Poisson arrivals at which 99% of requests stay below the target.
+A trial serves one setting by itself: it starts the workers, puts load on them and ends them. Its
+result is the highest rate of Poisson arrivals at which 99% of requests keep the target.
 """
 
 import math
@@ -14,10 +14,10 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 DELAYS_MS = (0, 1, 2, 5, 10, 20)
 FEW_ROWS = 4
 BETTER = 1.03
-"""A setting must carry so much more to be preferred. Two measurements of one rate differ by more
-than a percent or two."""
+"""How many times the rate a setting must carry to be preferred. Two measurements of one setting
+differ by more than a percent or two."""
 PRECISION = 1.05
-"""The highest rate is found when the lowest one that failed is so close above it."""
+"""The search ends when the lowest rate that failed is at most this many times the highest kept."""
 BRACKET = 1.4
 LOWEST_RATE = 1.0
 SHARE_OF_SPACE = 10
@@ -26,7 +26,7 @@ FEWEST_TRIALS, MOST_TRIALS = 5, 20
 
 @dataclass(frozen=True, slots=True, order=True)
 class Setting:
-    """What a registration can choose, and the threads of one run in each worker."""
+    """Settings of a registration, and the threads of each worker."""
 
     workers: int
     threads: int
@@ -40,53 +40,54 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class At:
-    """One load: what happened at one rate."""
+class MeasuredRate:
+    """What was measured at one rate."""
 
     rate: float
     """Arrivals a second."""
     p99_ms: float
-    """Infinite where nothing was answered."""
+    """Infinite if nothing was answered."""
     kept: bool
-    """Whether the target was kept, and every request answered."""
+    """Whether the target was kept and every request answered."""
     because: str = ""
-    """What was not kept."""
+    """Why it was not kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One setting, measured."""
+    """The measurements of one setting."""
 
     setting: Setting
-    best: At | None
-    """The highest rate that kept the target; None if none did that was tried."""
-    loads: tuple[At, ...]
-    """All that were tried, in order."""
+    best: MeasuredRate | None
+    """The highest rate that kept the target; None if no rate that was tried did."""
+    loads: tuple[MeasuredRate, ...]
+    """All rates that were tried, in order."""
 
     @property
     def rate(self) -> float:
+        """The best rate; 0 if there is none."""
         return self.best.rate if self.best else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A trial, and what it meant for the search."""
+    """A trial, and its meaning for the search."""
 
     trial: Trial
     because: str
-    """Why this setting was tried, and what came of it."""
+    """Why this setting was tried, and how it compares."""
     is_best: bool
-    """So far."""
+    """Whether it is the best so far."""
 
 
-Load = Callable[[float], At]
-"""Puts so many requests a second on the setting that is served, for a while."""
-Serve = Callable[[Setting], Load]
-"""Serves a setting until the next one is to be served."""
+Measure = Callable[[float], MeasuredRate]
+"""Measures the setting that is served at a rate, in requests a second."""
+Serve = Callable[[Setting], Measure]
+"""Serves a setting, instead of the last one."""
 
 
 def space(cores: int, most_rows: int, slo_ms: float) -> list[Setting]:
-    """Every setting worth a thought on so many cores; a delay of a third of the target is not."""
+    """Every reasonable setting for this many cores: no delay of a third of the target or more."""
     layouts = [
         (workers, threads)
         for workers in range(1, cores + 1)
@@ -104,20 +105,20 @@ def space(cores: int, most_rows: int, slo_ms: float) -> list[Setting]:
 
 
 def budget(settings: Sequence[Setting]) -> int:
-    """How many trials the search may take: a tenth of the space, within limits."""
+    """How many trials a search may take: a tenth of the settings, within limits."""
     return min(MOST_TRIALS, max(FEWEST_TRIALS, len(settings) // SHARE_OF_SPACE))
 
 
-def highest_rate(load: Load, setting: Setting, start: float, floor: float = 0.0) -> Trial:
-    """The highest rate that keeps the target, by doubling steps and then by halves.
+def highest_rate(measure: Measure, setting: Setting, start: float, floor: float = 0.0) -> Trial:
+    """The highest rate that keeps the target, searched in growing steps and then by halving.
 
-    With a `floor`, a setting that does not keep the target there is given up after that one load:
-    it would not be preferred anyway.
+    With a `floor`, a setting that misses the target at that rate is given up after one load, since
+    it would not be preferred.
     """
-    loads: list[At] = []
+    loads: list[MeasuredRate] = []
 
-    def at(rate: float) -> At:
-        loads.append(load(rate))
+    def at(rate: float) -> MeasuredRate:
+        loads.append(measure(rate))
         return loads[-1]
 
     best, failed = None, math.inf
@@ -147,17 +148,17 @@ def highest_rate(load: Load, setting: Setting, start: float, floor: float = 0.0)
 def search(
     settings: Sequence[Setting], start: Setting, serve: Serve, guess: float, trials: int
 ) -> Iterator[Step]:
-    """Tries settings one after the other, each beside the best so far, until so many trials are
-    made or nothing near is better. `guess` is a rate to begin with."""
+    """Tries settings one after the other against the best so far, until `trials` are made or no
+    neighbour is better. `guess` is the rate to start from."""
     left = trials
     best = highest_rate(serve(start), start, guess)
-    yield Step(best, "where the search begins: the archive's own settings", True)
+    yield Step(best, "the archive's own settings, where the search starts", True)
     left -= 1
     tried = {start}
     improving = True
     while improving and left:
         improving = False
-        # What matters most comes first. Each kind of move leaves trials for those after it.
+        # The moves that matter most come first. Each kind leaves trials for the kinds after it.
         for kept_back, (along, moves) in zip((3, 2, 1, 0), MOVES, strict=True):
             candidates = moves(best.setting, settings)
             while candidates and left > kept_back:
@@ -174,16 +175,16 @@ def search(
                     candidates = moves(best.setting, settings)
 
 
-def proven(load: Load, trial: Trial) -> At:
-    """A rate that keeps the target once more: the trial's best, or a little less."""
+def proven(measure: Measure, trial: Trial) -> MeasuredRate:
+    """A rate that keeps the target when measured again: the trial's best, or a little less."""
     rate = trial.rate
-    while not (found := load(rate)).kept and rate > LOWEST_RATE:
+    while not (found := measure(rate)).kept and rate > LOWEST_RATE:
         rate = max(LOWEST_RATE, rate / PRECISION)
     return found
 
 
 def exhaust(settings: Sequence[Setting], serve: Serve, guess: float) -> Iterator[Step]:
-    """Every setting, each beside the best so far."""
+    """Tries every setting against the best so far."""
     best: Trial | None = None
     for setting in settings:
         floor = best.rate * BETTER if best else 0.0
@@ -195,7 +196,7 @@ def exhaust(settings: Sequence[Setting], serve: Serve, guess: float) -> Iterator
 
 
 def in_turns(serve: Serve, settings: Sequence[Setting], start: float, turns: int) -> list[float]:
-    """The highest rate of each setting, the median of several turns: A B A B."""
+    """The highest rate of each setting: the median over several turns, A B A B."""
     rates = [
         [highest_rate(serve(setting), setting, start).rate for setting in settings]
         for _ in range(turns)
@@ -206,17 +207,19 @@ def in_turns(serve: Serve, settings: Sequence[Setting], start: float, turns: int
 def _outcome(trial: Trial, best: Trial, floor: float) -> str:
     if trial.best:
         return (
-            f"{trial.rate / best.rate - 1:+.0%} on the best so far" if best.rate else "it keeps it"
+            f"{trial.rate / best.rate - 1:+.0%} against the best so far"
+            if best.rate
+            else "the first to keep the target"
         )
     last = trial.loads[-1]
-    return f"no better, since {last.because} at {last.rate:.0f} a second"
+    return f"not better: {last.because} at {last.rate:.0f} requests a second"
 
 
 def _layouts(now: Setting, settings: Sequence[Setting], *, full: bool) -> list[Setting]:
-    """All cores shared otherwise among workers and threads, or layouts that leave some idle.
+    """Other divisions of the cores among workers and threads: all cores, or fewer if not `full`.
 
-    Each with the same batches, and without any: what suits few workers with many threads hardly
-    tells what suits many that compute each for itself.
+    Each with the same batches and without any, because batches that suit few workers with many
+    threads say little about many workers with few.
     """
     cores = max(each.workers * each.threads for each in settings)
     found = sorted({(each.workers, each.threads) for each in settings})
@@ -229,7 +232,7 @@ def _layouts(now: Setting, settings: Sequence[Setting], *, full: bool) -> list[S
 
 
 def _sizes(now: Setting, settings: Sequence[Setting]) -> list[Setting]:
-    """Other batches, those of a few rows first: that saves most of what batches save."""
+    """Other batch sizes, small ones first: they bring most of the gain of batching."""
     sizes = {each.batch_size for each in settings} - {now.batch_size}
     return [
         replace(now, batch_size=size, delay_ms=now.delay_ms if size > 1 else 0)
@@ -252,5 +255,5 @@ MOVES: tuple[tuple[str, Moves], ...] = (
     ("other workers and threads, or single requests", partial(_layouts, full=True)),
     ("other batches", _sizes),
     ("another delay", _delays),
-    ("a core left to others", partial(_layouts, full=False)),
+    ("a core left idle", partial(_layouts, full=False)),
 )

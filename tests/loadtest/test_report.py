@@ -1,143 +1,40 @@
-"""The load report: whole, true to its numbers, harmless whatever is written in it."""
+"""The report as data."""
 
-import re
-import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
 
-import pytest
-
-from shipway.loadtest.errors import ReportError
-from shipway.loadtest.report_files import check_folder, read_report, write_report
-from shipway.loadtest.shapes.closed import ClosedLoop
-from shipway.loadtest.shapes.open import OpenLoop
-from tests.loadtest.made import lognormal_ms, rates, report_of, result_of
-from tests.pages import Page
-
-HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x07"
-REFUSED = ("http", "503", "ServiceUnavailableException", "the queue is full")
+import shipway
+from shipway.loadtest.load_test import Input
+from shipway.loadtest.preflight import Subject
+from shipway.loadtest.report import INPUTS_NAMED, Report, new_report
+from tests.loadtest.made import rates, report_of
 
 
-@pytest.fixture(scope="module")
-def results():
-    """A sweep with all that a report may have to tell of."""
-    slow = result_of(
-        OpenLoop(rate=60), lognormal_ms(300, count=240), errors={REFUSED: 3}, busy=0.95
-    )
-    return [
-        result_of(ClosedLoop(clients=1), lognormal_ms(10)),
-        *rates({10: 10, 20: 11, 30: 12, 40: 15}),
-        slow,
-    ]
+def test_a_report_names_the_first_inputs_and_counts_all():
+    inputs = [Input(name=f"{size}.jpg", content_type="", body=b"x" * size) for size in range(1, 9)]
+    report = new_report(Subject(url="u", model="m"), inputs, 30.0, [])
+    assert report.sent.count == 8 and len(report.sent.names) == INPUTS_NAMED
+    assert (report.sent.least_bytes, report.sent.most_bytes) == (1, 8)
 
 
-def page_of(folder, report, earlier=None) -> tuple[str, Page]:
-    _, path = write_report(report, folder, earlier or {})
-    html = path.read_text()
-    return html, Page(html)
+def test_a_report_says_when_where_and_with_what_it_was_made():
+    report = report_of([])
+    made = datetime.fromisoformat(report.made)
+    assert abs((datetime.now(UTC) - made).total_seconds()) < 60
+    assert report.packages["shipway"] == shipway.__version__ and "locust" in report.packages
+    assert report.host.cores > 0
 
 
-def test_a_report_reads_back_as_it_was_written(tmp_path, results):
-    report = report_of(results)
-    json_path, html_path = write_report(report, tmp_path)
-    assert read_report(json_path) == report
-    assert sorted(tmp_path.iterdir()) == sorted([json_path, html_path])
-    assert json_path.name.startswith("m-1.0-20") and json_path.stem == html_path.stem
+def test_the_title_leaves_out_a_version_that_is_not_known():
+    assert report_of([]).title == "m 1.0"
+    assert report_of([], version=None).title == "m"
 
 
-def test_the_page_is_whole_loads_nothing_and_runs_nothing(tmp_path, results):
-    html, page = page_of(tmp_path, report_of(results), {"earlier": report_of(results)})
-    assert html.startswith("<!doctype html>")
-    assert page.open == []
-    tags = {tag for tag, _ in page.elements}
-    assert not tags & {"script", "link", "img", "iframe", "object", "embed", "base", "use", "image"}
-    assert "url(" not in html and "@import" not in html and "default-src 'none'" in html
-    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
-    assert links and {link.removeprefix("#") for link in links} <= set(ids)
+def test_the_knee_is_a_result_of_the_report():
+    results = rates({20: 10, 40: 10, 60: 11, 80: 13, 100: 18, 110: 80, 120: 700})
+    assert report_of(results).knee is results[4]
+    assert report_of(results[:2]).knee is None
 
 
-def test_the_page_has_the_reports_numbers(tmp_path, results):
-    _, page = page_of(tmp_path, report_of(results))
-    exact = {value for value, _ in page.data}
-    for each in results:
-        latency = each.latency
-        assert {
-            each.rate,
-            latency.p50_ms,
-            latency.p99_ms,
-            latency.p99_9_ms,
-            latency.max_ms,
-        } <= exact
-        assert str(each.load) in page.text
-    assert "http 503 ServiceUnavailableException" in page.text
-    assert "the queue is full" in page.text
-    assert "The load generator was the bottleneck under 1 of 6 loads" in page.text
-    assert "Latency turns up after 40 a second" in page.text
-    assert "This report is partial" not in page.text
-
-
-def test_the_drawings_are_well_formed_and_described(tmp_path, results):
-    html, _ = page_of(tmp_path, report_of(results), {"earlier": report_of(results)})
-    drawings = [ET.fromstring(each) for each in re.findall(r"<svg.*?</svg>", html, re.DOTALL)]
-    pictures = [each for each in drawings if each.get("role") == "img"]
-    # Throughput, percentiles, time and errors, each for wide and narrow pages.
-    assert len(pictures) == 8
-    assert all(each.get("aria-labelledby") for each in pictures)
-    assert "nan" not in html and "inf" not in re.sub(r"[a-z]*inf[a-z]+", "", html.lower())
-
-
-def test_a_partial_report_says_so_even_if_nothing_was_measured(tmp_path):
-    for results in ([], [result_of(OpenLoop(rate=10), lognormal_ms(10, count=40), last=False)]):
-        report = report_of(results, partial="stopped in the middle")
-        _, page = page_of(tmp_path, report)
-        assert "This report is partial: stopped in the middle." in page.text
-        assert page.open == []
-
-
-def test_a_load_without_an_answer_has_no_latency_to_show(tmp_path):
-    _, page = page_of(
-        tmp_path, report_of([result_of(ClosedLoop(clients=1), [], errors={REFUSED: 9})])
-    )
-    assert "of 36 requests" in page.text and "–" in page.text
-
-
-def test_earlier_reports_are_compared_load_by_load(tmp_path, results):
-    before = [result_of(each.load, lognormal_ms(20)) for each in results]
-    html, page = page_of(tmp_path, report_of(results), {"tuesday": report_of(before)})
-    assert "tuesday" in page.text
-    now_ms, before_ms = results[0].latency.p50_ms, before[0].latency.p50_ms
-    exact = {value for value, _ in page.data}
-    assert now_ms / before_ms in exact and before_ms in exact
-    assert html.count("1 client, before") >= 2
-    rows = re.findall(r'<th scope="row">(.*?)</th><td>before', html)
-    assert rows == [str(each.load) for each in results]  # and no knee: the earlier one has none
-    html, _ = page_of(tmp_path, report_of(results), {"monday": report_of(results)})
-    assert '<th scope="row">the knee</th><td>before' in html
-
-
-def test_hostile_words_do_nothing(tmp_path):
-    result = result_of(
-        ClosedLoop(clients=1), lognormal_ms(10), errors={("http", "500", HOSTILE, HOSTILE): 1}
-    )
-    report = report_of([result], partial=HOSTILE, model=HOSTILE, url=f"http://x/{HOSTILE}")
-    html, page = page_of(tmp_path, report, {HOSTILE: report})
-    assert not {"script", "img"} & {tag for tag, _ in page.elements}
-    for drawing in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
-        ET.fromstring(drawing)
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, results):
-    (tmp_path / "file").write_text("")
-    for refuse in (check_folder, lambda folder: write_report(report_of(results), folder)):
-        with pytest.raises(ReportError, match=r"cannot be written to .*file/reports.*--out"):
-            refuse(tmp_path / "file" / "reports")
-
-
-def test_what_is_no_report_is_refused(tmp_path):
-    path = tmp_path / "it.json"
-    with pytest.raises(ReportError, match="cannot be read"):
-        read_report(path)
-    for text in ("{", '{"format": 2}', "[]"):
-        path.write_text(text)
-        with pytest.raises(ReportError, match="is not a report"):
-            read_report(path)
+def test_json_keeps_every_field():
+    report = report_of(rates({20: 10}), "stopped")
+    assert Report.model_validate_json(report.model_dump_json()) == report

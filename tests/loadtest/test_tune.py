@@ -9,7 +9,7 @@ import pytest
 from shipway.loadtest.tune import (
     BETTER,
     PRECISION,
-    At,
+    MeasuredRate,
     Setting,
     budget,
     exhaust,
@@ -34,7 +34,7 @@ class Machine:
         self.served.append(setting)
         return lambda rate: self._load(setting, rate)
 
-    def _load(self, setting: Setting, rate: float) -> At:
+    def _load(self, setting: Setting, rate: float) -> MeasuredRate:
         shorter = self.alone + (1 - self.alone) / setting.threads
         chance = random.Random(hash((setting, round(rate, 3))))
         now, arrivals = 0.0, []
@@ -59,7 +59,7 @@ class Machine:
             first += len(batch)
         p99_ms = sorted(latencies)[math.ceil(0.99 * REQUESTS) - 1]
         kept = p99_ms <= SLO_MS
-        return At(rate, p99_ms, kept, "" if kept else f"p99 was {p99_ms:.0f} ms")
+        return MeasuredRate(rate, p99_ms, kept, "" if kept else f"p99 was {p99_ms:.0f} ms")
 
 
 MACHINES = {
@@ -96,9 +96,9 @@ def at_most(limit: float):
     """A setting that keeps the target up to this rate."""
     tried = []
 
-    def load(rate: float) -> At:
+    def load(rate: float) -> MeasuredRate:
         tried.append(rate)
-        return At(rate, 10.0, rate <= limit, "" if rate <= limit else "p99 was 99 ms")
+        return MeasuredRate(rate, 10.0, rate <= limit, "" if rate <= limit else "p99 was 99 ms")
 
     return load, tried
 
