@@ -194,8 +194,8 @@ class _Measured:
                 report,
                 f"has fewer than {FEWEST_LOADS} open loops (--rate) with {FEWEST_ANSWERS} answers, "
                 f"no failures and at most {USABLE_SHARE:.0%} of the {self._busiest.rate:.0f} "
-                "requests a second that the server could answer. `shipway bench NAME` without --clients and "
-                "--rate finds such rates",
+                "requests a second that the server could answer. `shipway bench NAME` without "
+                "--clients and --rate finds such rates",
             )
 
     def _is_usable(self, result: Result) -> bool:
