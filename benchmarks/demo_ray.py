@@ -14,14 +14,12 @@ import json
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks.ray_cluster import RayCluster, RayNode, ray_cluster
+from benchmarks.ray_load import CLIENTS, Exchange, Load, load_on
 from benchmarks.study import RESULTS, exit_on_sigterm
 from shipway.archive.pack import pack
 from shipway.artifact.bundle import MANIFEST, Artifact, open_artifact, write_record
@@ -40,15 +39,12 @@ from shipway.engines.tensors import pack as pack_tensors
 from shipway.engines.tensors import unpack
 from shipway.engines.torchserve.temporary import free_ports, registered, temporary_server
 from shipway.files import atomic_write
-from shipway.loadtest.inputs import for_task
-from shipway.loadtest.load_test import Input
 from shipway.releases.exporter_process import exporter_command
 from shipway.releases.models_file import Model, write_models
 from shipway.runtime.host import describe_host
 
 ARTIFACTS = (Path("artifacts/efficientnet_lite0-1.0"), Path("artifacts/minilm-1.0"))
 NEXT = "2.0"
-CLIENTS = 8
 NODE_CORES = (6, 3)
 """The head has room for the versions that roll out."""
 REPLICAS = 2
@@ -56,8 +52,6 @@ REPLICAS = 2
 STAGES = frozenset({"queue", "decode", "preprocess", "inference", "postprocess"})
 GATHERED_WITHIN_S = 60.0
 """By Ray, which gathers its nodes' metrics every ten."""
-BEFORE_S, AFTER_S = 3.0, 8.0
-"""Of load, around what happens under it."""
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -69,32 +63,6 @@ class Promise:
     promise: str
     kept: bool
     found: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A request under load and what came back."""
-
-    model: str
-    start: float
-    end: float
-    status: int
-    """0 where the connection broke."""
-    version: str
-    said: str
-
-
-@dataclass(slots=True)
-class Load:
-    sent: list[Sent] = field(default_factory=list)
-
-    @property
-    def lost(self) -> list[Sent]:
-        return [each for each in self.sent if each.status != 200]
-
-    @property
-    def slowest_s(self) -> float:
-        return round(max(each.end - each.start for each in self.sent), 2)
 
 
 def main() -> None:
@@ -143,7 +111,7 @@ def _shown(artifacts: Sequence[Artifact], folder: Path) -> Generator[Promise, No
         yield from _as_torchserve(url, artifacts, folder)
         yield _has_metrics(cluster)
         newer = [_renewed(artifacts[0], folder), *artifacts[1:]]
-        with _load(url, artifacts) as load:
+        with load_on(url, artifacts) as load:
             _write_models(models, newer)
             start = time.monotonic()
             _run(cluster, "shipway", *_deploying(models), "--address", cluster.address)
@@ -152,7 +120,7 @@ def _shown(artifacts: Sequence[Artifact], folder: Path) -> Generator[Promise, No
         node = cluster.nodes[1]
         has = _replicas_on(node, cluster)
         _say(f"killing the node that has {' and '.join(has) or 'no replica'} …")
-        with _load(url, newer) as load:
+        with load_on(url, newer) as load:
             node.kill()
             gone = time.monotonic()
         yield _lost(load, gone, has)
@@ -287,48 +255,6 @@ def _renewed(artifact: Artifact, folder: Path) -> Artifact:
     return open_artifact(path)
 
 
-@contextmanager
-def _load(url: str, artifacts: Sequence[Artifact]) -> Iterator[Load]:
-    """Clients that each send their next request when the last is answered, until the block ends."""
-    load, over = Load(), threading.Event()
-
-    def send(artifact: Artifact, inputs: Sequence[Input]) -> None:
-        path = f"{url}/predictions/{artifact.manifest.name}"
-        with httpx.Client(timeout=60, trust_env=False) as client:
-            for turn in count():
-                if over.is_set():
-                    return
-                load.sent.append(_sent(client, path, inputs[turn % len(inputs)]))
-
-    threads = []
-    for place in range(CLIENTS):
-        artifact = artifacts[place % len(artifacts)]
-        inputs = for_task(artifact.manifest.task, ())
-        threads.append(threading.Thread(target=send, args=(artifact, inputs)))
-    for each in threads:
-        each.start()
-    try:
-        time.sleep(BEFORE_S)
-        yield load
-        time.sleep(AFTER_S)
-    finally:
-        over.set()
-        for each in threads:
-            each.join()
-
-
-def _sent(client: httpx.Client, path: str, one: Input) -> Sent:
-    start = time.monotonic()
-    status, version, said = 0, "", ""
-    try:
-        answer = client.post(path, content=one.body, headers={"content-type": one.content_type})
-        status, version = answer.status_code, answer.headers.get("shipway-version", "")
-        said = "" if answer.is_success else answer.text
-    except httpx.TransportError as error:
-        said = repr(error)
-    return Sent(path.rpartition("/")[2], start, time.monotonic(), status, version, said)
-
-
 def _rolled_out(load: Load, name: str, seconds: float) -> Promise:
     versions = [each.version for each in load.sent if each.model == name and each.status == 200]
     _say_lost(load.lost)
@@ -377,7 +303,7 @@ def _lost(load: Load, gone: float, had: Sequence[str]) -> Promise:
     )
 
 
-def _say_lost(lost: Sequence[Sent]) -> None:
+def _say_lost(lost: Sequence[Exchange]) -> None:
     for each in lost[:5]:
         _say(f"  {each.model}: {each.status} {each.said[:300]}")
 
