@@ -31,7 +31,8 @@ def channel(
     address: str, certificate: str | None, options: Sequence[tuple[str, Any]]
 ) -> "grpc.Channel":
     """To HOST:PORT; with TLS if there is a certificate, which is the one to trust."""
-    import grpc  # takes a tenth of a second, and clients over HTTP do without
+    # grpc takes a tenth of a second to import, and clients over HTTP do without it.
+    import grpc
 
     if certificate is None:
         return grpc.insecure_channel(address, options=options)

@@ -49,6 +49,7 @@ class WantedModel:
 
     @property
     def default(self) -> Wanted:
+        """Answers requests that name no version."""
         return self.versions[0]
 
 

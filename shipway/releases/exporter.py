@@ -59,6 +59,7 @@ class Restarts:
         self._counted: dict[tuple[str, str], int] = {}
 
     def look(self, versions: list[ModelVersion]) -> None:
+        """Counts the workers that have another process id than at the last look."""
         for version in versions:
             for worker, pid in zip(version.worker_ids, version.worker_pids, strict=True):
                 if pid > 0:  # it runs
@@ -68,6 +69,7 @@ class Restarts:
                     self._counted[key] = self.of(version) + (before != pid)
 
     def of(self, version: ModelVersion) -> int:
+        """Of all workers of a version, so far."""
         return self._counted.get((version.name, version.version), 0)
 
 
@@ -140,6 +142,7 @@ class GpuCollector(Collector):
         self._nvml = nvml
 
     def collect(self) -> Iterator[Family]:
+        """Called by Prometheus' client at each scrape."""
         used, total, busy = map(
             family_of, (declared.GPU_USED, declared.GPU_TOTAL, declared.GPU_BUSY)
         )
@@ -237,6 +240,8 @@ def _states(versions: list[ModelVersion]) -> Family:
 def _nvml() -> Any:
     """The module pynvml, if it is installed and finds a driver."""
     try:
+        # nvidia-ml-py is optional: the lock file for GPUs has it.
+        # nvidia-ml-py is optional: requirements/gpu.in has it.
         import pynvml
 
         pynvml.nvmlInit()

@@ -80,6 +80,8 @@ class Release(Record):
 
 
 class Releases(Record):
+    """What should be served, of every model; the content of the file."""
+
     format: Literal[1] = FORMAT
     models: Mapping[str, Release] = {}
 
@@ -168,10 +170,12 @@ def _locked(path: Path) -> FileLock:
 
 
 def now() -> str:
+    """ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def whoami() -> str:
+    """USER@HOST."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
@@ -194,6 +198,7 @@ def evolved(
 
 
 def noted(release: Release, what: What, version: str, digest: str, because: str | None) -> Release:
+    """The release with one more event, which happens now, at the end of its history."""
     event = Event(
         at=now(),
         what=what,

@@ -48,6 +48,8 @@ class Model(Record):
 
 
 class ModelsFile(Record):
+    """All versions that a server is to have. Each model has one default."""
+
     models: tuple[Model, ...]
 
     @model_validator(mode="after")
@@ -70,6 +72,7 @@ class ModelsFile(Record):
         return list(dict.fromkeys(each.name for each in self.models))
 
     def versions_of(self, name: str) -> list[Model]:
+        """Of one model, in the file's order."""
         return [each for each in self.models if each.name == name]
 
     def default_of(self, name: str) -> Model:

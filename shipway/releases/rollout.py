@@ -331,6 +331,7 @@ class Rollout:
 
     def _proven(self, name: str, version: str, wanted: Version, say: Say) -> str:
         """What the comparison with the samples found; raises NotPromoted, StoreError."""
+        # numpy takes half a second to import, and most commands compare nothing.
         from shipway.archive.samples import read_samples
 
         self._await_warm(name, version)

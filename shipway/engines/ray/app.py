@@ -81,6 +81,7 @@ class Replica:
 
     @serve.batch
     async def answer(self, requests: list[Request]) -> list[Reply]:
+        """One reply a request, in order; Serve collects the requests of a batch."""
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._thread, self._service.answer, requests)
@@ -94,6 +95,7 @@ class Replica:
         self._recorder.tell()
 
     async def describe(self) -> dict[str, Any]:
+        """What runs here: task, program, digest, metadata and the process."""
         return self._service.describe() | {"pid": os.getpid()}
 
 

@@ -15,13 +15,16 @@ class Series:
         self._metric, self._tags = metric, dict(tags)
 
     def observe(self, value: float) -> None:
+        """Adds a value to a histogram."""
         self._metric.observe(value, self._tags)
 
     def inc(self, value: float = 1) -> None:
+        """Adds to a counter."""
         if value:  # Ray refuses to count nothing
             self._metric.inc(value, self._tags)
 
     def set(self, value: float) -> None:
+        """Sets a gauge."""
         self._metric.set(value, self._tags)
 
 
@@ -40,4 +43,5 @@ class Family:
                 self._made = metrics.Counter(metric.name, **described)
 
     def labels(self, **tags: str) -> Series:
+        """The series with these labels."""
         return Series(self._made, tags)

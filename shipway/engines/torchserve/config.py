@@ -65,6 +65,7 @@ class ServerConfig:
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
+        """Every place where the server waits for clients."""
         return (
             self.inference,
             self.management,
@@ -85,6 +86,7 @@ class ServerConfig:
 
     @property
     def addresses(self) -> Addresses:
+        """Where clients on this machine reach it."""
         scheme = "https" if self.certificate else "http"
         return Addresses(
             inference=f"{scheme}://{self.inference.address}",

@@ -8,6 +8,8 @@ from shipway.engines.torchserve.config import Listener, ServerConfig
 
 
 def check_exposure(config: ServerConfig, expose_management: bool) -> None:
+    """Raises LaunchError if other machines could reach more than inference, unless both the
+    configuration and the command line allow it."""
     missing = []
     if not config.may_expose_management:
         missing.append(f"allow_management_beyond_loopback=true in {config.path}")

@@ -138,6 +138,7 @@ def _tell_fallback(model: Model, metrics: Any) -> None:
 
     A server shows it only with `model_metrics_auto_detect=true`.
     """
+    # TorchServe, which workers alone import.
     from ts.metrics.dimension import Dimension
     from ts.metrics.metric_type_enum import MetricTypes
 

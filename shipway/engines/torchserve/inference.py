@@ -45,7 +45,8 @@ class Predictor(Protocol):
         would, Unreachable if the server does not answer.
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,7 @@ class HttpPredictor:
         )
 
     def close(self) -> None:
+        """Ends the connection."""
         self._http.close()
 
     def predict(
@@ -95,6 +97,7 @@ class HttpPredictor:
         version: str | None = None,
         content_type: str = "application/octet-stream",
     ) -> Any:
+        """See `Predictor`."""
         return self.explain(name, body, version=version, content_type=content_type).value
 
     def explain(
@@ -175,6 +178,7 @@ class GrpcPredictor:
         )
 
     def close(self) -> None:
+        """Ends the connection."""
         self._channel.close()
 
     def predict(
@@ -185,7 +189,9 @@ class GrpcPredictor:
         version: str | None = None,
         content_type: str = "",  # gRPC has no place for it; a handler looks at the bytes
     ) -> Any:
-        import grpc  # see __init__
+        """See `Predictor`."""
+        # grpc takes a tenth of a second to import, and HttpPredictor does without it.
+        import grpc
 
         request = self._request(model_name=name, model_version=version or "", input={"body": body})
         _check_size(body, self._max_request_bytes - (request.ByteSize() - len(body)))
@@ -201,7 +207,8 @@ class GrpcPredictor:
         return value
 
     def _fail(self, error: Any, name: str, version: str | None) -> NoReturn:
-        import grpc  # see __init__
+        # grpc takes a tenth of a second to import, and HttpPredictor does without it.
+        import grpc
 
         status, said = error.code(), error.details() or ""
         if status is grpc.StatusCode.UNAVAILABLE:

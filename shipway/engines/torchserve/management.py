@@ -48,6 +48,7 @@ class ManagementClient:
         )
 
     def close(self) -> None:
+        """Ends the connection."""
         self._http.close()
 
     def register(

@@ -34,6 +34,7 @@ class Later(ModuleType):
 
 
 def main() -> None:
+    """Runs the script of TorchServe that is the first argument."""
     # TorchServe starts a worker in the folder of its unpacked archive.
     archive = Path.cwd()
     if will_use_torch(archive) and IN_A_HURRY not in os.environ:
@@ -78,6 +79,7 @@ def _import_torch_when_idle() -> None:
     with suppress(AttributeError, OSError):  # not on Linux, or not permitted
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # Linux: of this thread
     with suppress(ImportError):  # whoever needs it will say so
+        # torch takes seconds to import, which is what this thread is for.
         importlib.import_module("torch")
 
 

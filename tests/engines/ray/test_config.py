@@ -19,7 +19,6 @@ from shipway.deploy.errors import NotDeployable, NotWritable
 from shipway.deploy.kubernetes import read_served
 from shipway.deploy.versions import read_versions
 from shipway.engines.ray.config import ROUTER, Version, routes, serve_config
-from shipway.engines.ray.nodes import fit_of
 from shipway.errors import ShipwayError
 from shipway.releases.apply import check_models
 from shipway.releases.models_file import read_models
@@ -211,13 +210,6 @@ def test_a_port_that_no_machine_has_is_refused(shipway, tiny_table, port):
     done = shipway("deploy", "ray", tiny_table.path, "--port", port)
     assert done.exit_code == 2
     assert "Invalid value for '--port'" in done.output
-
-
-def test_a_node_says_what_it_lacks_of_an_artifact(tiny_table, newer, tmp_path):
-    fits = fit_of(str(tiny_table.path), tiny_table.digest)
-    assert fits.problem is None
-    assert "is another artifact there" in fit_of(str(tiny_table.path), newer.digest).problem
-    assert "is not an artifact" in fit_of(str(tmp_path / "gone"), tiny_table.digest).problem
 
 
 def run_without_ray(code: str) -> subprocess.CompletedProcess[str]:
