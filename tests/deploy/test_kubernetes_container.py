@@ -62,6 +62,7 @@ class Pod:
 
     def port(self, name: str) -> int:
         """Where the container port of that name is here."""
+        assert self.config.exporter is not None
         ours = {
             8080: self.config.inference.port,
             7070: self.config.grpc_inference.port,
@@ -114,7 +115,7 @@ def run(here: Path, places: dict[str, Path]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [
             *("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",))),
-            *("sh", "-c", READ_ONLY, "sh", *writable),
+            *("sh", "-c", READ_ONLY, "sh", *map(str, writable)),
         ],
         cwd=REPOSITORY,
         env=os.environ

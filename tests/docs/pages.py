@@ -108,7 +108,8 @@ def slug(heading: str) -> str:
 def commands_in(block: str) -> Iterator[Command]:
     """The commands of a `console` block."""
     lines = iter(block.splitlines())
-    text, prints = "", []
+    text = ""
+    prints: list[str] = []
     for line in lines:
         if line.startswith("$ "):
             if text:

@@ -37,6 +37,8 @@ class Collector(ThreadingHTTPServer):
 
 
 class _Received(BaseHTTPRequestHandler):
+    server: Collector
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:

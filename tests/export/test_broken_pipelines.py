@@ -8,6 +8,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -53,7 +54,7 @@ def bench(tmp_path_factory) -> Workbench:
 
 @pytest.fixture
 def verdict_on(bench, monkeypatch) -> Callable[..., str]:
-    def verdict(name: str, build: Callable[[Job, Path], None], **changes: object) -> str:
+    def verdict(name: str, build: Callable[[Job, Path], None], **changes: Any) -> str:
         file = f"broken{Path(TECHNIQUES.get(name).file).suffix}"
         technique = replace(TECHNIQUES.get(name), name="broken", file=file, build=build, **changes)
         monkeypatch.setitem(TECHNIQUES._parts, "broken", technique)
@@ -201,7 +202,7 @@ def test_rows_that_come_back_in_another_order(bench, verdict_on):
 
 def test_dropout_that_was_left_on(bench, verdict_on):
     def build(job: Job, path: Path) -> None:
-        module = deepcopy(job.module)
+        module: Any = deepcopy(job.module)
         module.module.dropout.train()
         torch.jit.save(torch.jit.trace(module, job.example_tensors, check_trace=False), path)
 

@@ -25,7 +25,7 @@ from tests.conftest import TINY_RECIPE, Silent
 RECIPE = TINY_RECIPE.read_text()
 
 
-def edited(tmp_path, **replacements: str):
+def edited(tmp_path, **replacements: tuple[str, str]):
     """The tiny recipe with lines changed: `edited(tmp_path, before="after")` by text."""
     text = RECIPE
     for before, after in replacements.values():

@@ -10,6 +10,7 @@ from PIL import Image
 from export.recipes.efficientnet_lite0 import SCIKIT_IMAGE, SCIKIT_LEARN, recipe
 from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.payloads.images import decode_image
+from shipway.recipe import ImagePreprocessing
 
 PHOTOS = {
     SCIKIT_IMAGE / "chelsea.png": {281, 282, 285},  # tabby, tiger cat, Egyptian cat
@@ -40,6 +41,7 @@ def as_the_source_does(path) -> np.ndarray:
 
 
 def as_served(path) -> np.ndarray:
+    assert isinstance(recipe.preprocessing, ImagePreprocessing)
     return decode_image(path.read_bytes(), recipe.preprocessing).astype(np.float32)
 
 

@@ -1,6 +1,7 @@
 """Every recipe is what its description says, before anything is exported."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def ready(name: str) -> nn.Module:
     recipe, _ = find_recipe(name)
     module = recipe.module()
     if (path := recipe.weights()) is not None:
-        load_weights(module, read_state_dict(path), path)
+        load_weights(module, read_state_dict(Path(path)), Path(path))
     return as_served(module, recipe)
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -157,7 +158,7 @@ def _kind_of(error: ServerError) -> str:
     return TURNED_AWAY if isinstance(error.__cause__, httpx.ConnectError) else CUT
 
 
-def _same(found: Explained, expected: object) -> bool:
+def _same(found: Explained, expected: Any) -> bool:
     return [each["label"] for each in found.value] == [each["label"] for each in expected] and all(
         abs(a["probability"] - b["probability"]) < CLOSE
         for a, b in zip(found.value, expected, strict=True)

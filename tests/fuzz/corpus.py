@@ -54,16 +54,17 @@ def mars(folder: Path) -> list[bytes]:
 
 def oip() -> list[bytes]:
     a, b = np.ones((2, 2), np.uint8), np.ones((2, 3), np.float32)
-    declared = [
+    declared: list[dict[str, object]] = [
         {"name": "a", "datatype": "UINT8", "shape": [2, 2]},
         {"name": "b", "datatype": "FP32", "shape": [2, 3]},
     ]
+    arrays: list[np.ndarray] = [a, b]
     in_json = [
-        each | {"data": array.tolist()} for each, array in zip(declared, (a, b), strict=True)
+        each | {"data": array.tolist()} for each, array in zip(declared, arrays, strict=True)
     ]
     binary = [
         each | {"parameters": {"binary_data_size": array.nbytes}}
-        for each, array in zip(declared, (a, b), strict=True)
+        for each, array in zip(declared, arrays, strict=True)
     ]
     text = [{"name": "text", "datatype": "BYTES", "shape": [1]}]
     outputs = {"id": "1", "outputs": [{"name": "y", "parameters": {"binary_data": True}}]}

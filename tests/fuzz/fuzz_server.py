@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -103,7 +103,7 @@ def corpus() -> dict[str, list[Sent]]:
             (f"{FORMS[0]}; boundary=b", _form("image", picture)),
         ],
     }
-    tensors = {
+    tensors: dict[str, list[tuple[str, np.ndarray]]] = {
         "tensors": [("x", array)],
         "text_embedding": [("input_ids", ids), ("attention_mask", np.ones_like(ids))],
         "tabular_classification": [("row", np.array([row], np.float32))],
@@ -123,7 +123,7 @@ def corpus() -> dict[str, list[Sent]]:
             found[model].append(_v2(model, paths[2], inputs, tail))
         if element := elements.get(model):
             name = "text" if model.startswith("text") else "image"
-            tensor = {"name": name, "datatype": "BYTES", "shape": [1]}
+            tensor: dict[str, Any] = {"name": name, "datatype": "BYTES", "shape": [1]}
             tail = len(element).to_bytes(4, "little") + element
             tensor["parameters"] = {"binary_data_size": len(tail)}
             found[model].append(_v2(model, paths[0], [tensor], tail))

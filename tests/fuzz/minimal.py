@@ -107,9 +107,7 @@ def archive(folder: Path) -> dict[str, bytes]:
         return {name: opened.read(name) for name in opened.namelist()}
 
 
-def _artifact(  # type: ignore[no-untyped-def]
-    folder, task, inputs, output, nodes, preprocessing, costs, labels=()
-) -> Artifact:
+def _artifact(folder, task, inputs, output, nodes, preprocessing, costs, labels=()) -> Artifact:
     program = folder / "programs" / "onnx_fp32.onnx"
     program.parent.mkdir(parents=True)
     graph = helper.make_graph(
@@ -173,7 +171,7 @@ def _artifact(  # type: ignore[no-untyped-def]
     return open_artifact(folder)
 
 
-def _described(spec: TensorSpec):  # type: ignore[no-untyped-def]
+def _described(spec: TensorSpec):
     kinds = {
         "float32": TensorProto.FLOAT,
         "int64": TensorProto.INT64,

@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,7 +170,9 @@ SHAPES = st.lists(st.integers(1, 4), min_size=2, max_size=3).map(tuple)
 
 
 def any_array(dtype: str, shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
-    finite = {"allow_nan": False, "allow_infinity": False} if dtype.startswith("float") else {}
+    finite: dict[str, Any] = {}
+    if dtype.startswith("float"):
+        finite = {"allow_nan": False, "allow_infinity": False}
     return arrays.arrays(dtype, shape, elements=arrays.from_dtype(np.dtype(dtype), **finite))
 
 

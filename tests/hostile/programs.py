@@ -4,6 +4,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -62,6 +63,10 @@ def exported_with_a_pickle(folder: Path) -> bytes:
     return content
 
 
+def _with_weights_at(place: str, folder: Path) -> bytes:
+    return onnx_with("Identity", location=place)
+
+
 Made = tuple[str, str, Callable[[Path], bytes]]
 """Format, runtime, and the file's bytes."""
 CASES: dict[str, Made] = {
@@ -69,7 +74,7 @@ CASES: dict[str, Made] = {
         f"weights_in_{place.strip('/.').replace('/', '_')}_by_{runtime}": (
             "onnx",
             runtime,
-            lambda _, place=place: onnx_with("Identity", location=place),
+            partial(_with_weights_at, place),
         )
         for place in OUTSIDE
         for runtime in ("onnxruntime", "openvino")

@@ -38,7 +38,9 @@ MAY = {
     ("shipway/runtime/backends/torch_programs.py", "torch.export.load"),
     ("shipway/runtime/backends/torch_programs.py", "torch._inductor.aoti_load_package"),
     ("shipway/runtime/backends/torch_cuda.py", "torch._inductor.aoti_load_package"),
-    # Of the C library, for a signal at a parent's death.
+    ("shipway/engines/ray/app.py", "np.load"),  # verified samples, with allow_pickle=False
+    ("shipway/releases/models_file.py", "yaml.load"),  # by a SafeLoader that refuses a key twice
+    # The C library, for a signal at a parent's death.
     ("shipway/engines/torchserve/processes.py", "ctypes.CDLL"),
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,7 @@ def planned(server: RunningServer) -> Planned:
     def make(
         load: LoadShape, *bodies: str, protocol: str = "http", url: str = "", **changes: object
     ) -> LoadTest:
+        times: dict[str, Any] = {"warm_up_s": 0.3, "seconds": 1.0, "timeout_s": 10.0}
         addresses = server.record.addresses
         there = {
             "http": f"{addresses.inference}/predictions/synthetic",
@@ -86,7 +88,7 @@ def planned(server: RunningServer) -> Planned:
                 for each in bodies or ("hello",)
             ),
             load=load,
-            **{"warm_up_s": 0.3, "seconds": 1.0, "timeout_s": 10.0} | changes,
+            **times | changes,
         )
 
     return make

@@ -1,6 +1,7 @@
 """Results without a load, for what is made of them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ BODY = Input(name="a photo", content_type="image/jpeg", body=b"12345")
 
 def result_of(
     load: LoadShape,
-    latencies_ms: Sequence[float],
+    latencies_ms: Sequence[float] | np.ndarray,
     *,
     errors: Mapping[tuple[str, str, str, str], int] | None = None,
     busy: float = 0.3,
@@ -68,5 +69,9 @@ def rates(p50s_ms: Mapping[float, float]) -> list[Result]:
 
 
 def report_of(results: Sequence[Result], partial: str = "", **subject: object) -> Report:
-    told = {"url": "http://127.0.0.1:1/predictions/m", "model": "m", "version": "1.0"} | subject
+    told: dict[str, Any] = {
+        "url": "http://127.0.0.1:1/predictions/m",
+        "model": "m",
+        "version": "1.0",
+    } | subject
     return new_report(Subject(**told), (BODY,), 30.0, results, partial)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -62,7 +63,7 @@ class Worker:
     """A process that records what it is told."""
 
     def __init__(self, artifact, directory: Path) -> None:
-        self._process = subprocess.Popen(
+        self._process: Any = subprocess.Popen(
             [sys.executable, "-c", WORKER, str(artifact.path), DIRECTORY_VARIABLE],
             cwd=REPOSITORY,
             env=os.environ | {DIRECTORY_VARIABLE: str(directory)},

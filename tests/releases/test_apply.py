@@ -1,6 +1,7 @@
 """What leads from a server to a models file, worked out without either."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def version(digest: str = DIGEST, **settings: int) -> Version:
     return Version(mar="echo.mar", digest=digest, **(usual | settings))
 
 
-def wanted(*versions: str, **settings: int) -> list[WantedModel]:
+def wanted(*versions: str, **settings: Any) -> list[WantedModel]:
     """A model with these versions, the first the default."""
 
     def one(each: str) -> Wanted:

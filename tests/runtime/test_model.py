@@ -19,7 +19,8 @@ class Recorded:
     """A program that notes the shapes it was given."""
 
     def __init__(self, program) -> None:
-        self.program, self.shapes = program, []
+        self.program = program
+        self.shapes: list[tuple[int, ...]] = []
 
     def run(self, inputs):
         self.shapes.append(inputs[0].shape)

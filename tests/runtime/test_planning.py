@@ -9,7 +9,7 @@ import pytest
 
 from shipway.runtime.planning import Costs, padded_length, plan
 
-GRIDS = {
+GRIDS: dict[str, dict[tuple[int, int], float]] = {
     "in proportion": {(rows, 0): float(rows) for rows in (1, 4, 8)},
     "cheaper together": {(1, 0): 3.0, (4, 0): 5.0, (8, 0): 7.0},
     "dearer together": {(1, 0): 1.0, (4, 0): 9.0, (8, 0): 40.0},

@@ -3,6 +3,7 @@
 import json
 import struct
 import time
+from typing import Any
 
 import numpy as np
 import orjson
@@ -23,8 +24,8 @@ def spec(dtype: str = "float32", *shape, name: str = "x") -> TensorSpec:
     return TensorSpec(name=name, dtype=dtype, shape=(BATCH, *(shape or (3,))))
 
 
-def declared(array: np.ndarray, name: str = "x", *, binary: bool = False, **changes) -> dict:
-    tensor = {
+def declared(array: np.ndarray, name: Any = "x", *, binary: bool = False, **changes) -> dict:
+    tensor: dict[str, Any] = {
         "name": name,
         "shape": list(array.shape),
         "datatype": oip.DATATYPE_OF[str(array.dtype)],
@@ -54,9 +55,9 @@ def samples(dtype: str) -> np.ndarray:
     if dtype == "bool":
         return np.array([[True, False, True], [False, False, False], [True, True, True]])
     if np.dtype(dtype).kind == "f":
-        ends = np.finfo(dtype)
+        floats = np.finfo(dtype)
         array = np.random.default_rng(0).normal(size=(3, 3)).astype(dtype)
-        array[0] = [ends.min, ends.max, ends.tiny]
+        array[0] = [floats.min, floats.max, floats.tiny]
         return array
     ends = np.iinfo(dtype)
     return np.array([[ends.min, 0, ends.max], [1, 2, 3], [ends.max, ends.max - 1, 7]], dtype)

@@ -14,7 +14,7 @@ from ts.context import Context, RequestProcessor
 from shipway.engines.torchserve.handler import Handler
 from shipway.payloads.images import decode_image
 from shipway.payloads.request import Request
-from shipway.payloads.texts import Texts
+from shipway.payloads.texts import Texts, Tokens
 from shipway.runtime.backends.errors import DeviceLost
 from shipway.runtime.model import Model
 from shipway.serving.oip import HEADER_LENGTH
@@ -65,6 +65,7 @@ class Served:
             return (decode_image(item, self.manifest.preprocessing),)
         if self.texts is not None:
             (found,) = self.texts.encode([item])
+            assert isinstance(found, Tokens)
             return found.ids, np.ones_like(found.ids)
         if isinstance(item, dict):
             return tuple(np.array(item[each.name], each.dtype) for each in self.manifest.inputs)
@@ -114,8 +115,9 @@ class Served:
         natural = {"images": "image", "table": "row", "array": "npy"}.get(self.task, "text")
         data = [self.as_bytes(each) for each in items]
         tail = elements(*data)
-        tensor = {"name": natural, "shape": [len(data)], "datatype": "BYTES"}
-        tensor["parameters"] = {"binary_data_size": len(tail)}
+        tensor = {"name": natural, "shape": [len(data)], "datatype": "BYTES"} | {
+            "parameters": {"binary_data_size": len(tail)}
+        }
         header = json.dumps({"inputs": [tensor]}).encode()
         return Request({"body": header + tail}, {HEADER_LENGTH: str(len(header))})
 

@@ -4,6 +4,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,7 +22,7 @@ from tests.servers import SHIPWAY, running_server, until, write_config
 def foreground(folder: Path):
     """`shipway serve` as a person runs it, once it is ready; killed if the test forgets it."""
     write_config(folder)
-    command = [*SHIPWAY, "serve", "--state", folder / ".shipway"]
+    command = [*SHIPWAY, "serve", "--state", str(folder / ".shipway")]
     # What must not reach TorchServe, or come between it and its clients.
     hostile = {"TS_CONFIG_FILE": "/nowhere", "http_proxy": "http://127.0.0.1:9"}
     with subprocess.Popen(
@@ -35,7 +36,7 @@ def foreground(folder: Path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
-            for line in process.stdout:
+            for line in process.stdout or ():
                 if "Ctrl-C ends it" in line:
                     break
             yield process, StateDirectory(folder / ".shipway")
@@ -65,7 +66,7 @@ def assert_nothing_is_left(state: StateDirectory, record, processes) -> None:
     assert sorted(path.name for path in state.path.iterdir()) == ["logs"]
 
 
-def start(folder: Path, *, expose_management: bool = False, **settings: object):
+def start(folder: Path, *, expose_management: bool = False, **settings: Any):
     return launch.start(
         read_config(write_config(folder, **settings)),
         java=find_java(),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -29,7 +30,7 @@ def make_certificate(folder: Path, *options: str) -> tuple[Path, Path]:
     certificate, key = folder / "server.pem", folder / "server.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-noenc", "-days", "365", "-subj", "/CN=shipway"]
-        + [*(options or ("-newkey", "rsa:3072")), "-keyout", key, "-out", certificate]
+        + [*(options or ("-newkey", "rsa:3072")), "-keyout", str(key), "-out", str(certificate)]
         + ["-addext", "subjectAltName=DNS:models.example.com,DNS:localhost,IP:127.0.0.1"],
         check=True,
         capture_output=True,
@@ -37,7 +38,7 @@ def make_certificate(folder: Path, *options: str) -> tuple[Path, Path]:
     return certificate, key
 
 
-def with_tls(certificate: Path, key: Path, **settings: object) -> dict[str, object]:
+def with_tls(certificate: Path, key: Path, **settings: object) -> dict[str, Any]:
     return {
         "enable_grpc_ssl": "true",
         "certificate_file": certificate,

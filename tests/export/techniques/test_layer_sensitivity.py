@@ -1,6 +1,7 @@
 """Which layer's quantization does the damage: found where it was put."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,10 +76,11 @@ def spoil(network: Mixed, layer: str) -> None:
     Its weights undo it, so that fp32 computes what it did before; but a single scale for the whole
     input leaves no steps for the other channels.
     """
-    before, after = {
+    pairs: dict[str, tuple[Any, Any]] = {
         "last": (network.middle, network.last),
         "positions": (network.last, network.positions),
-    }[layer]
+    }
+    before, after = pairs[layer]
     with torch.no_grad():
         before.weight[0] *= 3000
         before.bias[0] *= 3000
