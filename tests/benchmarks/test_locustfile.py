@@ -43,7 +43,7 @@ def host(folder):
 def locust(folder: Path, host: str, **variables: str) -> tuple[int, dict, str]:
     """The exit code, the statistics of the requests and the error output of `locust`."""
     done = subprocess.run(
-        [sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--host", host]
+        [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", host]
         + ["--headless", "-u", "4", "-r", "4", "-t", "8s", "--json"],
         cwd=folder,
         env=os.environ | variables,

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -7,7 +9,7 @@ from shipway.plugins import PluginError
 
 
 def load_test(**changes) -> LoadTest:
-    fields = {
+    fields: dict[str, Any] = {
         "target": Target(url="http://127.0.0.1:8080/predictions/m"),
         "inputs": (Input(name="x", content_type="image/jpeg", body=bytes(range(256))),),
         "load": OpenLoop(rate=5, seed=3),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -68,7 +68,7 @@ else:
         layers = [module for module in job.module.modules() if isinstance(module, nn.Linear)]
         if not layers:
             raise Unavailable("the module has no linear layer")
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for n, layer in enumerate(layers):
             arrays[f"weight{n}"] = layer.weight.detach().numpy()
             arrays[f"bias{n}"] = layer.bias.detach().numpy()

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -89,7 +90,7 @@ def plugin(tmp_path):
         del SHAPES._parts[name]
 
 
-def load_test(url: str, load: object, path: Path, seconds: float) -> LoadTest:
+def load_test(url: str, load: Any, path: Path, seconds: float) -> LoadTest:
     return LoadTest(
         target=Target(url=url),
         inputs=(Input(name="x", content_type="text/plain", body=b"x"),),

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from typing import Literal
 
 from shipway.report.charts import Curve, Spot, Stretch, by_percentile, over_time, throughput
 
@@ -29,7 +30,7 @@ def test_a_second_without_answers_is_a_gap_and_one_with_errors_a_cross():
 
 def test_open_loops_are_joined_and_closed_ones_are_not():
     def spot(rate: float, joined: bool) -> Spot:
-        kind = "front" if joined else "reference"
+        kind: Literal["front", "reference"] = "front" if joined else "reference"
         return Spot(label=f"{rate}", rate=rate, p50_ms=1, p99_ms=2, kind=kind, joined=joined)
 
     joined = throughput([spot(10, True), spot(20, True), spot(15, False)], **FRAME)
