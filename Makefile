@@ -59,7 +59,7 @@ check: env  ## lint, check formatting and types, measure the structure
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	@$(BIN)/python scripts/structure --report
 
-test-wheel: env  ## build the wheel, install it elsewhere, go from a new recipe to predictions (4 minutes)
+test-wheel: env  ## build the wheel, install it elsewhere, go from a new recipe to predictions
 	@$(BIN)/python scripts/check_wheel.py
 
 format: env  ## fix what ruff can fix, and format

@@ -132,10 +132,14 @@ def _check(folder: Path, targets: dict[str, bool]) -> None:
         targets[f"{name}: nothing is left running"] = not (work / ".shipway/server.json").exists()
         written = {path.name for path in environment.installed_files() ^ environment.files}
         targets[f"{name}: nothing is written into site-packages"] = not written
+    base.run("shipway", "deploy", "kubernetes", "artifacts/my_model-1.0", cwd=work)
+    targets["a Kustomize folder is written from the package's templates"] = (
+        work / "kubernetes/base/kustomization.yaml"
+    ).is_file()
     files = sorted(path.name for path in work.iterdir())
     print(f"the folder holds {', '.join(files)}")
     targets["the folder holds what was made in it"] = files == [
-        *(".shipway", "artifacts", "model_store", "my_model.py", "photo.png"),
+        *(".shipway", "artifacts", "kubernetes", "model_store", "my_model.py", "photo.png"),
     ]
 
 
