@@ -65,3 +65,32 @@ for module in pkgutil.walk_packages(shipway.__path__, "shipway."):
     command = [sys.executable, "-c", code, *hidden]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("extra", "command"),
+    [("export", ["export", "recipe.py"]), ("bench", ["bench", "my_model"])],
+)
+def test_a_command_without_its_extra_names_it(
+    extra: str, command: list[str], tmp_path: Path
+) -> None:
+    code = """
+import importlib.util, sys
+
+hidden = sys.argv.pop(1).split(",")
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name in hidden else find_spec(name)
+
+from shipway.cli.main import main
+
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, ",".join(extras.EXTRAS[extra]), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert f'needs the extra "{extra}": {extras.install_command(extra)}.' in done.stderr
