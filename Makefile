@@ -35,13 +35,15 @@ $(SYNCED): requirements/$(EXTRA).lock pyproject.toml $(UV)
 demo: env  ## export a pretrained model, serve it, send it a photo over HTTP and gRPC, stop
 	@scripts/demo
 
+# Whole files go to one of several processes: the tests of a file share its server.
+WORKERS ?= 2
 test: env  ## every test but the long ones, the real server included (12 minutes)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 # A sample of each long study, with a time limit of its own. The studies themselves are targets too.
-test-long: env-long model artifacts/minilm-1.0  ## a sample of the long studies: faults, soak, fuzz, Ray (15 minutes)
+test-long: env-long model artifacts/minilm-1.0  ## a sample of the long studies: faults, soak, fuzz, Ray (20 minutes)
 	@echo "== tests marked long"
-	@timeout --kill-after=30 300 $(BIN)/python -m pytest -m long
+	@timeout --kill-after=30 600 $(BIN)/python -m pytest -m long
 	@echo "== every fault once"
 	@timeout --kill-after=30 480 $(BIN)/python -m tests.faults --rounds 1 --times 3
 	@echo "== soak, 2 minutes"

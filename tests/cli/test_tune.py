@@ -45,6 +45,7 @@ def test_what_cannot_be_tuned_is_told_before_anything_starts(store, arguments, c
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.timing
 def test_settings_are_found_written_and_taken_by_register(store, tmp_path):
     done = tune(store, NAME, "--slo-p99", "200ms", "--seconds", "1", "--trials", "1")
     assert done.returncode == 0, done.stdout + done.stderr

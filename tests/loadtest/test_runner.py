@@ -28,6 +28,7 @@ def stalling(stall, seconds: float):
     return watch
 
 
+@pytest.mark.timing
 def test_an_open_loop_counts_a_stall_that_a_closed_loop_leaves_out(planned, stall):
     closed = measure(planned(ClosedLoop(clients=1), seconds=3), stalling(stall, 1.5))
     assert closed.latency.max_ms > 1500
@@ -40,6 +41,7 @@ def test_an_open_loop_counts_a_stall_that_a_closed_loop_leaves_out(planned, stal
     assert opened.rate == pytest.approx(50, rel=0.3)
 
 
+@pytest.mark.timing
 def test_what_was_measured_is_what_the_server_took_and_the_warm_up_is_left_out(planned, stall):
     stall.write_text("1.0")
     result = measure(planned(ClosedLoop(clients=1), "sleep 50", warm_up_s=1.5, seconds=2))
@@ -54,6 +56,7 @@ def test_what_was_measured_is_what_the_server_took_and_the_warm_up_is_left_out(p
     assert not result.partial and not result.errors
 
 
+@pytest.mark.timing
 def test_an_open_loop_tells_waiting_from_service(planned):
     # 20 ms each, 80 a second, one client: requests come faster than they can be sent.
     load = OpenLoop(rate=80, most_clients=1)
@@ -85,6 +88,7 @@ def test_nobody_there_is_an_error_and_no_flood(planned):
     assert error.count <= 22
 
 
+@pytest.mark.timing
 def test_a_rate_that_the_generator_cannot_reach_is_its_own_fault(planned, server):
     # An answer that costs the server nothing.
     url = f"{server.record.addresses.inference}/ping"
