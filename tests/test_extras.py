@@ -81,6 +81,13 @@ hidden = sys.argv.pop(1).split(",")
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name: None if name in hidden else find_spec(name)
 
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Hidden())
+
 from shipway.cli.main import main
 
 main()
