@@ -165,7 +165,7 @@ def _make(
                 rollout.register(name, version, wanted.settings, because)
             else:
                 rollout.promote(
-                    name, version, inspect=inspect, wanted=wanted.settings, because=because
+                    name, version, inspect=inspect, settings=wanted.settings, because=because
                 )
 
 

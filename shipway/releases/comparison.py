@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def compare(engine: Engine, name: str, version: str, samples: "Samples") -> str:
-    """Asks for each sample row by itself; raises NotPromoted if an output is not as certified."""
+    """Sends every sample row as a request of its own and compares the outputs with the certified
+    ones. Returns the result in words. Raises NotPromoted if they are too far apart."""
     # numpy takes half a second to import, and most commands compare nothing.
     import numpy as np
 

@@ -6,7 +6,7 @@ from shipway.releases.history import Release, Version
 
 
 def differences(name: str, release: Release | None, there: list[ModelVersion]) -> list[str]:
-    """What the server has of a model other than what the file says, in words."""
+    """How a model on the server differs from what is recorded of it, one sentence each."""
     release = release or Release()
     on_server = {one.version: one for one in there}
     found = []
@@ -29,7 +29,7 @@ def differences(name: str, release: Release | None, there: list[ModelVersion]) -
 
 
 def versions_on(engine: Engine, name: str) -> list[ModelVersion]:
-    """What the server has of a model, which may be nothing."""
+    """Every version of a model on the server; none if it is not registered."""
     try:
         return engine.versions(name)
     except ModelNotFound:
@@ -37,7 +37,7 @@ def versions_on(engine: Engine, name: str) -> list[ModelVersion]:
 
 
 def in_words(settings: Version | ModelVersion) -> str:
-    """How a version is served."""
+    """The settings of a version, in a few words."""
     workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
     return f"{workers}, batches of {settings.batch_size}, {settings.max_batch_delay_ms} ms delay"
 

@@ -1,4 +1,4 @@
-"""`releases.json`: which versions should be served, which is the default, and how it came about.
+"""`releases.json`: which versions should be served, which is the default, and the history of both.
 
 The file is in the state directory and outlives the server: with it and the model store,
 `shipway serve` brings back what was served. It is written whole, by a rename, after the server has

@@ -11,7 +11,7 @@ from shipway.releases.history import read_releases
 
 
 def ask_why_not_ready(state: StateDirectory, name: str | None = None) -> list[str]:
-    """As `why_not_ready`, of the server that runs from `state`, if there is one."""
+    """As `why_not_ready`, of the server that runs from `state`. Without one, that is the reason."""
     try:
         with closing(connect(state)) as engine:
             return why_not_ready(state, engine.versions(), name)
@@ -22,7 +22,8 @@ def ask_why_not_ready(state: StateDirectory, name: str | None = None) -> list[st
 def why_not_ready(
     state: StateDirectory, there: Sequence[ModelVersion], name: str | None = None
 ) -> list[str]:
-    """The reasons why the default version of each model, or of `name`, is not warm; none if it is.
+    """Why the server is not ready, one reason each: every model, or `name`, needs a default version
+    whose workers are all warm. Empty if it is ready.
 
     `there` is every version on the server. Raises ReleasesError.
     """

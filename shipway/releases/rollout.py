@@ -1,7 +1,7 @@
-"""What is served, changed safely: registered, promoted, rolled back, unregistered, restored.
+"""Changes to what is served: register, promote, roll back, scale, unregister, restore.
 
-Each change is made on the server first and then noted in the file of releases. What somebody did to
-the server by other means is noted as found, at the next change to the same model.
+A change is made on the server first and then recorded in the file of releases. What was changed on
+the server by other means is recorded as `found`, at the next change to the same model.
 """
 
 import time
@@ -39,33 +39,32 @@ if TYPE_CHECKING:
     from shipway.archive.inspect import MarInfo
 
 DRAINED_WITHIN_S = 30.0
-"""For the requests that a version has taken when it is unregistered."""
+"""How long a version that is unregistered may take to answer the requests it has."""
 WARM_WITHIN_S = 60.0
-"""For the workers of a version that was registered before; one may be starting again."""
+"""How long to wait for the workers of a registered version; one may be restarting."""
 LOOK_AGAIN_S = 0.3
 
 Say = Callable[[str], object]
-"""Shows what is being done."""
+"""Shows what is being done now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """A promotion that went through."""
+    """A promotion that succeeded."""
 
     previous: str | None
-    """The default before."""
+    """The default before it."""
     compared: str
-    """What the comparison with the samples found, in words."""
+    """The result of the comparison with the samples, in words."""
 
 
 @contextmanager
 def changing(
     state: StateDirectory, doing: str, *, warn: Say = lambda remark: None
 ) -> Iterator["Rollout"]:
-    """The one place from which the server of `state` is changed, for one process at a time.
+    """The right to change the server of `state`, which one process at a time can have.
 
-    `warn` gets what there is to say of signatures. Raises NoServer, ChangeUnderWay or
-    ReleasesError.
+    `warn` receives warnings about signatures. Raises NoServer, ChangeUnderWay or ReleasesError.
     """
     state.require_running()
     with exclusively(state, doing), closing(connect(state)) as engine:
@@ -73,7 +72,7 @@ def changing(
 
 
 class Rollout:
-    """Changes to one server, made and noted. `changing` gives one."""
+    """Changes one server and records each change. Made by `changing`."""
 
     def __init__(
         self, state: StateDirectory, engine: Engine, releases: Releases, warn: Say
@@ -88,26 +87,26 @@ class Rollout:
 
     @property
     def releases(self) -> Releases:
-        """What should be served, as it is noted."""
+        """What should be served, as recorded."""
         return self._releases
 
     def models(self) -> list[ModelVersion]:
-        """What the server has."""
+        """Every version on the server."""
         return self._engine.versions()
 
     def register(
-        self, name: str, version: str, wanted: Version, because: str | None = None
+        self, name: str, version: str, settings: Version, because: str | None = None
     ) -> list[ModelVersion]:
-        """Registers a version; returns all there are when its workers are ready."""
-        self._check_signature(wanted)
-        release = self._found(name)
-        self._start(name, version, wanted)
-        there = self._there(name)
-        default = default_of(there)
-        versions = dict(release.versions) | {version: wanted}
+        """Registers a version; when its workers are ready, returns all versions of the model."""
+        self._check_signature(settings)
+        release = self._current_release(name)
+        self._register(name, version, settings)
+        on_server = self._on_server(name)
+        default = default_of(on_server)
+        versions = dict(release.versions) | {version: settings}
         release = evolved(release, versions, default, (*release.before, release.default))
-        self._publish(name, noted(release, "registered", version, wanted.digest, because))
-        return there
+        self._publish(name, noted(release, "registered", version, settings.digest, because))
+        return on_server
 
     def promote(
         self,
@@ -115,50 +114,50 @@ class Rollout:
         version: str,
         *,
         inspect: Callable[[Path], "MarInfo"],
-        wanted: Version | None = None,
+        settings: Version | None = None,
         because: str | None = None,
         say: Say = lambda doing: None,
     ) -> Promotion:
-        """Makes `version` the default once it has shown that it gives the certified outputs.
+        """Makes `version` the default once its outputs have matched its certificate.
 
-        If it is not registered, it is registered as `wanted`, or as it is in the model store, and
-        taken out again if it is refused. Raises NotPromoted, and what registering raises; the
-        default is then what it was.
+        A version that is not registered is registered first, with `settings` or else from the
+        model store, and unregistered again if its outputs do not match. Raises NotPromoted, and
+        what registering raises; the default does not change then.
         """
-        release = self._found(name)
+        release = self._current_release(name)
         if version == release.default:
             return Promotion(previous=version, compared="")
-        new = version not in {one.version for one in self._there(name)}
+        new = version not in {one.version for one in self._on_server(name)}
         if new:
-            wanted = wanted or self._from_store(name, version, inspect)
-            self._check_signature(wanted)
+            settings = settings or self._from_store(name, version, inspect)
+            self._check_signature(settings)
             say(f"Starting the workers of {name} {version} …")
-            self._start(name, version, wanted)
+            self._register(name, version, settings)
         else:
-            wanted = release.versions[version]
+            settings = release.versions[version]
         try:
-            compared = self._proven(name, version, wanted, say)
+            compared = self._prove(name, version, settings, say)
         except BaseException:
             if new:
                 self._engine.unregister(name, version)
             raise
         self._engine.set_default(name, version)
         if new:
-            versions = dict(release.versions) | {version: wanted}
+            versions = dict(release.versions) | {version: settings}
             release = evolved(release, versions, release.default, release.before)
-            release = noted(release, "registered", version, wanted.digest, because)
+            release = noted(release, "registered", version, settings.digest, because)
         previous, before = release.default, (*release.before, release.default)
         release = evolved(release, release.versions, version, before)
-        self._publish(name, noted(release, "promoted", version, wanted.digest, because))
+        self._publish(name, noted(release, "promoted", version, settings.digest, because))
         return Promotion(previous=previous, compared=compared)
 
     def rollback(self, name: str, because: str | None = None) -> tuple[str, str]:
         """Makes the previous default the default again; returns both, the new one first.
 
-        Raises NoFallback. Repeated, it goes further back, so that two people who hurry do not undo
-        each other's.
+        A second call goes further back, so two people who roll back at the same time do not undo
+        each other's change. Raises NoFallback.
         """
-        release = self._found(name)
+        release = self._current_release(name)
         target, default = release.fallback, release.default
         if target is None or default is None:
             raise NoFallback(
@@ -166,11 +165,13 @@ class Rollout:
                 f"`shipway releases {name}` shows its history; `shipway promote {name} VERSION` "
                 "takes a version from the model store."
             )
-        ready = [one for one in self._there(name) if one.version == target and one.workers_ready]
+        ready = [
+            one for one in self._on_server(name) if one.version == target and one.workers_ready
+        ]
         if not ready:
             raise NoFallback(
-                f"{name} {target}, the default before {default}, has no worker on the server that "
-                f"is ready. `shipway describe {name}` tells what there is."
+                f"{name} {target}, the default before {default}, has no ready worker. "
+                f"`shipway describe {name}` shows its workers."
             )
         self._engine.set_default(name, target)
         digest = release.versions[target].digest
@@ -180,28 +181,28 @@ class Rollout:
 
     def scale(self, name: str, version: str, workers: int, because: str | None = None) -> None:
         """Gives a version more workers; returns when they are ready, or raises WorkersFailed."""
-        release = self._found(name)
+        release = self._current_release(name)
         self._engine.scale(name, version, workers)
-        wanted = release.versions[version].model_copy(update={"workers": workers})
-        versions = dict(release.versions) | {version: wanted}
+        settings = release.versions[version].model_copy(update={"workers": workers})
+        versions = dict(release.versions) | {version: settings}
         release = evolved(release, versions, release.default, release.before)
-        self._publish(name, noted(release, "scaled", version, wanted.digest, because))
+        self._publish(name, noted(release, "scaled", version, settings.digest, because))
 
     def unregister(self, name: str, version: str, because: str | None = None) -> bool:
-        """Takes a version out of service when it has answered what it was asked.
+        """Takes a version out of service once it has answered its requests.
 
-        False if it had not, after DRAINED_WITHIN_S. A version that should be served and is not is
-        forgotten.
+        Returns False if some were still unanswered after DRAINED_WITHIN_S. A version that is
+        recorded but not on the server is removed from the record.
         """
-        release = self._found(name)
-        there = self._there(name)
-        one = next((each for each in there if each.version == version), None)
+        release = self._current_release(name)
+        on_server = self._on_server(name)
+        one = next((each for each in on_server if each.version == version), None)
         drained = True
         if one is None and version in release.versions:
-            default = default_of(there)
+            default = default_of(on_server)
         else:
             drained = self._engine.unregister(name, version, drain_within_s=DRAINED_WITHIN_S)
-            default = default_of([each for each in there if each is not one])
+            default = default_of([each for each in on_server if each is not one])
         versions = dict(release.versions)
         digest = versions.pop(version).digest
         release = evolved(release, versions, default, release.before)
@@ -209,14 +210,15 @@ class Rollout:
         if not drained:
             self._warn(
                 f"Some requests of {name} {version} were not answered within "
-                f"{DRAINED_WITHIN_S:.0f} s, and will never be."
+                f"{DRAINED_WITHIN_S:.0f} s and are lost."
             )
         return drained
 
     def restore(self, say: Say) -> Iterator[tuple[str, str, ShipwayError | None]]:
-        """Registers all that should be served and is not: each name and version, and what failed.
+        """Registers every recorded version that is not on the server.
 
-        The defaults come first, so that each model answers as soon as it can.
+        Yields name, version, and the error if it failed. Defaults come first, so that each model
+        answers as soon as possible.
         """
         order = [
             (place, name, version)
@@ -224,34 +226,34 @@ class Rollout:
             for place, version in enumerate(_by_importance(release))
         ]
         for _, name, version in sorted(order, key=lambda each: each[0]):
-            if version in {one.version for one in self._there(name)}:
+            if version in {one.version for one in self._on_server(name)}:
                 continue
             say(f"Restoring {name} {version} …")
             try:
-                wanted = self._releases.models[name].versions[version]
-                self._check_archive(name, version, wanted)
-                self._check_signature(wanted)
-                self._start(name, version, wanted)
+                settings = self._releases.models[name].versions[version]
+                self._check_archive(name, version, settings)
+                self._check_signature(settings)
+                self._register(name, version, settings)
             except ShipwayError as error:
                 yield name, version, error
             else:
                 yield name, version, None
         for name, release in self._releases.models.items():
-            there = self._there(name)
-            if release.default in {one.version for one in there if not one.default}:
+            on_server = self._on_server(name)
+            if release.default in {one.version for one in on_server if not one.default}:
                 self._engine.set_default(name, str(release.default))
 
-    def _there(self, name: str) -> list[ModelVersion]:
+    def _on_server(self, name: str) -> list[ModelVersion]:
         return versions_on(self._engine, name)
 
-    def _found(self, name: str) -> Release:
-        """The release as the server has it now, with events for what was done by other means."""
+    def _current_release(self, name: str) -> Release:
+        """The release as it is on the server, with events for changes made by other means."""
         release = self._releases.models.get(name, Release())
-        there = self._there(name)
-        default = default_of(there) or release.default
-        news = {one.version for one in there} - release.versions.keys()
+        on_server = self._on_server(name)
+        default = default_of(on_server) or release.default
+        unnoted = {one.version for one in on_server} - release.versions.keys()
         if default and default != release.default:
-            news.add(default)
+            unnoted.add(default)
         versions = dict(release.versions) | {
             one.version: Version(
                 mar=one.mar,
@@ -260,10 +262,10 @@ class Rollout:
                 max_batch_delay_ms=one.max_batch_delay_ms,
                 workers=one.workers,
             )
-            for one in there
+            for one in on_server
         }
         release = evolved(release, versions, default, (*release.before, release.default))
-        for version in sorted(news, key=natural_order):
+        for version in sorted(unnoted, key=natural_order):
             release = noted(release, "found", version, versions[version].digest, None)
         return release
 
@@ -275,8 +277,8 @@ class Rollout:
         except ArtifactError as error:
             raise StoreError(
                 f"{one.name} {one.version} was registered by other means from {one.mar}, which is "
-                f"no file in the model store ({error}), so nothing could bring it back. "
-                "Unregister it by the same means first."
+                f"not in the model store ({error}), so it could not be restored. Unregister it by "
+                "the same means first."
             ) from error
 
     def _publish(self, name: str, release: Release) -> None:
@@ -284,59 +286,59 @@ class Rollout:
         self._releases = self._releases.model_copy(update={"models": models})
         write_releases(self._state, self._releases)
 
-    def _check_signature(self, wanted: Version) -> None:
-        # In the store, where it stays as it was found.
+    def _check_signature(self, settings: Version) -> None:
+        # The copy in the store is the one that is served.
         remark = check_signature(
-            self.store / wanted.mar,
+            self.store / settings.mar,
             self._policy.trusted_keys,
             required=self._policy.required,
         )
         if remark:
             self._warn(remark)
 
-    def _start(self, name: str, version: str, wanted: Version) -> None:
+    def _register(self, name: str, version: str, settings: Version) -> None:
         self._engine.register(
             Deployable(
                 name=name,
                 version=version,
-                archive=self.store / wanted.mar,
-                batch_size=wanted.batch_size,
-                max_batch_delay_ms=wanted.max_batch_delay_ms,
-                workers=wanted.workers,
+                archive=self.store / settings.mar,
+                batch_size=settings.batch_size,
+                max_batch_delay_ms=settings.max_batch_delay_ms,
+                workers=settings.workers,
             )
         )
 
     def _from_store(self, name: str, version: str, inspect: Callable[[Path], "MarInfo"]) -> Version:
         path = self.store / f"{name}-{version}.mar"
         if not path.exists():
-            there = ", ".join(one.version for one in self._there(name)) or "none"
+            registered = ", ".join(one.version for one in self._on_server(name)) or "none"
             raise VersionNotFound(
-                f"{name} {version} is neither registered ({there}) nor in the model store as "
+                f"{name} {version} is neither registered ({registered}) nor in the model store as "
                 f"{path}. `shipway package` puts it there."
             )
         return version_of(inspect(path), self.store)
 
-    def _check_archive(self, name: str, version: str, wanted: Version) -> None:
-        path = self.store / wanted.mar
+    def _check_archive(self, name: str, version: str, settings: Version) -> None:
+        path = self.store / settings.mar
         advice = (
             f"Put the file back, or `shipway unregister {name} {version}` and register another."
         )
         if not path.is_file():
-            raise StoreError(f"Its archive {path} is not there. {advice}")
-        if (found := sha256_of(path)) != wanted.digest:
+            raise StoreError(f"Its archive {path} is missing. {advice}")
+        if (found := sha256_of(path)) != settings.digest:
             raise StoreError(
                 f"Its archive {path} is not the file that was registered: its SHA-256 is "
-                f"{found[:12]}…, expected {wanted.digest[:12]}…. {advice}"
+                f"{found[:12]}…, expected {settings.digest[:12]}…. {advice}"
             )
 
-    def _proven(self, name: str, version: str, wanted: Version, say: Say) -> str:
-        """What the comparison with the samples found; raises NotPromoted, StoreError."""
+    def _prove(self, name: str, version: str, settings: Version, say: Say) -> str:
+        """The result of the comparison with the samples. Raises NotPromoted or StoreError."""
         # numpy takes half a second to import, and most commands compare nothing.
         from shipway.archive.samples import read_samples
 
         self._await_warm(name, version)
-        self._check_archive(name, version, wanted)
-        samples = read_samples(self.store / wanted.mar)
+        self._check_archive(name, version, settings)
+        samples = read_samples(self.store / settings.mar)
         if samples is None:
             return "its archive has no samples to compare with"
         say(f"Comparing the answers of {name} {version} with its certificate …")
@@ -345,7 +347,7 @@ class Rollout:
     def _await_warm(self, name: str, version: str) -> None:
         deadline = time.monotonic() + WARM_WITHIN_S
         while True:
-            [one] = [each for each in self._there(name) if each.version == version]
+            [one] = [each for each in self._on_server(name) if each.version == version]
             if one.warm:
                 return
             if not one.workers or time.monotonic() > deadline:
@@ -359,5 +361,5 @@ class Rollout:
 def _by_importance(release: Release) -> list[str]:
     """The default, what a rollback would lead to, and the others."""
     others = sorted(release.versions, key=natural_order)
-    wanted = (release.default, *reversed(release.before), *others)
-    return list(dict.fromkeys(each for each in wanted if each and each in release.versions))
+    settings = (release.default, *reversed(release.before), *others)
+    return list(dict.fromkeys(each for each in settings if each and each in release.versions))

@@ -113,7 +113,7 @@ def test_who_finds_the_queue_full_is_told_so_at_once(server, over):
     with ThreadPoolExecutor(QUEUE + 40) as pool:
         refused = [each for each in pool.map(ask, range(QUEUE + 40)) if each]
     assert refused and {(each.code, each.type) for each in refused} == {(503, "QueueFull")}
-    assert f"queue of tensors 1.0 was full: {QUEUE} requests may wait" in str(refused[0])
+    assert f"queue of tensors 1.0 is full: {QUEUE} requests may wait" in str(refused[0])
 
 
 def test_torchserves_own_words_are_those_of_the_documentation(server):

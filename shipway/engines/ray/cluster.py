@@ -100,11 +100,6 @@ class Cluster:
         """Its nodes."""
         return len(_alive())
 
-    def listeners(self) -> dict[str, Any]:
-        """The part of a config that says where Serve listens, as it does now."""
-        details = self.details()
-        return {key: details[key] for key in ("proxy_location", "http_options")}
-
     def address(self) -> str:
         """Where its routers answer."""
         options = self.details()["http_options"]
@@ -152,7 +147,7 @@ class Cluster:
         _check_unchanged(before, new)
         base = {key: value for key, value in wanted.items() if key != "applications"}
         if before:  # Serve listens where it did, whatever it is told
-            base |= self.listeners()
+            base |= {key: details[key] for key in ("proxy_location", "http_options")}
         others = {name: each for name, each in before.items() if not _is_ours(each)}
         models = {name: each for name, each in new.items() if name != ROUTER}
         steps = {

@@ -32,7 +32,15 @@ from shipway.engines.protocol import (
     SignaturePolicy,
     natural_order,
 )
-from shipway.engines.ray.config import MAX_QUEUED, ROUTER, TIMEOUT_S, Version, application, router
+from shipway.engines.ray.config import (
+    MAX_QUEUED,
+    ROUTER,
+    TIMEOUT_S,
+    Version,
+    application,
+    router,
+    serve_config,
+)
 from shipway.engines.ray.errors import DeployFailed, OtherArtifact, RayMissing
 from shipway.engines.state import StateDirectory
 from shipway.engines.tensors import pack, unpack
@@ -71,9 +79,18 @@ def connect(state: StateDirectory) -> "RayEngine":
 class RayEngine:
     """Ray Serve on one cluster. See `Engine` for its methods."""
 
-    def __init__(self, cluster: "Cluster", *, on_close: ExitStack | None = None) -> None:
-        """`on_close` is closed with this engine, for a cluster that was opened for it."""
+    def __init__(
+        self,
+        cluster: "Cluster",
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        on_close: ExitStack | None = None,
+    ) -> None:
+        """`host` and `port` are where each node listens, if Serve is not running yet. `on_close` is
+        closed with this engine, for a cluster that was opened for it."""
         self._cluster = cluster
+        self._host, self._port = host, port
         self._on_close = on_close or ExitStack()
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
@@ -212,13 +229,9 @@ class RayEngine:
         return models
 
     def _apply(self, applications: Mapping[str, Any], table: Mapping[str, Route]) -> None:
+        config = serve_config((), host=self._host, port=self._port)
         routers = router(table, self._cluster.size())
-        self._cluster.apply(
-            {
-                **self._cluster.listeners(),
-                "applications": [*applications.values(), routers],
-            }
-        )
+        self._cluster.apply(config | {"applications": [*applications.values(), routers]})
 
     def _application(self, name: str, version: str, table: Mapping[str, Route]) -> str:
         if name not in table:

@@ -1,7 +1,7 @@
-"""Waiting until a server has answered what it was asked.
+"""Waits until a server has answered its requests.
 
-TorchServe itself does not: told to end, it resets the connections of requests in flight; told to
-unregister a version, it leaves those who wait for it without an answer.
+TorchServe itself does not wait: when it ends, it resets the connections of requests in flight, and
+when it unregisters a version, it never answers the requests that wait for it.
 """
 
 import re
@@ -18,9 +18,9 @@ PAUSE_S = 0.1
 
 
 def until_quiet(state: StateDirectory, within_s: float) -> bool:
-    """Waits until all is answered and nobody asks any more, False if that takes longer.
+    """Waits until all requests are answered and no new ones arrive. False if that takes longer.
 
-    A server that does not answer has nothing to wait for.
+    Returns True at once for a server that does not answer.
     """
     deadline = time.monotonic() + within_s
     try:
@@ -42,7 +42,7 @@ def until_quiet(state: StateDirectory, within_s: float) -> bool:
 
 
 def _requests_so_far(record: ServerRecord) -> float:
-    """How many predictions were asked for since the start; 0 where TorchServe does not count."""
+    """The number of predictions requested since the start; 0 if TorchServe does not count them."""
     answer = httpx.get(
         f"{record.addresses.metrics}/metrics",
         params={"name[]": "ts_inference_requests_total"},

@@ -1,4 +1,4 @@
-"""Predictions through the front door, over HTTP and over TorchServe's gRPC."""
+"""Clients of TorchServe's inference API, over HTTP and over gRPC."""
 
 import re
 import time
@@ -34,7 +34,7 @@ ANSWER_WITHIN_S = 150.0
 
 
 class Predictor(Protocol):
-    """A way of asking one server for predictions. Safe to share between threads."""
+    """A client for predictions of one server. Safe to share between threads."""
 
     def predict(
         self, name: str, body: bytes, *, version: str | None = None, content_type: str = ...
@@ -51,7 +51,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """An answer and where its time went."""
+    """A prediction, with the time it took."""
 
     value: Any
     took_ms: float
@@ -64,7 +64,7 @@ class Explained:
     artifact: str
     """Its digest."""
     batch: str
-    """How many rows were in the run."""
+    """The number of rows in its batch."""
 
 
 class HttpPredictor:
@@ -244,25 +244,25 @@ def _not_taken(state: StateDirectory, name: str, version: str | None) -> Predict
             described = management.describe(name)
     except ServerError:  # it is going away, or the model is
         described = []
-    asked = next(
+    queried = next(
         (one for one in described if one.version == version or (one.default and not version)), None
     )
-    if asked is None:
+    if queried is None:
         return PredictionFailed(
-            f"{name} did not take the request, and no longer tells why. Ask again in a while.",
+            f"{name} did not accept the request; the reason is no longer known. Try again later.",
             code=503,
             type="NoWorker",
         )
-    if not asked.worker_ids:
+    if not queried.worker_ids:
         return PredictionFailed(
-            f"{name} {asked.version} has no worker: it was scaled to none. Register it anew, or "
+            f"{name} {queried.version} has no worker: it was scaled to none. Register it again, or "
             "promote another version.",
             code=503,
             type="NoWorker",
         )
     return PredictionFailed(
-        f"The queue of {name} {asked.version} was full: {asked.queue_limit} requests may wait "
-        "(job_queue_size). Ask again in a while.",
+        f"The queue of {name} {queried.version} is full: {queried.queue_limit} requests may wait "
+        "(job_queue_size). Try again later.",
         code=503,
         type="QueueFull",
     )

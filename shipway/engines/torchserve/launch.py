@@ -1,7 +1,8 @@
-"""TorchServe as a process: start it, wait until it is ready, end all of it.
+"""Starts and stops TorchServe.
 
-Java is started directly, with the arguments that TorchServe's own launcher would pass: that one
-keeps its pid file in the system's temporary folder, so a machine has room for one server only.
+Java is started directly, with the arguments that TorchServe's own launcher would pass. That
+launcher keeps its pid file in the system's temporary folder, so it can start one server per machine
+only.
 """
 
 import os
@@ -35,11 +36,11 @@ from shipway.engines.torchserve.tokens import key_file
 from shipway.metrics.declared import DIRECTORY_VARIABLE
 
 DRAIN_WITHIN_S = 20.0
-"""For requests in flight and those that still come; in all, a stop takes some 5 s more."""
+"""How long a server that stops goes on answering requests. The whole stop takes about 5 s more."""
 STOP_WITHIN_S = 30.0
-"""For Java to end; it would wait for the last of its gRPC clients without a limit."""
+"""How long Java may take to end. By itself it would wait for its gRPC clients without a limit."""
 ORPHANS_END_WITHIN_S = 5.0
-"""For workers to notice that Java is gone, which they do when their socket closes."""
+"""How long workers may take to notice, by their closed socket, that Java has ended."""
 
 ENDED_BY_SIGTERM = 128 + signal.SIGTERM
 
@@ -123,7 +124,7 @@ def start(
 
 
 def _check_none_runs(state: StateDirectory) -> None:
-    """Raises LaunchError if a server runs from `state`; tidies up after one that died."""
+    """Raises LaunchError if a server runs from `state`; removes the files of one that died."""
     if running := state.running():
         raise LaunchError(
             f"A server is already running here: process {running.pid}, "
@@ -136,7 +137,7 @@ def _check_none_runs(state: StateDirectory) -> None:
 
 
 def wait(launched: Launched, state: StateDirectory) -> None:
-    """Blocks until the server ends. Returns if somebody stopped it, raises LaunchError if not."""
+    """Blocks until the server ends. Raises LaunchError unless it was stopped."""
     exit_code = launched.process.wait()
     end(launched, state)
     if exit_code != ENDED_BY_SIGTERM:
@@ -146,7 +147,7 @@ def wait(launched: Launched, state: StateDirectory) -> None:
 
 
 def end(launched: Launched, state: StateDirectory) -> None:
-    """Ends the server that this process started, if it has not ended, and tidies up after it."""
+    """Ends the server that this process started, if it still runs, and removes its files."""
     _end(launched.record, state)
     launched.process.wait()
     if launched.exporter:
@@ -167,10 +168,10 @@ def stop(state: StateDirectory) -> ServerRecord:
 
 
 def _end(record: ServerRecord, state: StateDirectory) -> None:
-    """Waits until all that was asked is answered; then SIGTERM to Java, which ends its workers;
-    SIGKILL to whatever is left after a while.
+    """Waits until all requests are answered, then sends SIGTERM to Java, which ends its workers,
+    and after a while SIGKILL to whatever is left.
 
-    A Ctrl-C meanwhile means that the user will not wait.
+    Ctrl-C in the meantime skips the waiting.
     """
     try:
         if state.running() == record:

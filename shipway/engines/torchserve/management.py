@@ -1,4 +1,4 @@
-"""TorchServe's management API: versions registered, promoted, described, unregistered."""
+"""A client of TorchServe's management API: register, promote, scale, describe, unregister."""
 
 import time
 from typing import Any
@@ -31,7 +31,7 @@ UNREGISTERED_WITHIN_S = 150.0  # `unregister_model_timeout` is 120 s
 
 
 class ManagementClient:
-    """Talks to one server. Every method raises Unreachable if it does not answer."""
+    """A client of one server. Every method raises Unreachable if the server does not answer."""
 
     def __init__(self, state: StateDirectory) -> None:
         """The client of the server that runs from `state`; raises NoServer."""
@@ -63,8 +63,8 @@ class ManagementClient:
     ) -> None:
         """Registers the archive `mar` of the model store; returns when its workers are ready.
 
-        If they do not start, the version is gone again and every other one goes on serving.
-        `name` and `version` are what the archive says of itself, for the errors.
+        If they do not start, the version is unregistered again; other versions are not affected.
+        `name` and `version` are those in the archive, for error messages.
         """
         log = WorkerLog(self._worker_log)
         answer = self._send(
@@ -139,13 +139,13 @@ class ManagementClient:
                 raise WorkersFailed(
                     f"The workers of {name} {version} did not start: "
                     f"{reason or 'they left no traceback'}. {otherwise}; "
-                    f"{self._worker_log} has all they said.",
+                    f"{self._worker_log} has their whole output.",
                     code=500,
                     type="InternalServerException",
                 )
 
     def promote(self, name: str, version: str) -> None:
-        """Makes `version` the one that answers requests that name none."""
+        """Makes `version` the default, which answers requests that name no version."""
         self._change("PUT", f"/models/{quote(name)}/{quote(version)}/set-default", name, version)
 
     def unregister(self, name: str, version: str) -> None:
@@ -153,11 +153,12 @@ class ManagementClient:
         self._change("DELETE", f"/models/{quote(name)}/{quote(version)}", name, version)
 
     def await_answers(self, one: ModelVersion, *, within_s: float) -> bool:
-        """Waits until all that this version was asked so far is answered; False if it takes longer.
+        """Waits until this version has answered all requests so far. False if it takes longer.
 
-        TorchServe does not tell what its workers are busy with. But a description is asked of a
-        worker in its turn, as a prediction is, so when each of them has given one, whatever came
-        before is answered. A handler that does not say which process it is counts each time.
+        TorchServe does not report what its workers are doing. But a description waits for its turn
+        in a worker, as a prediction does. When every worker has given one, all requests before
+        are answered. Each description of a handler that does not name its process counts as
+        another worker's.
         """
         path = f"/models/{quote(one.name)}/{quote(one.version)}"
         deadline = time.monotonic() + within_s
@@ -210,7 +211,7 @@ class ManagementClient:
     def what_runs(self, name: str, version: str) -> dict[str, Any]:
         """What a handler says of itself: program, digest, the v2 protocol's metadata and more.
 
-        Empty for handlers that say nothing. It is asked of a worker, so it waits for its turn.
+        Empty for handlers that say nothing. A worker answers, so the call waits for its turn.
         """
         path = f"/models/{quote(name)}/{quote(version)}"
         try:
@@ -277,11 +278,11 @@ class ManagementClient:
 
 
 def _hint(refusal: Refused) -> str:
-    """What TorchServe leaves out."""
+    """What TorchServe's own message leaves out."""
     if "Failed to save model" in str(refusal):
         return (
-            ". It could not unpack it: is there no room left in its temporary folder (TMPDIR of "
-            "`shipway serve`)?"
+            ". It could not unpack the archive. Is there room left in its temporary folder (TMPDIR "
+            "of `shipway serve`)?"
         )
     return ""
 

@@ -17,6 +17,7 @@ from shipway.engines.protocol import Deployable, SignaturePolicy
 from shipway.engines.ray.cluster import cluster
 from shipway.engines.ray.engine import RayEngine
 from shipway.engines.ray.errors import OtherArtifact
+from shipway.engines.torchserve.temporary import free_ports
 from tests.engines.conformance import check_life
 
 
@@ -34,7 +35,7 @@ def deployable(version: str, *, artifact: Path | None = None, archive: Path | No
 
 def main(address: str, first: Path, second: Path) -> None:
     with cluster(address) as opened:
-        engine = RayEngine(opened)
+        engine = RayEngine(opened, port=free_ports(1)[0])
         with pytest.raises(UnsupportedByEngine, match="opens artifacts, not archives"):
             engine.register(deployable("1.0", archive=Path("tiny-table-1.0.mar")))
         with pytest.raises(UnsupportedByEngine, match="metrics from each node"):
