@@ -48,14 +48,14 @@ def _predictions_table(ranked: list[dict[str, Any]]) -> Table:
 def _embedding_in_words(answer: dict[str, Any]) -> str:
     numbers = answer["embedding"]
     start = ", ".join(f"{number:.4f}" for number in numbers[:4])
-    cut = ", cut at the model's length" if answer.get("truncated") else ""
+    cut = ", truncated to the model's length" if answer.get("truncated") else ""
     return f"  {len(numbers)} numbers: {start}, …  ({answer.get('tokens')} tokens{cut})"
 
 
 def _print_times(explained: dict[str, Any]) -> None:
     took_ms, stages = explained["took_ms"], dict(explained["stages_ms"])
     if not stages:
-        out.print(f"  {took_ms:.1f} ms; this handler says nothing of its own time")
+        out.print(f"  {took_ms:.1f} ms; this handler does not report the times of its stages")
         return
     handler_ms = stages.pop("total", sum(stages.values()))
     queue_ms = stages.pop("queue", 0.0)
@@ -71,11 +71,11 @@ def _print_times(explained: dict[str, Any]) -> None:
         width = round(BAR_WIDTH * stage_ms / took_ms)
         table.add_row(stage, f"{stage_ms:.2f}", " " * before + ("█" * width or "▏"))
         start_ms += stage_ms
-    table.add_row("in all", f"{took_ms:.2f}", "", style="bold")
+    table.add_row("total", f"{took_ms:.2f}", "", style="bold")
     out.print(table)
     out.print(
         f"  {explained['program']} of version {explained['version']}, artifact "
-        f"{explained['artifact'][:12]}…, in a run of {explained['batch']} "
+        f"{explained['artifact'][:12]}…, in a batch of {explained['batch']} "
         f"row{'s' if explained['batch'] != '1' else ''}",
         style="dim",
     )

@@ -30,7 +30,11 @@ def apply(
     context: typer.Context,
     file: Annotated[
         Path,
-        typer.Argument(help="A models.yaml: the models and versions to serve.", show_default=False),
+        typer.Argument(
+            metavar="FILE",
+            help="A models.yaml: the models and versions to serve.",
+            show_default=False,
+        ),
     ],
     dry_run: Annotated[
         bool,
@@ -65,9 +69,9 @@ def apply(
         if (interruptions := [change for change in changes if change.interrupts]) and not interrupt:
             first = interruptions[0]
             raise NotApplicable(
-                f"Nothing was changed: {first.name} {first.version} is the default, and "
-                "TorchServe takes these settings only when a version starts. Give them to a "
-                "new version, or let it be out of service for its start with --interrupt."
+                f"Nothing was changed: {first.name} {first.version} is the default version, and "
+                "TorchServe changes these settings only when a version starts. Put them into a new "
+                "version, or allow seconds without service with --interrupt."
             )
         failures = carry_out_changes(rollout, changes, inspect, because or file.name)
     if failures:
@@ -108,7 +112,7 @@ def carry_out_changes(
 
 def _print_plan(changes: "list[Change]", file: Path) -> None:
     if not changes:
-        out.print(f"{file}: the server is as it says")
+        out.print(f"Nothing to change: the server serves what {file} says.")
         return
     table = Table("", "model", "version", "what will be done", box=None)
     for change in changes:

@@ -32,6 +32,7 @@ from shipway.cli.options import StateOption
 from shipway.cli.output import err, out
 from shipway.cli.signals import end_as_by_ctrl_c
 from shipway.engines.state import state_directory
+from shipway.extras import require_extra
 from shipway.loadtest.errors import GeneratorFailed, Interrupted
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def bench(
 ) -> None:
     """Put a load on a model and write a report.
 
-    If no load is given, it measures one client, then as many clients as raise the throughput, then
-    rates up to more than that throughput.
+    If no load is given, it measures one client, then more clients until the throughput stops
+    rising, then rates up to more than that throughput.
     """
     # httpx and pydantic take a second to import, the histograms and pages some more.
     from shipway.engines.torchserve.tokens import bearer
@@ -78,6 +79,7 @@ def bench(
     from shipway.loadtest.shapes.open import OpenLoop
 
     _check_subject(name, url, version, grpc)
+    require_extra("bench", "`shipway bench`")
     end_as_by_ctrl_c()
     earlier = {path.stem: read_report(path) for path in compare or []}
     check_folder(out_folder)
@@ -117,11 +119,11 @@ def bench(
 
 def _check_subject(name: str | None, url: str | None, version: str | None, grpc: bool) -> None:
     if (name is None) == (url is None):
-        raise typer.BadParameter("give a model's NAME, or --url", param_hint="NAME")
+        raise typer.BadParameter("Give either a model's NAME or --url.", param_hint="NAME")
     if url and (grpc or version):
         raise typer.BadParameter(
-            "it says all: grpc:// for gRPC, the version after the name. --grpc and --version "
-            "belong to NAME.",
+            "--grpc and --version are for a NAME. A URL contains both: grpc:// selects gRPC, and "
+            "the version follows the name.",
             param_hint="--url",
         )
 
@@ -177,14 +179,16 @@ def _serve_web(load_test: "LoadTest", port: int) -> None:
     with generator_process(load_test, str(port)) as process:
         try:
             assert process.stdout
-            if process.stdout.readline():  # it listens
-                out.print(f"Locust's page is http://127.0.0.1:{port}/ . Ctrl-C ends it.")
+            with err.status("Starting Locust …"):
+                is_listening = bool(process.stdout.readline())
+            if is_listening:
+                out.print(f"Locust's page is http://127.0.0.1:{port}/ . Ctrl-C stops it.")
             process.wait()
         except KeyboardInterrupt:
             out.print("stopped")
             return
         raise GeneratorFailed(
-            f"Locust's page cannot be served on port {port}; name another with --web-port."
+            f"Locust's page cannot be served on port {port}. Choose another with --web-port."
         )
 
 
@@ -199,7 +203,8 @@ def _target(url: str) -> "Target":
         complete = False
     if not complete or parts.scheme not in ("http", "https", "grpc"):
         raise typer.BadParameter(
-            f"{url} is neither http://HOST:PORT/predictions/NAME nor grpc://HOST:PORT/NAME.",
+            f"{url} is not a model's URL. Write http://HOST:PORT/predictions/NAME or "
+            "grpc://HOST:PORT/NAME.",
             param_hint="--url",
         )
     return Target(url=url)
@@ -210,6 +215,8 @@ def _headers(given: Sequence[str]) -> dict[str, str]:
     for header in given:
         name, colon, value = header.partition(":")
         if not colon or not name.strip():
-            raise typer.BadParameter(f"{header!r} is not 'NAME: VALUE'.", param_hint="--header")
+            raise typer.BadParameter(
+                f"{header!r} is not a header. Write 'NAME: VALUE'.", param_hint="--header"
+            )
         headers[name.strip().lower()] = value.strip()
     return headers

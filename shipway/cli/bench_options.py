@@ -7,7 +7,9 @@ import typer
 
 NameArgument = Annotated[
     str | None,
-    typer.Argument(help="A model of the server that runs here.", show_default=False),
+    typer.Argument(
+        metavar="[NAME]", help="A model of the server that runs here.", show_default=False
+    ),
 ]
 UrlOption = Annotated[
     str | None,

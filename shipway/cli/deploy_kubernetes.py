@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from shipway.cli.deploy_options import ArtifactsArgument, ModelsOption
-from shipway.cli.output import out
+from shipway.cli.output import err, out
 
 CLAIM = "the volume claim shipway-model-store"
 
@@ -34,7 +34,7 @@ def kubernetes(
         str | None,
         typer.Option(
             metavar="NAME:TAG",
-            help="The image built from the Dockerfile. [default: shipway:cpu or shipway:gpu]",
+            help="The image built from the Dockerfile. By default, shipway:cpu or shipway:gpu.",
             show_default=False,
         ),
     ] = None,
@@ -46,23 +46,26 @@ def kubernetes(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write.")] = Path(
-        "kubernetes"
-    ),
+    output: Annotated[
+        Path, typer.Option(file_okay=False, metavar="FOLDER", help="The folder to write.")
+    ] = Path("kubernetes"),
 ) -> None:
     """Write a Kustomize folder that serves artifacts on a cluster."""
     # pydantic takes half a second to import.
     from shipway.deploy.kubernetes import read_served, stored_files, write
 
-    served = read_served(artifacts or [], models, model_store)
-    needs = write(served, output, overlay=overlay.value, image=image, archives_image=archives_image)
+    with err.status("Checking the artifacts and their archives …"):
+        served = read_served(artifacts or [], models, model_store)
+        needs = write(
+            served, output, overlay=overlay.value, image=image, archives_image=archives_image
+        )
     table = Table("model", "version", "default", "archive", box=None)
     for version in served:
         model = version.model
         default = "●" if model.default else ""
         table.add_row(model.name, model.version, default, version.digest[:12])
     out.print(table)
-    out.print(f"each pod asks for {needs.cpu} processors and {needs.memory} of memory")
+    out.print(f"each pod requests {needs.cpu} CPUs and {needs.memory} of memory")
     place = f"/archives of {archives_image}" if archives_image else CLAIM
-    out.print(f"what belongs into {place}: {', '.join(stored_files(served))}")
+    out.print(f"files to copy to {place}: {', '.join(stored_files(served))}")
     out.print(f"wrote {output}; `kubectl apply -k {output}` applies it")

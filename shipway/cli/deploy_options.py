@@ -8,7 +8,7 @@ import typer
 ArtifactsArgument = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[ARTIFACT]...",
+        metavar="[ARTIFACT]",
         help="The artifacts to serve: folders that `shipway export` wrote. Of several versions of "
         "a model, the last one is the default.",
         show_default=False,

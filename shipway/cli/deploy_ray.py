@@ -40,7 +40,7 @@ CoresOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="The number of cores of a replica. [default: the artifact's]",
+        help="The number of cores of a replica. By default, as the artifact says.",
         show_default=False,
     ),
 ]
@@ -87,7 +87,10 @@ def ray(
     from shipway.engines.ray.config import serve_config
 
     if max_replicas < min_replicas:
-        raise typer.BadParameter(f"is below {min_replicas}.", param_hint="--max-replicas")
+        raise typer.BadParameter(
+            f"{max_replicas} is below --min-replicas, which is {min_replicas}.",
+            param_hint="--max-replicas",
+        )
     versions = [
         ray_version(model, artifact, cores=cores, scaling=(min_replicas, max_replicas))
         for model, artifact in read_versions(artifacts or [], models)
@@ -143,7 +146,7 @@ def _deploy(
         raise RayMissing(error) from error
     end_as_by_ctrl_c()
     with err.status("Connecting to Ray …") as status, cluster(address) as ray_cluster:
-        status.update("Asking every node whether the artifacts fit …")
+        status.update("Checking the artifacts on every node …")
         for remark in ray_cluster.check(versions):
             warn(remark)
         ray_cluster.apply(config(nodes=ray_cluster.size()), say=status.update)
@@ -152,7 +155,7 @@ def _deploy(
             url = f"{ray_cluster.address()}/predictions/{version.name}"
             out.print(f"{version.name} {version.version}: {url}")
         if not address:
-            out.print("Ctrl-C ends it.")
+            out.print("Ctrl-C stops it.")
             try:
                 signal.pause()
             except KeyboardInterrupt:

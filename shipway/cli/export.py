@@ -18,7 +18,9 @@ Objective = Literal["latency", "throughput", "size"]
 
 RecipeArgument = Annotated[
     str | None,
-    typer.Argument(help="The name of a recipe, or the path of one.", show_default=False),
+    typer.Argument(
+        metavar="[RECIPE]", help="The name of a recipe, or the path of one.", show_default=False
+    ),
 ]
 WeightsOption = Annotated[
     Path | None,
@@ -26,7 +28,9 @@ WeightsOption = Annotated[
         help="A state_dict as .pth or .safetensors, instead of the recipe's.", show_default=False
     ),
 ]
-OutOption = Annotated[Path, typer.Option(help="The folder to write NAME-VERSION into.")]
+OutOption = Annotated[
+    Path, typer.Option(file_okay=False, help="The folder to write NAME-VERSION into.")
+]
 VersionOption = Annotated[
     str | None,
     typer.Option(help="The version, instead of the recipe's.", show_default=False),
@@ -73,7 +77,9 @@ def export(
 ) -> None:
     """Build, verify and measure candidate programs, choose one and seal the artifact."""
     if (recipe is None) == (rechoose is None):
-        raise typer.BadParameter("give a recipe, or --rechoose ARTIFACT", param_hint="RECIPE")
+        raise typer.BadParameter(
+            "Give either a RECIPE or --rechoose ARTIFACT.", param_hint="RECIPE"
+        )
     require_extra("export", "Exporting")
     # torch takes seconds to import.
     from shipway.export.pipeline import export as run

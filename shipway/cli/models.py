@@ -25,7 +25,7 @@ def models(as_json: JsonOption = False, state: StateOption = None) -> None:
     if versions:
         out.print(_models_table(versions))
     else:
-        out.print("No model is registered. `shipway register MAR` does that.")
+        out.print("No model is registered. Register one with `shipway register MAR`.")
     print_differences(where)
 
 

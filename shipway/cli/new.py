@@ -14,11 +14,14 @@ def new(
     name: Annotated[
         str,
         typer.Argument(
+            metavar="NAME",
             help="The name that clients will use for the model. The file is NAME.py.",
             show_default=False,
         ),
     ],
-    folder: Annotated[Path, typer.Option(help="The folder to write it into.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option(file_okay=False, help="The folder to write it into.")
+    ] = Path(),
 ) -> None:
     """Write a recipe to start from. It exports as it is."""
     path = new_recipe(name, folder)

@@ -6,18 +6,26 @@ from typing import Annotated
 
 import typer
 
-NameArgument = Annotated[str, typer.Argument(help="The name of a model.", show_default=False)]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The name of a model.", show_default=False)
+]
 VersionArgument = Annotated[
-    str, typer.Argument(help="The version of the model.", show_default=False)
+    str,
+    typer.Argument(metavar="VERSION", help="The version of the model.", show_default=False),
 ]
 ArtifactArgument = Annotated[
     Path,
-    typer.Argument(help="An artifact: a folder that `shipway export` wrote.", show_default=False),
+    typer.Argument(
+        metavar="ARTIFACT",
+        help="An artifact: a folder that `shipway export` wrote.",
+        show_default=False,
+    ),
 ]
 StateOption = Annotated[
     Path | None,
     typer.Option(
         "--state",
+        file_okay=False,
         envvar="SHIPWAY_STATE",
         help="The server's state directory. By default, .shipway in this folder or the nearest "
         "one above.",
@@ -27,6 +35,7 @@ StateOption = Annotated[
 ModelStoreOption = Annotated[
     Path | None,
     typer.Option(
+        file_okay=False,
         help="The folder of .mar files. By default, model_store beside the configuration, or "
         "in this folder for the configuration that comes with Shipway.",
         show_default=False,

@@ -13,13 +13,16 @@ from shipway.cli.output import err, out
 def package(
     artifact: ArtifactArgument,
     model_store: Annotated[
-        Path, typer.Option("--model-store", help="The folder to write the .mar into.")
+        Path,
+        typer.Option("--model-store", file_okay=False, help="The folder to write the .mar into."),
     ] = Path("model_store"),
     sign: Annotated[
         Path | None,
         typer.Option(
             "--sign",
             metavar="KEY.pem",
+            exists=True,
+            dir_okay=False,
             help="Sign the .mar with this EC key and write NAME.mar.sig beside it.",
             show_default=False,
         ),

@@ -11,6 +11,7 @@ from shipway.cli.options import JsonOption, SloOption, milliseconds
 from shipway.cli.output import err, warn
 from shipway.cli.plan_tables import alone_in_words, fleet_record, print_fleets
 from shipway.cli.signals import end_as_by_ctrl_c
+from shipway.extras import require_extra
 from shipway.loadtest.errors import NoReplicaKeeps
 
 if TYPE_CHECKING:
@@ -46,13 +47,16 @@ def plan(
     """
     slo_ms = milliseconds(slo_p99)
     if not 0 < rate < math.inf:
-        raise typer.BadParameter(f"{rate:g} is no rate.", param_hint="--rate")
+        raise typer.BadParameter(
+            f"{rate:g} is not a rate. Give requests per second, above zero.", param_hint="--rate"
+        )
+    require_extra("bench", "`shipway plan`")
     end_as_by_ctrl_c()
     fleets, slow = _simulate(reports, rate, slo_ms, spare)
     if not fleets:
         raise NoReplicaKeeps(
-            f"No replica keeps 99% of requests below {slo_ms:g} ms, even if it is hardly asked:"
-            f" {'; '.join(map(alone_in_words, slow))}. Allow more with --slo-p99, or find quicker "
+            f"No replica keeps 99% of requests below {slo_ms:g} ms, even at a very low rate: "
+            f"{'; '.join(map(alone_in_words, slow))}. Allow more with --slo-p99, or find faster "
             "settings with `shipway tune`."
         )
     fleets.sort(key=lambda fleet: (fleet.cores or math.inf, fleet.replicas))
@@ -62,7 +66,7 @@ def plan(
     else:
         print_fleets(fleets, rate, slo_ms)
     for kind in slow:
-        warn(f"left out, for it is too slow: {alone_in_words(kind)}")
+        warn(f"left out because it is too slow: {alone_in_words(kind)}")
     for kind in (*slow, *(fleet.kind for fleet in fleets)):
         for doubt in kind.doubts:
             warn(f"⚠ {kind.report.title} of {kind.report.made}: {doubt}.")

@@ -31,7 +31,7 @@ def predict(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE…",
+            metavar="FILE",
             exists=True,
             dir_okay=False,
             readable=True,
@@ -57,7 +57,9 @@ def predict(
     from shipway.engines.torchserve.inference import GrpcPredictor, HttpPredictor
 
     if grpc and explain:
-        raise typer.BadParameter("TorchServe's gRPC carries no headers, which tell the times.")
+        raise typer.BadParameter(
+            "The times are in HTTP headers. Use --explain without --grpc.", param_hint="--explain"
+        )
     where = state_directory(state)
     predictor: Predictor = GrpcPredictor(where) if grpc else HttpPredictor(where)
     failures = 0
@@ -106,4 +108,4 @@ def _with_progress(answers: Iterable[dict[str, Any]], total: int) -> Iterator[di
         yield from answers
         return
     with Progress(console=err, transient=True, redirect_stdout=False) as progress:
-        yield from progress.track(answers, total=total, description="Asking")
+        yield from progress.track(answers, total=total, description="Predicting")

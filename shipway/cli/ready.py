@@ -15,7 +15,9 @@ POLL_S = 0.5
 def ready(
     name: Annotated[
         str | None,
-        typer.Argument(help="A model. By default, every model.", show_default=False),
+        typer.Argument(
+            metavar="[NAME]", help="A model. By default, every model.", show_default=False
+        ),
     ] = None,
     wait: Annotated[
         float,
@@ -29,8 +31,10 @@ def ready(
 
     where = state_directory(state)
     deadline = time.monotonic() + wait
-    while (reasons := ask_why_not_ready(where, name)) and time.monotonic() < deadline:
-        time.sleep(POLL_S)
+    with err.status("Asking the server …") as status:
+        while (reasons := ask_why_not_ready(where, name)) and time.monotonic() < deadline:
+            status.update(f"Waiting: {reasons[0]} …")
+            time.sleep(POLL_S)
     for reason in reasons:
         err.print(f"not ready: {reason}", style="red")
     if reasons:

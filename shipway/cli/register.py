@@ -19,13 +19,18 @@ def register(
     context: typer.Context,
     mar: Annotated[
         Path,
-        typer.Argument(help="A .mar file, as `shipway package` writes it.", show_default=False),
+        typer.Argument(
+            metavar="MAR",
+            help="A .mar file, as `shipway package` writes it.",
+            show_default=False,
+        ),
     ],
     batch_size: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="The largest number of rows in a batch. [default: as tuned, or the .mar's]",
+            help="The largest number of rows in a batch. By default, as tuned, or as the .mar "
+            "says.",
             show_default=False,
         ),
     ] = None,
@@ -33,8 +38,8 @@ def register(
         int | None,
         typer.Option(
             min=0,
-            help="Milliseconds that a batch waits for more rows. "
-            "[default: as tuned, or the .mar's]",
+            help="Milliseconds that a batch waits for more rows. By default, as tuned, or as the "
+            ".mar says.",
             show_default=False,
         ),
     ] = None,
@@ -42,7 +47,7 @@ def register(
         int | None,
         typer.Option(
             min=1,
-            help="The number of worker processes. [default: as tuned, or the .mar's]",
+            help="The number of worker processes. By default, as tuned, or as the .mar says.",
             show_default=False,
         ),
     ] = None,
@@ -54,11 +59,13 @@ def register(
     from shipway.releases.settings import version_of
 
     where = state_directory(state)
-    info = inspector(context)(mar)
+    inspect = inspector(context)
+    with err.status(f"Checking {mar} …"):
+        info = inspect(mar)
     store = Path(where.require_running().model_store)
     if batch_size and info.max_batch and batch_size > info.max_batch:
         raise typer.BadParameter(
-            f"{info.name} {info.version} takes at most {info.max_batch} rows at once.",
+            f"{info.name} {info.version} accepts batches of at most {info.max_batch} rows.",
             param_hint="--batch-size",
         )
     settings = version_of(
@@ -89,7 +96,7 @@ def register_archive(
     [new] = [one for one in versions if one.version == info.version]
     [default] = [one for one in versions if one.default]
     role = (
-        "it answers all requests that name no version"
+        "it answers the requests that name no version"
         if new is default
         else f"the default is still {default.version}; "
         f"`shipway promote {info.name} {info.version}` changes that"

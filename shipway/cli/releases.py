@@ -21,9 +21,14 @@ def releases(name: NameArgument, as_json: JsonOption = False, state: StateOption
     from shipway.releases.history import read_releases
 
     where = state_directory(state)
-    release = read_releases(where).models.get(name)
+    history = read_releases(where)
+    release = history.models.get(name)
     if release is None:
-        raise ReleasesError(f"{where.releases_file} has no history of {name}.")
+        known = ", ".join(sorted(history.models)) or "none"
+        raise ReleasesError(
+            f"{where.releases_file} has no history of a model {name!r}. Models with a history: "
+            f"{known}."
+        )
     if as_json:
         print_json(release.model_dump(mode="json"))
         return
@@ -52,8 +57,11 @@ def _current_state(name: str, release: "Release") -> str:
     if release.default is None:
         return f"No version of {name} is registered."
     if release.fallback is None:
-        return f"The default of {name} is {release.default}; there is none to roll back to."
+        return (
+            f"The default of {name} is {release.default}; there is no previous version to roll "
+            "back to."
+        )
     return (
-        f"The default of {name} is {release.default}; `shipway rollback {name}` leads to "
-        f"{release.fallback}."
+        f"The default of {name} is {release.default}; `shipway rollback {name}` makes "
+        f"{release.fallback} the default."
     )

@@ -1,7 +1,7 @@
 """`shipway rollback`."""
 
 from shipway.cli.options import BecauseOption, NameArgument, StateOption
-from shipway.cli.output import out, warn
+from shipway.cli.output import err, out, warn
 from shipway.engines.state import state_directory
 
 
@@ -10,6 +10,9 @@ def rollback(name: NameArgument, because: BecauseOption = None, state: StateOpti
     # httpx and pydantic take a second to import.
     from shipway.releases.rollout import changing
 
-    with changing(state_directory(state), f"rolling back {name}", warn=warn) as rollout:
+    with (
+        changing(state_directory(state), f"rolling back {name}", warn=warn) as rollout,
+        err.status(f"Rolling back {name} …"),
+    ):
         version, previous = rollout.rollback(name, because)
     out.print(f"rolled back {name} to {version}, from {previous}, which stays registered")

@@ -80,7 +80,10 @@ def serve(
     from shipway.releases.history import read_releases, set_aside
 
     if models and register:
-        raise typer.BadParameter("--models says all that is served; --register adds to that.")
+        raise typer.BadParameter(
+            "--models already names everything to serve. Add the archive to that file.",
+            param_hint="--register",
+        )
 
     end_as_by_ctrl_c()
     inspect = inspector(context)
@@ -88,10 +91,11 @@ def serve(
     settings = read_config(config or find_config(Path.cwd()))
     store = model_store or default_model_store(settings.path, Path.cwd())
     java = find_java()
-    archives = [inspect(path) for path in register or ()]
+    with err.status("Checking the archives …"):
+        archives = [inspect(path) for path in register or ()]
     wanted = read_models_file(models, store, inspect) if models else []
     if fresh and not where.running() and (aside := set_aside(where)):
-        err.print(f"What was served, and its history, are in {aside} now.", style="yellow")
+        err.print(f"The history was moved to {aside}.", style="yellow")
     # Before the server starts: is that file whole, and do the two fit together?
     noted = read_releases(where)
     if models:
@@ -121,11 +125,11 @@ def serve(
                 launch.end(launched, where)
             raise
         if background:
-            out.print("`shipway stop` ends it.")
+            out.print("`shipway stop` stops it.")
             if not complete:
                 raise typer.Exit(1)
             return
-        out.print("Ctrl-C ends it.")
+        out.print("Ctrl-C stops it.")
         launch.wait(launched, where)
     except KeyboardInterrupt:
         if not launched:
@@ -156,7 +160,7 @@ def _restore(state: StateDirectory, archives: "list[MarInfo]") -> bool:
                 if error is None:
                     out.print(f"restored {name} {version}")
                 else:
-                    err.print(f"{name} {version} is not restored: {error}", style="red")
+                    err.print(f"{name} {version} was not restored: {error}", style="red")
                     complete = False
     store = Path(state.require_running().model_store)
     with engine_of(state) as engine:

@@ -21,6 +21,7 @@ from shipway.cli.tune_settings import (
     step_in_words,
     tuned_record,
 )
+from shipway.extras import require_extra
 from shipway.loadtest.tune import Step, budget, exhaust, in_turns, proven, search, space
 
 if TYPE_CHECKING:
@@ -74,7 +75,10 @@ def tune(
 
     slo_ms = milliseconds(slo_p99)
     if exhaustive and trials:
-        raise typer.BadParameter("--exhaustive tries every setting.", param_hint="--trials")
+        raise typer.BadParameter(
+            "--exhaustive tries every setting. Give one of the two.", param_hint="--trials"
+        )
+    require_extra("bench", "`shipway tune`")
     store = model_store or find_model_store()
     mar = find_archive(store, name, version)
     info = inspect_mar(mar)
@@ -91,12 +95,12 @@ def tune(
             most = trials or budget(settings)
             steps = search(settings, start, bench.serve, guess, most)
         if not as_json:
-            out.print(f"{len(settings)} settings keep to this machine; at most {most} are tried.")
+            out.print(f"{len(settings)} settings fit this machine; at most {most} are tried.")
         best = best_trial(list(steps if as_json else _printed(steps)), slo_ms)
         if exhaustive and known and (before := setting_of(known)) != best.setting:
             rates = in_turns(bench.serve, (before, best.setting), best.rate, TURNS)
             if not as_json:
-                out.print(f"{TURNS} times in turns, as tuned before and now:")
+                out.print(f"{TURNS} times in turns, the settings tuned before and the new ones:")
                 for setting, rate in zip((before, best.setting), rates, strict=True):
                     out.print(f"     {setting}: {rate:.0f} a second")
         # Once more: of many loads that were measured, the highest is partly luck.
@@ -111,7 +115,7 @@ def tune(
         f"p99 {load.p99_ms:.1f} ms of the {slo_ms:g} that it may have",
         style="bold",
     )
-    out.print(f"written {path}; `shipway register {mar}` uses it")
+    out.print(f"wrote {path}; `shipway register {mar}` uses it")
 
 
 def _start_trials(stack: ExitStack, mar: Path, slo_ms: float, seconds: float) -> "Trials":
