@@ -1,6 +1,7 @@
 """How `shipway predict` prints an answer: a table where its JSON has a known shape."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
 from rich.table import Table
 
@@ -13,20 +14,43 @@ BAR_WIDTH = 20
 def print_answer(answer: dict[str, Any]) -> None:
     """Prints the answer for one file: a table of classes, an embedding in short, or its JSON."""
     out.print(answer["file"], style="bold")
-    match answer:
-        case {"error": {"code": code, "type": kind, "message": message}}:
-            out.print(f"  {code} {kind}: {message}", style="red")
-        case {"predictions": [{"class_id": _, "label": _, "probability": _}, *_] as ranked}:
-            out.print(_predictions_table(ranked))
-        case {"predictions": {"embedding": _} as embedding}:
-            out.print(_embedding_in_words(embedding))
-        case {"predictions": [{"embedding": _}, *_] as embeddings}:
-            for embedding in embeddings:
-                out.print(_embedding_in_words(embedding))
-        case {"predictions": anything}:
-            out.print_json(data=anything)
+    if "error" in answer:
+        error = answer["error"]
+        out.print(f"  {error['code']} {error['type']}: {error['message']}", style="red")
+    else:
+        _print_predictions(answer["predictions"])
     if "explained" in answer:
         _print_times(answer["explained"])
+
+
+def _print_predictions(predictions: object) -> None:
+    if _all_match(predictions, _is_class):
+        out.print(_predictions_table(predictions))
+    elif _all_match(predictions, _is_embedding):
+        for embedding in predictions:
+            out.print(_embedding_in_words(embedding))
+    elif _is_embedding(predictions):
+        out.print(_embedding_in_words(predictions))
+    else:
+        out.print_json(data=predictions)
+
+
+def _all_match(value: object, matches: Callable[[object], bool]) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(value, list) and bool(value) and all(map(matches, value))
+
+
+def _is_class(value: object) -> bool:
+    match value:
+        case {"class_id": _, "label": _, "probability": int() | float()}:
+            return True
+    return False
+
+
+def _is_embedding(value: object) -> TypeGuard[dict[str, Any]]:
+    match value:
+        case {"embedding": [*numbers]}:
+            return all(isinstance(number, int | float) for number in numbers)
+    return False
 
 
 def _predictions_table(ranked: list[dict[str, Any]]) -> Table:

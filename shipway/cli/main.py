@@ -1,10 +1,12 @@
 """The `shipway` command: one app, with a command from each file of this folder."""
 
+import errno
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from rich.text import Text
 
 from shipway import __version__
 from shipway.cli import deploy
@@ -33,6 +35,12 @@ from shipway.errors import ShipwayError
 
 BESIDE_REQUESTS = ("apply", "promote", "register")
 """Commands that run while a server answers, and that need not be quick."""
+
+USERS_TO_SOLVE = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+}
+"""Errors of the file system that a user can solve; all others are shown with a traceback."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,6 +82,11 @@ for panel, commands in COMMANDS.items():
 app.add_typer(deploy.app, name="deploy", rich_help_panel="Many machines")
 
 
+def _fail(message: str) -> NoReturn:
+    err.print(Text.assemble(("error: ", "bold red"), message))
+    sys.exit(1)
+
+
 def main() -> None:
     """Runs the command line. Exit codes: 1 for an error, 2 for wrong arguments, 130 for Ctrl-C."""
     try:
@@ -81,9 +94,12 @@ def main() -> None:
             step_aside()
         app()
     except ShipwayError as error:
-        err.print("error: ", style="bold red", end="")
-        err.print(str(error))
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in USERS_TO_SOLVE:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror}. Check the path, its permissions and the free space.")
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)

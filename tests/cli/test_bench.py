@@ -24,6 +24,11 @@ from tests.servers import REPOSITORY, SHIPWAY, until
 BENCH = (*SHIPWAY, "bench")
 
 
+@pytest.fixture(scope="module")
+def server(synthetic_server):
+    return synthetic_server
+
+
 @pytest.fixture
 def bench(server, tmp_path):
     """The command on the test's server; reports go to a folder of their own."""

@@ -1,5 +1,7 @@
 """The command as a whole: what it lists, how fast it starts, how it fails."""
 
+import errno
+import signal
 import subprocess
 import sys
 
@@ -7,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from shipway import __version__
-from shipway.cli.main import app
+from shipway.cli import main as main_module
+from shipway.cli.main import app, main
 from tests.servers import SHIPWAY
 
 # What takes long to import, and what not every installation has.
@@ -75,8 +78,100 @@ def test_python_m_shipway_is_the_same_command():
     assert done.stdout == f"shipway {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [("regsiter",), ("models", "--jsn"), ("promote", "echo")])
-def test_a_typing_mistake_is_explained_without_a_traceback(arguments):
-    done = subprocess.run([*SHIPWAY, *arguments], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "Usage: " in done.stderr and "Traceback" not in done.stderr
+@pytest.fixture
+def fails(monkeypatch, capsys):
+    """Runs the command in this process; returns its exit code and what it printed as errors."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+    def run(*arguments: object) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["shipway", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code, capsys.readouterr().err
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("arguments", [("regsiter",), ("models", "--jsn"), ("describe",)])
+def test_a_typing_mistake_is_explained(fails, arguments):
+    code, said = fails(*arguments)
+    assert code == 2 and "Usage: " in said
+
+
+# These run in a process of their own, which leaves the processor to the server.
+@pytest.mark.parametrize("arguments", [("promote", "m", "1"), ("apply", __file__)])
+def test_a_command_that_steps_aside_fails_in_the_same_way(tmp_path, arguments):
+    done = subprocess.run(
+        [*SHIPWAY, *arguments, "--state", tmp_path / "empty"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: No server is running here")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("models",),
+        ("describe", "m"),
+        ("rollback", "m"),
+        ("unregister", "m", "1"),
+        ("stop",),
+        ("predict", "m", __file__),
+        ("bench", "m"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_without_a_server_each_command_says_so_and_fails(fails, tmp_path, arguments):
+    code, said = fails(*arguments, "--state", tmp_path / "empty")
+    assert code == 1
+    assert said.startswith("error: No server is running here")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("models --state file", 2),
+        ("ready --state file", 2),
+        ("new m --folder file", 2),
+        ("new m --folder file/below", 1),
+        ("package file", 1),
+        ("package folder", 1),
+        ("package folder --sign missing.pem", 2),
+        ("openapi missing", 1),
+        ("serve --config folder", 1),
+        ("serve --config missing", 1),
+        ("serve --models missing --register missing", 2),
+        ("export missing", 1),
+        ("export --rechoose folder", 1),
+        ("export", 2),
+        ("export file --objective fast", 2),
+        ("bench", 2),
+        ("plan --rate 1 --slo-p99 50ms --from folder", 1),
+        ("tune m --slo-p99 50ms --model-store folder", 1),
+        ("deploy kubernetes", 1),
+        ("deploy kubernetes --models broken.yaml", 1),
+        ("deploy ray --models folder --output x.yaml", 1),
+        ("deploy ray --min-replicas 9", 2),
+    ],
+)
+def test_a_path_or_a_value_that_is_wrong_is_an_error_in_words(
+    fails, tmp_path, monkeypatch, command, code
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "broken.yaml").write_text("models: [")
+    found, said = fails(*command.split())
+    assert found == code, said
+    assert ("error: " if code == 1 else "Usage: ") in said
+
+
+def test_an_error_that_no_user_can_solve_keeps_its_traceback(monkeypatch):
+    def broken(**_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(main_module, "app", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        main()

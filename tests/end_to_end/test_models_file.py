@@ -115,7 +115,8 @@ def test_a_file_edited_three_times_is_reached_each_time_and_no_request_is_lost(r
         assert described(running) == {(MODEL, "1.0", True, 1, 2), (MODEL, "2.0", False, 1, 4)}
     assert load.errors == []
     assert {found.version for _, found in load.answers} == {"1.0", "2.0"}
-    assert "is as it says" in shipway(running, "apply", "models.yaml").stdout
+    applied = shipway(running, "apply", "models.yaml").stdout
+    assert "the server serves what models.yaml says" in applied
     history = read_releases(running).models[MODEL].history
     assert [(each.what, each.version) for each in history] == [
         *(("registered", "1.0"), ("promoted", "1.0")),

@@ -397,7 +397,7 @@ def test_an_archive_that_changed_is_told_and_the_other_versions_come_back(stoppe
     (stopped.path.parent / "model_store" / f"{MODEL}-2.0.mar").write_bytes(b"another")
     served = shipway(stopped, "serve", "--background")
     assert served.returncode == 1
-    assert "tiny-table 2.0 is not restored: Its archive" in served.stderr
+    assert "tiny-table 2.0 was not restored: Its archive" in served.stderr
     assert "is not the file that was registered" in served.stderr
     assert [(version, default) for version, default, *_ in described(stopped)] == [("1.0", True)]
     assert ask_why_not_ready(stopped) == ["tiny-table 2.0, its default, is not registered"]

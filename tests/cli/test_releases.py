@@ -1,0 +1,23 @@
+"""`shipway releases`, on a real server."""
+
+import json
+
+from shipway.engines.errors import ReleasesError
+
+
+def test_a_history_has_a_line_for_each_change_and_says_what_a_rollback_does(shipway, echo_mars):
+    assert shipway("register", echo_mars["2.0"], "--because", "for [a] test").exit_code == 0
+    assert shipway("promote", "echo", "2.0").exit_code == 0
+    shown = shipway("releases", "echo").stdout
+    assert "for [a] test" in shown and "promoted" in shown
+    assert "`shipway rollback echo` makes 1.0 the default." in shown
+    history = json.loads(shipway("releases", "echo", "--json").stdout)
+    assert history["default"] == "2.0"
+    assert shipway("rollback", "echo").exit_code == 0
+    assert shipway("unregister", "echo", "2.0").exit_code == 0
+
+
+def test_a_model_without_a_history_is_named_with_those_that_have_one(shipway):
+    error = shipway("releases", "nobody", fails=ReleasesError).exception
+    assert "no history of a model 'nobody'" in str(error)
+    assert "Models with a history: " in str(error)
