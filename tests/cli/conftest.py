@@ -22,6 +22,11 @@ def inspect(path: Path) -> MarInfo:
     return mar_info(path, "echo", path.stem.removeprefix("echo-"))
 
 
+def unboxed(output: str) -> str:
+    """An error for wrong arguments without its box and its line breaks."""
+    return " ".join(output.replace("│", " ").split())
+
+
 @pytest.fixture
 def shipway(server: RunningServer) -> Callable[..., Any]:
     """The command on the test's server."""

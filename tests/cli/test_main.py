@@ -101,7 +101,7 @@ def test_a_typing_mistake_is_explained(fails, arguments):
 
 
 # These run in a process of their own, which leaves the processor to the server.
-@pytest.mark.parametrize("arguments", [("promote", "m", "1"), ("apply", __file__)])
+@pytest.mark.parametrize("arguments", [("promote", "m", "1")])
 def test_a_command_that_steps_aside_fails_in_the_same_way(tmp_path, arguments):
     done = subprocess.run(
         [*SHIPWAY, *arguments, "--state", tmp_path / "empty"], capture_output=True, text=True

@@ -1,6 +1,7 @@
 """`shipway promote`, on a real server: a version from its registration to its end."""
 
 from shipway.engines.errors import ServerError, VersionExists
+from tests.cli.conftest import unboxed
 
 
 def test_a_version_goes_through_its_life_and_every_step_prints_one_line(shipway, server, echo_mars):
@@ -32,4 +33,4 @@ def test_a_version_that_is_nowhere_is_named(shipway):
 
 def test_a_version_is_needed(shipway):
     result = shipway("promote", "echo")
-    assert result.exit_code == 2 and "Missing argument 'VERSION'" in result.output
+    assert result.exit_code == 2 and "Missing argument 'VERSION'" in unboxed(result.output)

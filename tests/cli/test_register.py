@@ -4,6 +4,7 @@ import pytest
 
 from shipway.engines.errors import ServerError, VersionExists
 from shipway.errors import ShipwayError
+from tests.cli.conftest import unboxed
 
 
 def test_an_archive_that_is_refused_never_reaches_the_server_or_the_store(
@@ -38,4 +39,4 @@ def test_a_registered_version_cannot_be_registered_again(shipway, echo_mars):
 )
 def test_settings_that_make_no_sense_are_refused(shipway, echo_mars, option):
     result = shipway("register", echo_mars["2.0"], *option)
-    assert result.exit_code == 2 and option[0] in result.output
+    assert result.exit_code == 2 and option[0] in unboxed(result.output)

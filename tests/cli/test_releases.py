@@ -2,7 +2,7 @@
 
 import json
 
-from shipway.engines.errors import ReleasesError
+from shipway.releases.errors import ReleasesError
 
 
 def test_a_history_has_a_line_for_each_change_and_says_what_a_rollback_does(shipway, echo_mars):

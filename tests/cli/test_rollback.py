@@ -1,10 +1,10 @@
 """`shipway rollback`, on a real server."""
 
-from shipway.engines.errors import ServerError
+from shipway.releases.errors import NoFallback
 
 
 def test_a_model_without_a_previous_default_has_nothing_to_roll_back_to(shipway, server):
-    error = shipway("rollback", "echo", fails=ServerError).exception
+    error = shipway("rollback", "echo", fails=NoFallback).exception
     assert "echo" in str(error)
     [version] = server.management.describe("echo")
     assert version.version == "1.0" and version.default
