@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from shipway.archive.mar import MarInfo
+from shipway.archive.inspect import MarInfo
 from shipway.cli.main import app
 from shipway.errors import ShipwayError
 from tests.echo import mar_info

@@ -2,7 +2,7 @@
 
 from typer.testing import CliRunner
 
-from shipway.archive.mar import inspect_mar
+from shipway.archive.inspect import inspect_mar
 from shipway.artifact.errors import ArtifactError
 from shipway.cli.main import app
 
