@@ -35,11 +35,11 @@ ROWS = {
 
 
 def dashboard() -> dict[str, Any]:
-    """As Grafana imports it."""
+    """The dashboard as Grafana imports it."""
     return {
         "uid": "shipway",
         "title": "Shipway",
-        "description": "Models on TorchServe: docs/monitoring.md says what each panel tells.",
+        "description": "Models on TorchServe. docs/monitoring.md explains each panel.",
         "tags": ["shipway"],
         "schemaVersion": SCHEMA_VERSION,
         "editable": True,
@@ -62,7 +62,7 @@ def _datasource() -> dict[str, Any]:
 
 
 def _variable(label: str, narrowed_by: str = "") -> dict[str, Any]:
-    """A choice of a label's values, several or all."""
+    """A variable with the values of a label, of which several or all can be chosen."""
     matchers = f'{{{narrowed_by}=~"${narrowed_by}"}}' if narrowed_by else ""
     return {
         "name": label,
@@ -80,7 +80,7 @@ def _variable(label: str, narrowed_by: str = "") -> dict[str, Any]:
 
 
 def _laid_out() -> Iterable[dict[str, Any]]:
-    """Each row's title, then its panels from left to right as long as there is room."""
+    """The title of each row, then its panels from left to right while there is room."""
     y = 0
     number = 0
     for title, panels in ROWS.items():

@@ -16,15 +16,15 @@ from deploy.grafana.panels import (
 NOW = (
     stat(
         title="Requests",
-        description="Answered by the handlers, of any status.",
+        description="Requests that handlers answered, with any status.",
         unit="reqps",
         queries=(Query(expr=f"sum({rate('shipway_requests_total')})", legend="a second"),),
     ),
     stat(
         title="Failed",
         description=(
-            "Share of requests answered 5xx in the last five minutes, over the whole server; those "
-            "that reached no handler are in it. Empty while nobody asks."
+            "Share of requests answered 5xx in the last five minutes, over the whole server, with "
+            "those that reached no handler. Empty without requests."
         ),
         unit="percentunit",
         queries=(Query(expr="shipway:failed_requests:ratio_rate5m", legend="5xx"),),
@@ -32,7 +32,7 @@ NOW = (
     ),
     stat(
         title="Latency",
-        description="Of a whole request in the handler, without its wait in TorchServe's queue.",
+        description="A whole request in the handler, without its wait in TorchServe's queue.",
         unit="s",
         queries=tuple(
             Query(expr=quantile(q, "shipway_request_seconds"), legend=name)
@@ -41,7 +41,7 @@ NOW = (
     ),
     stat(
         title="Workers",
-        description="Ready, and how many there should be.",
+        description="Workers that are ready, and how many there should be.",
         queries=(
             Query(expr=f'sum(shipway_workers{{{OF}, state="ready"}})', legend="ready"),
             Query(expr=f"sum(shipway_workers_wanted{{{OF}}})", legend="wanted"),
@@ -49,7 +49,7 @@ NOW = (
     ),
     stat(
         title="Default version",
-        description="Answers the requests that name none.",
+        description="The version that answers requests without a version.",
         queries=(
             Query(
                 expr='shipway_default_version{model=~"$model"} == 1', legend="{{model}} {{version}}"
@@ -85,7 +85,7 @@ LATENCY = (
     ),
     Panel(
         title="Distribution",
-        description="How many requests took how long. Two bands are two kinds of request.",
+        description="How many requests took how long. Two bands mean two kinds of request.",
         kind="heatmap",
         queries=(
             Query(
@@ -106,8 +106,8 @@ LATENCY = (
     Panel(
         title="Error budget burn",
         description=(
-            "How many times too fast slow and failed requests use up the budget. Above 14.4 over "
-            "1h and 5m it pages; above 6 over 6h and 30m it is a ticket."
+            "How many times faster than allowed slow and failed requests use up the error budget. "
+            "Above 14.4 over 1h and 5m it pages; above 6 over 6h and 30m it opens a ticket."
         ),
         queries=tuple(
             Query(
@@ -169,7 +169,7 @@ THROUGHPUT = (
     ),
     Panel(
         title="Bytes",
-        description="Of the requests' and the answers' bodies.",
+        description="Bytes of the bodies of requests and answers.",
         unit="Bps",
         queries=(
             Query(expr=f"sum({rate('shipway_request_bytes_total')})", legend="in"),
@@ -178,7 +178,7 @@ THROUGHPUT = (
     ),
     Panel(
         title="Errors by kind",
-        description="What the handlers refused (4xx) or failed (5xx). The README lists the kinds.",
+        description="Requests that handlers refused (4xx) or failed (5xx), by kind of error.",
         unit="reqps",
         width=12,
         queries=(
@@ -191,8 +191,8 @@ THROUGHPUT = (
     Panel(
         title="Failed requests",
         description=(
-            "Answered 5xx, a second. Before a handler: the queue was full, or a worker died. The "
-            "management API's own 5xx are among those."
+            "Requests answered 5xx, a second. Before a handler: the queue was full, or a worker "
+            "died; 5xx of the management API count there too."
         ),
         unit="reqps",
         width=12,

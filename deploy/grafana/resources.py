@@ -4,7 +4,7 @@ from deploy.grafana.panels import OF, QUANTILES, Panel, Query, mean, quantile
 
 
 def spread(title: str, description: str, metric: str, unit: str) -> Panel:
-    """Mean, p50 and p90 of a histogram that is no latency, by version."""
+    """Mean, p50 and p90 of a histogram other than a latency, by version."""
     of, version = "model, version", "{{model}} {{version}}"
     return Panel(
         title=title,
@@ -22,13 +22,13 @@ def spread(title: str, description: str, metric: str, unit: str) -> Panel:
 BATCHES = (
     spread(
         title="Rows in a run",
-        description="That one run of the program answered. At 1, nothing is batched.",
+        description="Rows that one run of the program computed. At 1, nothing is batched.",
         metric="shipway_batch_rows",
         unit="short",
     ),
     spread(
         title="Padding",
-        description="Share of a run that was computed for nothing.",
+        description="Share of a run that was padding, computed for nothing.",
         metric="shipway_padding_ratio",
         unit="percentunit",
     ),
@@ -37,7 +37,7 @@ BATCHES = (
 QUEUE = (
     Panel(
         title="Requests waiting",
-        description="For a worker in TorchServe, and how many may. One more is answered 503.",
+        description="Waiting for a worker in TorchServe, and the limit. Beyond it: 503.",
         queries=(
             Query(expr=f"shipway_queue_depth{{{OF}}}", legend="{{model}} {{version}}"),
             Query(expr=f"shipway_queue_limit{{{OF}}}", legend="{{model}} {{version}} limit"),
@@ -47,7 +47,7 @@ QUEUE = (
         title="Mean wait",
         description=(
             "From TorchServe's own counters, which allow no percentile and leave gRPC out. "
-            "Version `default` is requests that name none."
+            "Version `default` stands for requests that name no version."
         ),
         unit="s",
         queries=(
@@ -74,7 +74,7 @@ QUEUE = (
 PROCESSES = (
     Panel(
         title="Workers by state",
-        description="And how many there should be.",
+        description="Workers in each state, and how many there should be.",
         queries=(
             Query(expr=f"shipway_workers{{{OF}}}", legend="{{model}} {{version}} {{state}}"),
             Query(expr=f"shipway_workers_wanted{{{OF}}}", legend="{{model}} {{version}} wanted"),
@@ -82,7 +82,7 @@ PROCESSES = (
     ),
     Panel(
         title="Worker restarts and starts",
-        description="Within the last ten minutes. A start that is no restart was asked for.",
+        description="Within the last ten minutes. A start that is not a restart was requested.",
         queries=(
             Query(
                 expr=f"increase(shipway_worker_restarts_total{{{OF}}}[10m])",
@@ -96,7 +96,7 @@ PROCESSES = (
     ),
     Panel(
         title="Memory by process",
-        description="Resident. TorchServe's own and the exporter's are there for every model.",
+        description="Resident memory. TorchServe and the exporter show for every model.",
         unit="bytes",
         queries=(
             Query(
@@ -107,7 +107,7 @@ PROCESSES = (
     ),
     Panel(
         title="Programs",
-        description="What each version runs. A fallback is not the one that the export chose.",
+        description="What each version runs. A fallback is not what the export chose.",
         kind="table",
         width=24,
         height=6,
@@ -130,7 +130,7 @@ PROCESSES = (
 GPU = (
     Panel(
         title="GPU memory",
-        description="In use by anybody, and in all. Empty without NVML.",
+        description="Memory in use by all processes, and in total. Empty without NVML.",
         unit="bytes",
         width=12,
         queries=(
