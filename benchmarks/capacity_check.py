@@ -1,9 +1,9 @@
-"""Does `shipway plan` say what servers do? 1, 2 and 4 real ones, behind nginx that picks at random.
+"""Compares `shipway plan` with 1, 2 and 4 real servers behind nginx, which chooses at random.
 
-Their model waits, as for an accelerator: 20 ms and 5 ms for each row, give or take a tenth. Four
-that compute would share two cores, and these would be measured. The plan is made from a sweep of
-one server by `shipway bench`. Then the highest rate that keeps a target is searched for with each
-number of servers, and what was predicted is put beside it. The last line is JSON.
+The model waits instead of computing, as for an accelerator: 20 ms and 5 ms for each row, plus or
+minus a tenth. Four models that compute would compete for two cores. The prediction is made from a
+sweep of one server by `shipway bench`. Then the highest rate that keeps the target is measured with
+each number of servers and compared with the prediction. The last line is JSON.
 `make check-plan`
 """
 
@@ -69,9 +69,9 @@ _Runtime.run = _waiting
 MOST_OFF = 0.15
 """Of the measured rate: how far off a prediction may be."""
 START = 0.5
-"""Of the predicted rate: where the search for the measured one begins."""
+"""Share of the predicted rate at which the search for the measured rate starts."""
 REQUESTS = 1200
-"""Of a load: 12 of them are beyond p99."""
+"""Requests of a load: 12 of them are beyond p99."""
 ENDS_WITHIN_S = 5.0
 NGINX = """\
 daemon off;
@@ -166,7 +166,7 @@ def _server(folder: Path, mar: Path) -> Iterator[ServedModel]:
 
 
 def _swept(name: str, state: StateDirectory, folder: Path) -> Kind:
-    """The server of `state`, as its own report has it."""
+    """The kind of replica that a sweep of the server of `state` describes."""
     app(["bench", name, "--state", str(state.path), "--out", str(folder)], standalone_mode=False)
     [path] = folder.glob(f"{name}-*.json")
     return calibrated(read_report(path))
@@ -174,7 +174,7 @@ def _swept(name: str, state: StateDirectory, folder: Path) -> Kind:
 
 @contextmanager
 def _balanced(nginx: str, folder: Path, fleet: Sequence[ServedModel]) -> Iterator[str]:
-    """Where nginx hands each request to one of these servers, by chance."""
+    """The address of an nginx that sends each request to one of these servers at random."""
     [port] = free_ports(1)
     share = f"{100 / len(fleet):.2f}%"
     names = [f"replica{number}" for number in range(len(fleet))]
@@ -206,7 +206,7 @@ def _balanced(nginx: str, folder: Path, fleet: Sequence[ServedModel]) -> Iterato
 
 
 def _checked(kind: Kind, plan: LoadTest, count: int, slo_p99_ms: float) -> dict[str, Any]:
-    """So many servers behind the plan's address, beside what was predicted of them."""
+    """Measures `count` servers behind one address, and compares them with the prediction."""
     best = highest(kind.replica, slo_p99_ms)
     assert best
     compared, busy_cores = [], []

@@ -1,9 +1,9 @@
-"""Many requests, a tenth of them broken: is every answer right, and does the worker keep its size?
+"""Many requests, a tenth of them broken: is every answer right, and does memory stay constant?
 
     python -m benchmarks.endurance [--requests 20000] [--clients 32]
 
-EfficientNet-Lite0 behind the real server, each answer compared with the one that the same photo got
-alone; each broken request must get its own 4xx. The last line is JSON.
+EfficientNet-Lite0 on a real server. Each answer is compared with the answer to the same photo sent
+alone; each broken request must get the right 4xx. The last line is JSON.
 """
 
 import argparse
@@ -33,9 +33,9 @@ from shipway.tasks.demo_inputs import jpegs
 
 BROKEN_SHARE = 0.1
 WITHIN = 1e-5
-"""Of a probability, whatever batch the photo rode in."""
+"""How far a probability may differ between batches."""
 SETTLED_AFTER = 2_000
-"""Requests after which the worker's memory is taken for the first time."""
+"""Requests after which the workers' memory is measured for the first time."""
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -48,7 +48,7 @@ class Tally:
 
 
 def broken_requests(photo: bytes) -> list[tuple[bytes, str, set[int]]]:
-    """Body, content type and the statuses that are right."""
+    """Bodies, content types and the statuses that are right for each."""
     binary, as_json = "application/octet-stream", "application/json"
     huge = {"name": "pixels", "shape": [10**12, 224, 224, 3], "datatype": "UINT8", "data": [1]}
     short = {"name": "pixels", "shape": [1, 224, 224, 3], "datatype": "UINT8", "data": [1, 2]}

@@ -1,9 +1,9 @@
-"""Does deploy/ watch a real server as it should? A real Prometheus scrapes it under load.
+"""Checks the dashboard and the alerts of deploy/ with a real Prometheus and a server under load.
 
     python -m benchmarks.monitoring [--artifact ARTIFACT] [--seconds 120]
 
-Each query of the dashboard must return numbers, each rule must be evaluated, nothing may fire; then
-a worker is killed, and ShipwayWorkerRestarted must fire, alone. The last line is JSON.
+Every query of the dashboard must return numbers, every rule must be evaluated, and no alert may
+fire. Then a worker is killed, and only ShipwayWorkerRestarted must fire. The last line is JSON.
 """
 
 import argparse
@@ -54,7 +54,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 class Prometheus:
-    """One that runs, asked over its API."""
+    """A client of a Prometheus server's API."""
 
     def __init__(self, address: str) -> None:
         self._http = httpx.Client(base_url=f"{address}/api/v1", timeout=30, trust_env=False)

@@ -1,10 +1,11 @@
-"""What it costs to see: metrics, timings and scrapes, with and without them in turns.
+"""What metrics, timings and scrapes cost: requests with and without them, in turns.
 
-A request that says so is answered with the timing of its stages and its recording taken out. A lone
-client asks with and without in turns, request by request; many clients for some seconds each.
-Always the same workers: two of the same code differ by more than what is measured. The exporter,
-scraped as often as deploy/prometheus has it, runs all the time; its share of the machine is counted
-from its processor time. `make bench-observability`
+A request with a certain header is answered without timing its stages and without recording it. One
+client sends both kinds in turns, request by request; many clients send each kind for some seconds.
+The workers are the same for both, because two workers with the same code differ by more than what
+is measured. The exporter runs all the time and is scraped as often as in deploy/prometheus; its
+processor time is counted as a share of all cores. The last line is JSON.
+`make bench-observability`
 """
 
 import argparse
@@ -39,7 +40,7 @@ SCRAPE_EVERY_S = 10.0
 WARM_UP_PAIRS = 100
 BLOCK_PAIRS = 200
 HEADERS: dict[str, dict[str, str]] = {"seeing": {}, "blind": {"X-Blind": "1"}}
-"""What a request has to say to be answered so."""
+"""The headers that turn recording on or off for a request."""
 BLINDLY = """
 import shipway.serving.service as _service
 
@@ -64,7 +65,7 @@ _service.Service.answer = _answer
 
 
 class Scraping(threading.Thread):
-    """As much of Prometheus as a server notices."""
+    """Scrapes the exporter as Prometheus does."""
 
     def __init__(self, address: str) -> None:
         super().__init__(daemon=True)

@@ -1,11 +1,11 @@
-"""What a promotion does to the latency of the requests that are answered meanwhile.
+"""How a promotion affects the latency of requests that are answered during it.
 
     python -m benchmarks.promotion [--artifact artifacts/NAME-VERSION] [--promotions 6]
 
-Requests arrive in an open loop, at 70% of what the server was found to carry, while `shipway
-promote` brings up one version after the other. Reported is the p99 of all requests that were to be
-sent during a promotion, over that of the calm before each: from the command's start to its end, and
-from the new worker's start on. The last line is JSON.
+Requests arrive in an open loop, at 70% of the server's capacity, while `shipway promote` starts one
+version after the other. The result is the p99 of all requests that were due during a promotion,
+divided by the p99 of the time before each: from the start of the command to its end, and from the
+start of the new worker. The last line is JSON.
 """
 
 import argparse

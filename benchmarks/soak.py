@@ -1,12 +1,12 @@
-"""Half of what a server can do, for a while: does anything fail, and does anything grow?
+"""Half of a server's capacity for a long time: does anything fail, and does memory grow?
 
     python -m benchmarks.soak [--mar MAR] [--minutes 10]
 
-What leaks shows only after a while, and what a busy server keeps for its clients looks like a leak
-at first. So the real server gets requests in an open loop, at half of the rate that it answered in
-a closed one; once a second the memory of its workers, of TorchServe and of the exporter is taken.
-The verdict wants no error, no worker started again, and no process more than 3% larger at the end
-than after the first five minutes (half of a run that is shorter than ten). The last line is JSON;
+A leak shows only after a while, and at first the buffers of a busy server look like one. So the
+server gets requests in an open loop, at half the rate that it answered in a closed loop, and the
+memory of its workers, of TorchServe and of the exporter is sampled once a second. Targets: no
+error, no restarted worker, and no process more than 3% larger at the end than after the first five
+minutes, or after half of a run shorter than ten. The last line is JSON;
 benchmarks/results/soak.json has the memory over time.
 """
 
@@ -50,7 +50,7 @@ CAPACITY_S = 10.0
 SETTLED_AFTER_S = 300.0
 GROWTH = 0.03
 COMPARED = 0.1
-"""Of the samples once settled: the median of the last ones is compared with that of the first."""
+"""Share of the samples after settling: the median of the last ones is compared with the first."""
 LEVELS = "▁▂▃▄▅▆▇█"
 WIDTH = 48
 
@@ -78,7 +78,7 @@ class Memory:
         return [size for at, size in both if at >= self._settled_after_s]
 
     def growth(self, name: str) -> float | None:
-        """Since it settled, as a share; None before there is enough to compare."""
+        """Growth since it settled, as a share; None if there are too few samples."""
         found = self.settled(name)
         few = max(1, int(COMPARED * len(found)))
         if len(found) < 2 * few:
@@ -217,7 +217,7 @@ def _page(memory: Memory, progress: Progress | None, seconds: float) -> Group:
 
 
 def _drawn(sizes: Sequence[float]) -> str:
-    """The lowest is the lowest bar, the highest the highest."""
+    """The sizes as a row of bars, scaled between the smallest and the largest."""
     low, high = min(sizes), max(sizes)
     step = max(1, len(sizes) // WIDTH)
     levels = [int((each - low) / ((high - low) or 1) * (len(LEVELS) - 1)) for each in sizes[::step]]
