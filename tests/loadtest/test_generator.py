@@ -3,19 +3,21 @@
 import socket
 import subprocess
 import time
+from typing import Any
 
 import pytest
 
 from shipway.loadtest.load_test import Input, LoadTest, Target
 from shipway.loadtest.runner import COMMAND
+from shipway.loadtest.shapes.base import LoadShape
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 from shipway.loadtest.ticks import Tick
 from tests.loadtest.http_server import noting_server
 
 
-def load_test(url: str, load: object, **changes: object) -> LoadTest:
-    fields = {"warm_up_s": 0.5, "seconds": 1.5, "timeout_s": 1.0}
+def load_test(url: str, load: LoadShape, **changes: Any) -> LoadTest:
+    fields: dict[str, Any] = {"warm_up_s": 0.5, "seconds": 1.5, "timeout_s": 1.0}
     return LoadTest(
         target=Target(url=url),
         inputs=(Input(name="x", content_type="text/plain", body=b"x"),),
