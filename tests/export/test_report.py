@@ -6,65 +6,21 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from torch import nn
 
 from shipway.artifact.bundle import open_artifact, seal
 from shipway.artifact.certificate import (
-    Candidate,
     Certificate,
-    Kernels,
-    Latency,
     LayerSensitivity,
 )
 from shipway.artifact.digests import SUMS
 from shipway.artifact.manifest import Manifest
-from shipway.export import kernels
 from shipway.export import verdicts as reasons
-from shipway.export.choice import slower_than_fp32
-from shipway.export.pipeline import Exported
 from shipway.export.report import REPORT, write_report
-from shipway.export.techniques import applicability
-from shipway.export.verify import TOLERANCES, accuracy, compare, why_mixed, why_off
+from shipway.export.verify import accuracy, compare
 from tests.pages import Page
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x07"
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-def refused(verdict: str) -> Candidate:
-    return Candidate(
-        verdict=verdict, passed=False, format="onnx", runtime="onnxruntime", precision="int8"
-    )
-
-
-@pytest.fixture(scope="module")
-def eventful(tiny: Exported) -> tuple[Manifest, Certificate]:
-    """The tiny export with everything that a report may have to tell of."""
-    left_out = {
-        "crashed": refused("its process crashed"),
-        "skipped_one": refused("skipped: this host has no C++ compiler (g++)"),
-        "strange": refused("KeyError: 'nobody foresaw this'"),
-    }
-    int8 = tiny.certificate.candidates["onnx_int8"]
-    slow = int8.model_copy(
-        update={
-            "passed": False,
-            "verdict": "it takes 9 ms on this host, onnx_fp32 in fp32 only 3 ms",
-        }
-    )
-    layers = tuple(
-        LayerSensitivity(
-            layer=f"features.{n}", operator="Conv", relative_error=0.1 / n, sqnr_db=20 + n
-        )
-        for n in range(1, 20)
-    )
-    certificate = tiny.certificate.model_copy(
-        update={
-            "candidates": tiny.certificate.candidates | left_out | {"slow": slow},
-            "sensitivity": layers,
-        }
-    )
-    return tiny.manifest, certificate
 
 
 def page_of(folder, manifest: Manifest, certificate: Certificate, **options) -> tuple[str, Page]:
@@ -162,15 +118,6 @@ def test_the_drawings_are_well_formed_and_described(tmp_path, eventful):
         assert title.text and description.text
 
 
-def test_bars_are_as_long_as_their_numbers(tmp_path, eventful):
-    manifest, certificate = eventful
-    html, _ = page_of(tmp_path, manifest, certificate)
-    drawing = re.search(r"<svg[^>]*sensitivity-wide.*?</svg>", html, re.DOTALL)[0]
-    widths = [float(each.get("width")) for each in ET.fromstring(drawing).iter(f"{SVG}rect")]
-    errors = [each.relative_error for each in certificate.sensitivity][: len(widths)]
-    assert np.allclose(np.array(widths) / widths[0], np.array(errors) / errors[0], atol=0.002)
-
-
 def test_hostile_words_do_nothing(tmp_path, eventful):
     manifest, certificate = eventful
     labels = (HOSTILE, *manifest.labels[1:])
@@ -259,59 +206,3 @@ def test_accuracy_comes_with_its_interval_where_classes_are_known(tmp_path, tiny
     _, page = page_of(tmp_path, tiny.manifest, certificate)
     exact = {value for value, _ in page.data}
     assert {found.candidate.low, found.candidate.high, found.eager.low, found.change} <= exact
-
-
-def reasons_given() -> list[str]:
-    """What the checks themselves say, one of each kind."""
-    tolerance = TOLERANCES["int8"]
-    rows_NK = np.random.default_rng(0).normal(size=(400, 10))
-    one_row = rows_NK.copy()
-    one_row[7] *= -1
-    tied = np.zeros((10, 3)) + [1.0, 0.99, 0.0]
-
-    def verdict(reference, outputs, batching=0.0):
-        off = why_off((compare(reference, outputs, 1, classes=True),), tolerance)
-        return off or why_mixed(batching, 0.01)
-
-    def latency(milliseconds: float) -> dict[str, dict[int, Latency]]:
-        one = Latency(median_ms=milliseconds, low_ms=1, high_ms=2, runs=8)
-        return {"1": {1: one}}
-
-    fp32 = Candidate(
-        verdict="passed",
-        passed=True,
-        format="onnx",
-        runtime="onnxruntime",
-        precision="fp32",
-        latency=latency(1),
-    )
-    int8 = fp32.model_copy(update={"precision": "int8", "latency": latency(2)})
-    given = [
-        verdict(rows_NK, rows_NK * np.nan),
-        verdict(rows_NK, -rows_NK),
-        verdict(tied, tied[:, [1, 0, 2]]),
-        verdict(rows_NK, one_row),
-        verdict(rows_NK, rows_NK, batching=1.0),
-        kernels.why_not_what_it_claims(Kernels(source="a log", ran={"fp32": 50}), "int8"),
-        kernels.why_not_what_it_claims(Kernels(source="a log", ran={}), "int8"),
-        slower_than_fp32({"fp32": fp32, "int8": int8}, "int8", ("1",)),
-        "its process crashed",
-        "it took longer than 900 seconds",
-        "skipped: it is made from onnx_fp32, which is missing",
-        "skipped: this processor has no bf16 arithmetic (avx512_bf16)",
-        "skipped: the package openvino is not installed",
-        "skipped: this host has no CUDA device",
-        f"skipped: {applicability.linear(nn.Conv2d(1, 1, 1))}",
-        f"skipped: {applicability.linear(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, 1)))}",
-        f"skipped: {applicability.convolutional(nn.Linear(1, 1))}",
-    ]
-    assert all(given)
-    return given
-
-
-def test_every_reason_the_checks_give_is_explained_as_what_it_is():
-    explained = [reasons.explain(each) for each in reasons_given()]
-    generic = (reasons.explain("nobody foresaw this"), reasons.explain("skipped: nor this"))
-    assert not [each for each in explained if each in generic]
-    # Two kinds of wrong kernels are one, and three of another kind of model; all others differ.
-    assert len({each.title for each in explained}) == len(explained) - 3

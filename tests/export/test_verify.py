@@ -3,7 +3,8 @@ import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
 from shipway.artifact.samples import NO_NOISE_DB
-from shipway.export.verify import accuracy, compare, share
+from shipway.export.verify import accuracy, compare, share, why_mixed, why_off
+from shipway.recipe import Tolerance
 
 
 @pytest.fixture
@@ -73,3 +74,43 @@ def test_accuracy_counts_true_classes_and_its_change_is_paired(logits):
 def test_a_change_that_is_none_has_an_interval_of_nothing(logits):
     found = accuracy(logits, logits * 2, logits.argmax(1))
     assert (found.change_low, found.change, found.change_high) == (0, 0, 0)
+
+
+TOLERANCE = Tolerance(relative_error=0.01, top1_agreement=0.99)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda outputs: outputs, None),
+        (lambda outputs: outputs * np.nan, "not finite"),
+        (lambda outputs: outputs * 1.5, "a relative error of 0.5"),
+        (lambda outputs: -outputs, "a relative error of 2"),
+    ],
+)
+def test_the_verdict_names_what_is_out_of_tolerance(spoil, reason):
+    reference = np.random.default_rng(0).normal(size=(50, 10))
+    agreement = compare(reference, spoil(reference), 1, classes=True)
+    found = why_off((agreement,), TOLERANCE)
+    assert found is None if reason is None else reason in found
+
+
+def test_one_row_that_points_elsewhere_is_refused_by_its_number():
+    reference = np.random.default_rng(0).normal(size=(400, 10))
+    spoiled = reference.copy()
+    spoiled[123, :9] = 0
+    agreement = compare(reference, spoiled, 1, classes=False)
+    tolerance = Tolerance(relative_error=0.1, cosine=0.9)
+    assert "evaluation row 123" in why_off((agreement,), tolerance)
+
+
+def test_a_program_that_ranks_otherwise_is_refused_however_close_it_is():
+    reference = np.zeros((10, 3)) + [1.0, 0.999, 0.0]
+    swapped = np.zeros((10, 3)) + [0.999, 1.0, 0.0]
+    found = why_off((compare(reference, swapped, 1, classes=True),), TOLERANCE)
+    assert "agrees with eager on 0.0%" in found
+
+
+def test_rows_that_depend_on_their_batch_are_refused():
+    assert why_mixed(1e-5, 1e-4) is None
+    assert "change by 0.5 with the batch" in why_mixed(0.5, 1e-4)

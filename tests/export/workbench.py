@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from torch import nn
 
 from shipway.artifact.certificate import Candidate
@@ -9,10 +10,13 @@ from shipway.export import worker
 from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.export.recipe_file import find_recipe
 from shipway.export.served_module import as_served, layer_prefix
+from shipway.export.techniques import TECHNIQUES
 from shipway.export.techniques.base import Job
 from shipway.recipe import Recipe
 from shipway.runtime.batches import batches
+from shipway.runtime.host import cpu_flags
 from shipway.tasks import TASKS
+from tests.conftest import TINY_RECIPE
 
 
 class Workbench:
@@ -59,3 +63,28 @@ def trained(recipe: Recipe) -> nn.Module:
     weights = Path(str(recipe.weights()))
     load_weights(module, read_state_dict(weights), weights)
     return module
+
+
+def passes(bench: Workbench, name: str) -> dict[str, int]:
+    """Builds a candidate that must pass. Returns the heavy operations that ran, by precision.
+
+    Empty for fp32 on torch, which does not log all of them.
+    """
+    technique = TECHNIQUES.get(name)
+    on_cpu = technique.device == "cpu"
+    if technique.precision == "bf16" and on_cpu and "avx512_bf16" not in cpu_flags():
+        pytest.skip("this processor has no bf16 arithmetic")
+    candidate = bench.attempt(name)
+    assert candidate.passed, candidate.verdict
+    return candidate.kernels.ran if candidate.kernels else {}
+
+
+def edited(tmp_path: Path, **replacements: tuple[str, str]) -> str:
+    """The tiny recipe with lines changed: `edited(tmp_path, any_name=("before", "after"))`."""
+    text = TINY_RECIPE.read_text()
+    for before, after in replacements.values():
+        assert before in text
+        text = text.replace(before, after)
+    path = tmp_path / "edited_recipe.py"
+    path.write_text(text)
+    return str(path)

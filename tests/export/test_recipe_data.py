@@ -1,0 +1,110 @@
+"""What a recipe names is checked before any work is done."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from shipway.export.errors import BadInputs, CheckpointDoesNotFit
+from shipway.export.pipeline import export
+from shipway.export.recipe_data import load_labels, load_recipe_data
+from shipway.export.recipe_file import find_recipe
+from shipway.recipe import Inputs, Recipe, Rows
+from tests.conftest import DATA, TINY_RECIPE, Silent
+from tests.export.workbench import edited
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_before_any_work(tmp_path):
+    state = {"features.0.weight": torch.zeros(8, 3, 5, 5), "surprise": torch.zeros(1)}
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(CheckpointDoesNotFit, match=r"missing .*unexpected \(surprise\)"):
+        export(str(TINY_RECIPE), Silent(), weights=tmp_path / "other.pth", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("coarse.repeat(16, axis=1)", "coarse.repeat(8, axis=1)"), "of shape"),
+        (("np.uint8)", "np.int64)"), "int64"),
+        (("(24, 4, 4, 3)", "(1, 4, 4, 3)"), "at least 2"),
+        (("evaluation=noise(1)", "evaluation=noise(0)"), "did not see"),
+        (("range(10)", "range(9)"), "9 labels; the module has 10"),
+    ],
+)
+def test_inputs_that_do_not_fit_the_recipe_are_refused(tmp_path, change, complaint):
+    with pytest.raises(BadInputs, match=complaint):
+        export(edited(tmp_path, it=change), Silent(), out=tmp_path / "out")
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return find_recipe(str(DATA / "tiny_table_recipe.py"))[0]
+
+
+def loads(rows: Rows) -> Inputs:
+    return Inputs(description="a test", load=lambda recipe: rows)
+
+
+def table(rows: int, value: float = 0.0) -> np.ndarray:
+    return np.full((rows, 5), value, np.float32)
+
+
+def test_a_checked_recipe_comes_with_its_rows_files_and_plugins(recipe, tmp_path):
+    path = tmp_path / "recipe.py"
+    data = load_recipe_data(replace(recipe, plugins=("mine",)), path)
+    assert (len(data.calibration), len(data.evaluation)) == (24, 24)
+    assert data.plugins == (tmp_path / "mine.py",)
+    assert data.checkpoint is not None and len(data.checkpoint_sha256) == 64
+
+
+def test_random_weights_have_a_digest_of_their_own(recipe, tmp_path):
+    def seeded(seed: int) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        return recipe.module()
+
+    first, same, other = (
+        load_recipe_data(
+            replace(recipe, module=lambda seed=seed: seeded(seed), weights=lambda: None), tmp_path
+        )
+        for seed in (1, 1, 2)
+    )
+    assert first.checkpoint is None
+    assert first.checkpoint_sha256 == same.checkpoint_sha256 != other.checkpoint_sha256
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        (Rows(()), "with 1 arrays, one for each of features"),
+        (Rows((table(4, np.nan),)), "NaN or infinity, first in row 0"),
+        (Rows((table(1),)), "have 1 rows; at least 2"),
+        (Rows((table(4),), np.zeros(3, np.int64)), r"targets have shape \(3,\); expected \(4,\)"),
+        (Rows((table(4)[:, :3],)), r"is float32 of shape \(4, 3\); the recipe says .*\(rows, 5\)"),
+    ],
+)
+def test_rows_that_do_not_fit_are_described(recipe, tmp_path, rows, complaint):
+    with pytest.raises(BadInputs, match=complaint):
+        load_recipe_data(replace(recipe, evaluation=loads(rows)), tmp_path)
+
+
+def test_what_a_recipes_function_raises_names_the_line(recipe, tmp_path):
+    def missing() -> None:
+        raise KeyError("no such photo")
+
+    with pytest.raises(BadInputs, match=r"weights raised KeyError: .*test_recipe_data\.py, line"):
+        load_recipe_data(replace(recipe, weights=missing), tmp_path)
+
+
+def test_a_file_that_does_not_exist_is_named(recipe, tmp_path):
+    files = {"tokenizer.json": tmp_path / "tokenizer.json"}
+    with pytest.raises(BadInputs, match=r"'tokenizer\.json' does not exist"):
+        load_recipe_data(replace(recipe, files=lambda: files), tmp_path)
+
+
+def test_a_classifier_has_one_label_for_each_output(recipe):
+    assert load_labels(recipe, (3,)) == ("red", "green", "blue")
+    with pytest.raises(BadInputs, match="3 labels; the module has 2 × 4 outputs"):
+        load_labels(recipe, (2, 4))
+    assert load_labels(replace(recipe, task="tensors"), (2, 4)) == ("red", "green", "blue")

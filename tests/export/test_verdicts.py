@@ -1,0 +1,67 @@
+"""Every reason that the checks give is explained."""
+
+import numpy as np
+from torch import nn
+
+from shipway.artifact.certificate import Candidate, Kernels, Latency
+from shipway.export import kernels
+from shipway.export import verdicts as reasons
+from shipway.export.choice import slower_than_fp32
+from shipway.export.techniques import applicability
+from shipway.export.verify import TOLERANCES, compare, why_mixed, why_off
+
+
+def reasons_given() -> list[str]:
+    """What the checks themselves say, one of each kind."""
+    tolerance = TOLERANCES["int8"]
+    rows_NK = np.random.default_rng(0).normal(size=(400, 10))
+    one_row = rows_NK.copy()
+    one_row[7] *= -1
+    tied = np.zeros((10, 3)) + [1.0, 0.99, 0.0]
+
+    def verdict(reference, outputs, batching=0.0):
+        off = why_off((compare(reference, outputs, 1, classes=True),), tolerance)
+        return off or why_mixed(batching, 0.01)
+
+    def latency(milliseconds: float) -> dict[str, dict[int, Latency]]:
+        one = Latency(median_ms=milliseconds, low_ms=1, high_ms=2, runs=8)
+        return {"1": {1: one}}
+
+    fp32 = Candidate(
+        verdict="passed",
+        passed=True,
+        format="onnx",
+        runtime="onnxruntime",
+        precision="fp32",
+        latency=latency(1),
+    )
+    int8 = fp32.model_copy(update={"precision": "int8", "latency": latency(2)})
+    given = [
+        verdict(rows_NK, rows_NK * np.nan),
+        verdict(rows_NK, -rows_NK),
+        verdict(tied, tied[:, [1, 0, 2]]),
+        verdict(rows_NK, one_row),
+        verdict(rows_NK, rows_NK, batching=1.0),
+        kernels.why_not_what_it_claims(Kernels(source="a log", ran={"fp32": 50}), "int8"),
+        kernels.why_not_what_it_claims(Kernels(source="a log", ran={}), "int8"),
+        slower_than_fp32({"fp32": fp32, "int8": int8}, "int8", ("1",)),
+        "its process crashed",
+        "it took longer than 900 seconds",
+        "skipped: it is made from onnx_fp32, which is missing",
+        "skipped: this processor has no bf16 arithmetic (avx512_bf16)",
+        "skipped: the package openvino is not installed",
+        "skipped: this host has no CUDA device",
+        f"skipped: {applicability.linear(nn.Conv2d(1, 1, 1))}",
+        f"skipped: {applicability.linear(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, 1)))}",
+        f"skipped: {applicability.convolutional(nn.Linear(1, 1))}",
+    ]
+    assert all(given)
+    return given
+
+
+def test_every_reason_the_checks_give_is_explained_as_what_it_is():
+    explained = [reasons.explain(each) for each in reasons_given()]
+    generic = (reasons.explain("nobody foresaw this"), reasons.explain("skipped: nor this"))
+    assert not [each for each in explained if each in generic]
+    # Two kinds of wrong kernels are one, and three of another kind of model; all others differ.
+    assert len({each.title for each in explained}) == len(explained) - 3
