@@ -1,1 +1,1 @@
-"""Short, seeded trainings whose checkpoints the recipes `digits` and `tabular` export."""
+"""Short, seeded trainings of the checkpoints in export/recipes/weights/."""

@@ -1,4 +1,4 @@
-"""One training loop for small models: AdamW, a cosine schedule, the best validation epoch kept.
+"""A training loop for small models: AdamW, a cosine schedule, keeps the best validation epoch.
 
 B = rows of a batch, K = classes.
 """
@@ -14,32 +14,35 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from shipway.artifact.certificate import Share
 from shipway.export.verify import share
+from shipway.files import atomic_write
 from shipway.recipe import Rows
 
 WEIGHTS = Path(__file__).parents[1] / "recipes" / "weights"
-"""Where the recipes look for what was trained."""
+"""The folder from which the recipes load the checkpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Labelled rows, none of them in two parts."""
+    """Labelled rows in three parts without overlap."""
 
     train: Rows
-    """What weights are fitted to, and int8 ranges taken from."""
+    """For fitting the weights and for calibrating int8."""
     validation: Rows
-    """What the best epoch is chosen by."""
+    """For choosing the best epoch."""
     test: Rows
-    """What accuracy is measured on, once, at the end."""
+    """For measuring the accuracy once, at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
+    """The hyperparameters of a training."""
+
     epochs: int
     batch_size: int
     learning_rate: float
@@ -50,16 +53,19 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
+    """The outcome of a training."""
+
     state: dict[str, Tensor]
-    """The state_dict of the best epoch: most right answers, and of equals the lowest loss."""
+    """The state_dict of the epoch with the best accuracy, then the lowest loss."""
     epoch: int
     validation: Share
-    """Of right answers, as below."""
+    """The accuracy on the validation rows."""
     test: Share
+    """The accuracy on the test rows."""
 
 
 def split_rows(rows: Rows, *, validation: float, test: float, seed: int) -> Split:
-    """Cuts labelled rows in three, with the same share of every class in each part."""
+    """Splits labelled rows in three, with the same share of every class in each part."""
     targets = rows.targets
     assert targets is not None
     rest, tested = train_test_split(
@@ -83,9 +89,9 @@ def fit(
     augment: Callable[[Tensor, torch.Generator], Tensor] = lambda inputs, random: inputs,
     console: Console | None = None,
 ) -> Trained:
-    """Trains what `build` makes; it takes the rows as the wire carries them.
+    """Trains the module that `build` returns on the inputs of requests.
 
-    The same seed gives the same bytes on one machine. A console shows a bar and the outcome.
+    The same seed gives the same bytes on one machine. `console` shows the progress and the outcome.
     """
     with _reproducible(schedule.seed), _shown(console, schedule.epochs) as report:
         random = torch.Generator().manual_seed(schedule.seed)
@@ -118,7 +124,7 @@ def fit(
 
 
 def evaluate(module: nn.Module, rows: Rows) -> tuple[Share, float]:
-    """The share of rows whose largest output is at their target, and the mean loss."""
+    """The share of rows whose largest output is their target, and the mean loss."""
     inputs, targets_B = _tensors(rows)
     with torch.no_grad():
         logits_BK = module.eval()(inputs)
@@ -129,14 +135,12 @@ def evaluate(module: nn.Module, rows: Rows) -> tuple[Share, float]:
 def save(state: dict[str, Tensor], out: Path, console: Console) -> None:
     """Writes a state_dict as .safetensors, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
-    partial.replace(out)
+    atomic_write(out, serialized({name: tensor.contiguous() for name, tensor in state.items()}))
     console.print(f"wrote {out}, {out.stat().st_size / 1000:.0f} kB")
 
 
 def first(rows: Rows, count: int) -> Rows:
-    """Of a shuffled part a random sample, without its targets: to calibrate with."""
+    """The first rows without targets, for calibration: a random sample if rows are shuffled."""
     return Rows(tuple(each[:count] for each in rows.arrays))
 
 
@@ -162,7 +166,7 @@ def _in_words(found: Share) -> str:
 
 @contextmanager
 def _reproducible(seed: int) -> Iterator[None]:
-    """One thread, since sums cut into other parts round otherwise; afterwards all as it was."""
+    """Deterministic algorithms on one thread: with more, sums round differently."""
     threads = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):
@@ -178,7 +182,7 @@ def _reproducible(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _shown(console: Console | None, epochs: int) -> Iterator[Callable[[Share], None]]:
-    """A bar over the epochs with the last validation accuracy beside it."""
+    """A progress bar over the epochs, with the last validation accuracy."""
     progress = Progress(
         TextColumn("epoch {task.completed} of {task.total}"),
         BarColumn(bar_width=24),

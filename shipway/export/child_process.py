@@ -1,4 +1,4 @@
-"""A worker process that is replaced when it dies or hangs."""
+"""A child process that runs calls and is replaced when it crashes or hangs."""
 
 import ctypes
 import multiprocessing
@@ -14,24 +14,26 @@ from typing import Protocol, TypeVar
 from shipway.export.errors import ChildLost
 
 CALL_SECONDS = 900
-"""After this long a call counts as hanging."""
+"""A call that takes longer counts as hanging."""
 
 T = TypeVar("T")
 
 
 class Assignment(Protocol):
-    """What the process is told once, when it starts."""
+    """What the child process needs to begin; it is pickled and sent once."""
 
     @property
-    def log(self) -> Path: ...
+    def log(self) -> Path:
+        """The file that stdout and stderr of the process are appended to."""
+        ...
 
     def begin(self) -> None:
-        """Called in the process, before anything else."""
+        """Runs in the child process, before any call."""
         ...
 
 
 class Child:
-    """Calls functions in another process, one that has begun its assignment."""
+    """Calls functions in a child process that has begun its assignment."""
 
     def __init__(self, assignment: Assignment, call_seconds: float = CALL_SECONDS) -> None:
         self._assignment = assignment
@@ -39,7 +41,7 @@ class Child:
         self._pool: ProcessPoolExecutor | None = None
 
     def run(self, call: Callable[..., T], *arguments: object) -> T:
-        """The function's result, or what it raised; raises ChildLost if it crashed or hung."""
+        """The function's result. Raises its error, or ChildLost if it crashed or hung."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 1,
@@ -64,7 +66,7 @@ class Child:
             self._pool = None
 
     def kill(self) -> None:
-        """Ends the process whatever it is doing: one that hangs would not hear anything gentler."""
+        """Kills the process: one that hangs reacts to nothing else."""
         if self._pool is not None:
             for process in list(self._pool._processes.values()):
                 process.kill()
@@ -76,18 +78,19 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def _begin(assignment: Assignment, parent: int) -> None:
-    # If whoever exports is killed, a compilation must not go on behind its back.
+    # If the exporting process is killed, a compilation must not continue without it.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was killed before that
+    if os.getppid() != parent:  # the parent was killed before prctl
         os._exit(1)
     log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):  # compilers and exporters print; the parent's screen is for people
+    for stream in (1, 2):  # compilers and exporters print
         os.dup2(log, stream)
     assignment.begin()
 
 
 @contextmanager
 def child_process(assignment: Assignment) -> Iterator[Child]:
+    """A child process for the assignment; it ends with the context, and is killed on an error."""
     child = Child(assignment)
     try:
         yield child

@@ -1,4 +1,4 @@
-"""What can go wrong between a checkpoint and an artifact."""
+"""Errors of an export."""
 
 from pathlib import Path
 
@@ -6,23 +6,23 @@ from shipway.errors import ShipwayError
 
 
 class ExportError(ShipwayError):
-    """The base of everything below."""
+    """Base class of the errors of an export."""
 
 
 class UnreadableCheckpoint(ExportError):
-    """The file is no state_dict: not there, a pickled module, or something else."""
+    """The file is not a state_dict: it does not exist, or holds a module or something else."""
 
 
 class CheckpointDoesNotFit(ExportError):
-    """The checkpoint's keys or shapes are not the module's."""
+    """The keys or shapes of the checkpoint differ from those of the module."""
 
 
 class BadInputs(ExportError):
-    """Calibration or evaluation inputs do not fit the recipe's own description."""
+    """Something that the recipe names is missing or does not fit, such as the evaluation inputs."""
 
 
 class NothingPassed(ExportError):
-    """No candidate may be served, or none that runs on every host."""
+    """No candidate passed, or none that runs on every host."""
 
 
 class ChildLost(ExportError):
@@ -30,7 +30,7 @@ class ChildLost(ExportError):
 
     def __init__(self, reason: str, log: Path) -> None:
         self.reason = reason
-        super().__init__(f"The export could not go on: {reason}. What it printed is in {log}.")
+        super().__init__(f"The export failed: {reason}. The output of the process is in {log}.")
 
 
 class NothingFitsBudget(ExportError):
@@ -48,4 +48,4 @@ class NothingFitsBudget(ExportError):
 
 
 class AnotherExportRuns(ExportError):
-    """Two exports of one recipe into one folder would take each other's programs apart."""
+    """Another process exports the same recipe into the same folder."""

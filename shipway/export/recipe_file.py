@@ -1,4 +1,4 @@
-"""A recipe by its name or by the path of its file."""
+"""Finds a recipe by its name or by the path of its file."""
 
 import importlib.util
 import sys
@@ -12,18 +12,18 @@ from shipway.plugins import load_plugins
 from shipway.recipe import InvalidRecipe, Recipe
 
 RECIPES = Path("export/recipes")
-"""Where a project keeps its recipes."""
+"""The folder of recipes in a project."""
 
 
 def find_recipe(name: str) -> tuple[Recipe, Path]:
-    """The recipe of that name among export/recipes/, or in the file of that path.
+    """The recipe in export/recipes/NAME.py, or in the given file, and the file's absolute path.
 
     Raises InvalidRecipe.
     """
     if name.endswith(".py"):
         path = Path(name)
         if not path.is_file():
-            raise InvalidRecipe(f"There is no file {path}.")
+            raise InvalidRecipe(f"There is no recipe file {path}.")
     else:
         path = _in_project(name)
     module = _import_file(path)
@@ -31,14 +31,14 @@ def find_recipe(name: str) -> tuple[Recipe, Path]:
     if not isinstance(recipe, Recipe):
         raise InvalidRecipe(
             f"{path} defines no `recipe = Recipe(...)`. "
-            "export/recipes/efficientnet_lite0.py shows one."
+            "`shipway new NAME` writes a recipe to start from."
         )
     load_plugins(recipe.plugins, path.resolve().parent)
     return recipe, path.resolve()
 
 
 def recipes_folder(start: Path) -> Path | None:
-    """The nearest export/recipes/ from `start` upward."""
+    """The nearest export/recipes/ in `start` or a folder above it, or None."""
     for folder in (start, *start.parents):
         if (folder / RECIPES).is_dir():
             return folder / RECIPES
@@ -46,20 +46,19 @@ def recipes_folder(start: Path) -> Path | None:
 
 
 def is_in_project(name: str) -> bool:
-    """Whether a recipe can be exported here by its name alone."""
+    """Whether the project of the working directory has a recipe of this name."""
     folder = recipes_folder(Path.cwd())
     return folder is not None and (folder / f"{name}.py").is_file()
 
 
 def _in_project(name: str) -> Path:
     folder = recipes_folder(Path.cwd())
-    own = "A recipe of your own is given by its path: shipway export my_recipe.py"
+    own = "Give a recipe of your own by its path: shipway export my_recipe.py"
     if folder is None:
         raise InvalidRecipe(
-            f"There is no recipe {name!r}: neither this folder nor one above it has {RECIPES}/. "
-            f"{own}"
+            f"There is no recipe {name!r}: no {RECIPES}/ in this folder or above. {own}"
         )
-    known = sorted(each.stem for each in folder.glob("[a-z]*.py"))
+    known = sorted(path.stem for path in folder.glob("[a-z]*.py"))
     if name not in known:
         raise InvalidRecipe(f"There is no recipe {name!r}. There are {', '.join(known)}. {own}")
     return folder / f"{name}.py"
@@ -71,17 +70,17 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     folder = path.resolve().parent
-    sys.path.insert(0, str(folder))  # a recipe may import the model beside it
-    if folder.parts[-2:] == RECIPES.parts:  # and one of a project what lies in export/training/
+    sys.path.insert(0, str(folder))  # a recipe may import modules beside it
+    if folder.parts[-2:] == RECIPES.parts:  # and, in a project, export.training
         sys.path.insert(0, str(folder.parents[1]))
     try:
         spec.loader.exec_module(module)
     except InvalidRecipe:
         raise
     except ValidationError as error:
-        raise InvalidRecipe(f"{path}: {error.title} is not right: {problems_in(error)}") from error
+        raise InvalidRecipe(f"{path}: {error.title} is not valid: {problems_in(error)}") from error
     except Exception as error:
         raise InvalidRecipe(
-            f"{path} could not be read as a recipe: {type(error).__name__}: {error}"
+            f"The recipe {path} could not be imported: {type(error).__name__}: {error}"
         ) from error
     return module

@@ -1,4 +1,4 @@
-"""Inputs from real prose: passages of one to sixteen sentences, the same ones each time.
+"""Inputs from real prose: passages of one to sixteen sentences, reproducible by a seed.
 
 B = texts, T = tokens.
 """
@@ -16,19 +16,19 @@ from shipway.payloads.texts import Texts
 from shipway.recipe import Inputs, Recipe, Rows, TextPreprocessing
 
 SENTENCES = (1, 2, 4, 16)
-"""How many a passage holds, in turns: from a query to more than most models read."""
+"""Sentences of a passage, in turns: from a query to more than most models read."""
 
 
 def passages(files: Sequence[Path], *, rows: int, seed: int, of: str) -> Inputs:
-    """`rows` of the passages in these files: plain text, reStructuredText, or Python's docstrings.
+    """`rows` passages from files: plain text, reStructuredText, or the docstrings of Python files.
 
-    `of` says what they are, for the certificate.
+    `of` describes the files, for the certificate. Loading raises BadInputs if they hold too few.
     """
 
     def load(recipe: Recipe) -> Rows:
         texts = [text for file in files for text in passages_of(file)]
         if len(texts) < rows:
-            raise BadInputs(f"The files hold {len(texts)} passages; {rows} are asked for.")
+            raise BadInputs(f"The files hold {len(texts)} passages; {rows} are needed.")
         chosen = np.random.default_rng(seed).choice(len(texts), rows, replace=False)
         return Rows(tokenized([texts[index] for index in sorted(chosen)], recipe))
 
@@ -37,31 +37,32 @@ def passages(files: Sequence[Path], *, rows: int, seed: int, of: str) -> Inputs:
 
 
 def tokenized(texts: Sequence[str], recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and mask of the texts, both int64 (B, T), T being the longest's length."""
+    """Ids and mask of the texts, both int64 (B, T), padded to the longest text."""
     spec = recipe.preprocessing
     assert isinstance(spec, TextPreprocessing)
     tokenizer = Texts(recipe.files()[spec.tokenizer.removeprefix("files/")], spec)
-    found = []
-    for each in tokenizer.encode(texts):
-        if isinstance(each, ShipwayError):
-            raise BadInputs(f'{each} Leave it out, or say too_long="truncate".') from each
-        found.append(each.ids)
-    ids_BT = np.full((len(found), max(map(len, found))), spec.pad_id, np.int64)
+    ids_B = []
+    for tokens in tokenizer.encode(texts):
+        if isinstance(tokens, ShipwayError):
+            raise BadInputs(f'{tokens} Leave it out, or set too_long="truncate".') from tokens
+        ids_B.append(tokens.ids)
+    ids_BT = np.full((len(ids_B), max(map(len, ids_B))), spec.pad_id, np.int64)
     mask_BT = np.zeros_like(ids_BT)
-    for row, ids in enumerate(found):
+    for row, ids in enumerate(ids_B):
         ids_BT[row, : len(ids)] = ids
         mask_BT[row, : len(ids)] = 1
     return ids_BT, mask_BT
 
 
 def passages_of(file: Path) -> Iterator[str]:
-    found = [
+    """The passages in one file, each sentence in one passage at most."""
+    repeated = [
         sentence
         for text in _texts(file)
         for paragraph in re.split(r"\n\s*\n", text)
         for sentence in _sentences(paragraph)
     ]
-    sentences = list(dict.fromkeys(found))  # functions that are alike share theirs
+    sentences = list(dict.fromkeys(repeated))  # similar functions have equal docstrings
     start = turn = 0
     while start + SENTENCES[turn] <= len(sentences):
         yield " ".join(sentences[start : start + SENTENCES[turn]])
@@ -78,11 +79,12 @@ def _texts(file: Path) -> Iterator[str]:
 
 
 def _sentences(paragraph: str) -> list[str]:
-    """None for what is no prose: headings, tables, lists, code, formulas."""
+    """The sentences of a paragraph; none for headings, tables, lists, code and formulas."""
     prose = re.sub(r":[a-z:]+:`~?([^`]*)`", r"\1", " ".join(paragraph.split()))
     prose = re.sub(r"\s*\[\w+\]_|[`*]|_(?=\W|$)", "", prose)
     if not re.fullmatch(r"[A-Z].*[.!?]", prose) or re.search(
         r"::| : |>>>|==|--|[|\\{}$<=]|\.\.", prose
     ):
         return []
-    return [each for each in re.split(r"(?<=[a-z)][.!?])\s+(?=[A-Z])", prose) if " " in each]
+    sentences = re.split(r"(?<=[a-z)][.!?])\s+(?=[A-Z])", prose)
+    return [sentence for sentence in sentences if " " in sentence]

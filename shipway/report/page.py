@@ -1,7 +1,7 @@
-"""Pages of one file that load nothing and run nothing: numbers, and charts for two widths.
+"""Reports as one HTML file that loads nothing and runs nothing: numbers, and charts for two widths.
 
-A page's template extends page.html.j2. What is rounded for the eye carries the exact value beside
-it, in a <data> element.
+The template of a page extends page.html.j2. Rounded numbers carry the exact value in a <data>
+element.
 """
 
 import re
@@ -15,11 +15,11 @@ from markupsafe import Markup, escape
 from shipway.report import charts
 
 WIDE, HALF, NARROW = 1040, 504, 350
-"""Widths that charts are drawn for: a whole line, half of one, a phone's."""
+"""Widths of charts in pixels: the whole page, half of it, a phone."""
 
 
 def environment(templates: Path) -> Environment:
-    """For the templates in a folder, and for page.html.j2, which they extend."""
+    """A Jinja environment for the templates in a folder, which extend page.html.j2."""
     made = Environment(
         loader=FileSystemLoader([templates, Path(__file__).parent]),
         autoescape=True,
@@ -37,19 +37,22 @@ def environment(templates: Path) -> Environment:
 
 
 def number(value: float, digits: int = 3) -> Markup:
-    """Rounded to some digits; tiny ones as 1.9 × 10⁻⁶."""
+    """A number rounded to significant digits, with its exact value."""
     return exact(value, rounded(value, digits))
 
 
 def percent(value: float, decimals: int = 1) -> Markup:
+    """A share as a percentage, with its exact value."""
     return exact(value, f"{100 * value:.{decimals}f}%")
 
 
 def exact(value: float, shown: str) -> Markup:
+    """The text `shown` with the exact value in a <data> element."""
     return Markup('<data value="{}">{}</data>').format(value, shown)
 
 
 def rounded(value: float, digits: int = 3) -> str:
+    """A number rounded to significant digits; very small ones as 1.9 × 10⁻⁶."""
     if not isfinite(value):
         return str(value)
     if value == 0:
@@ -65,8 +68,8 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def at_widths(name: str, draw: Callable[[str, int], str], wide: int) -> Markup:
-    """The chart drawn twice; the stylesheet shows the one that fits."""
-    # Names become ids: letters, digits and hyphens, whatever they were made from.
+    """The chart drawn for a wide and for a narrow page; the stylesheet shows the one that fits."""
+    # Names become ids, which consist of letters, digits and hyphens.
     name = re.sub(r"[^A-Za-z0-9-]", "-", name)
     return Markup("").join(
         Markup('<div class="{}">{}</div>').format(

@@ -58,7 +58,7 @@ def test_a_bare_pickle_is_refused_unrun(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [([1, 2], "holds a list"), ({}, "holds a dict"), ({"a": 1}, "no tensors: a")],
+    [([1, 2], "holds a list"), ({}, "holds a dict"), ({"a": 1}, "not tensors: a")],
 )
 def test_what_is_no_state_dict_is_called_what_it_is(tmp_path, content, complaint):
     torch.save(content, tmp_path / "w.pth")
