@@ -23,7 +23,7 @@ def test_finished_candidates_are_taken_up_and_changed_ones_are_made_anew(tmp_pat
         def __init__(self) -> None:
             self.done: list[str] = []
 
-        def step(self, doing: str) -> "Counting":
+        def step(self, doing: str) -> "Silent":
             self.done.append(doing)
             return self
 

@@ -1,6 +1,7 @@
 """Usual causes are told apart on programs that are broken in one way."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ INPUTS = (np.random.default_rng(0).integers(0, 256, (4, 2, 2, 3)).astype(np.uint
 REFERENCE_NK = INPUTS[0].reshape(4, -1).astype(np.float64)
 
 
-def suspect(run: Callable[[Arrays], np.ndarray], **changes: object) -> Suspect:
-    fields = {"layers": 3, "layers_ran": 3, "precision": "fp32", "dynamic": False}
+def suspect(run: Callable[[Arrays], np.ndarray], **changes: Any) -> Suspect:
+    fields: dict[str, Any] = {"layers": 3, "layers_ran": 3, "precision": "fp32", "dynamic": False}
     return Suspect(
         run=run, inputs=INPUTS, reference_NK=REFERENCE_NK, allowed=0.01, **(fields | changes)
     )
