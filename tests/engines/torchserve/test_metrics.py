@@ -5,7 +5,7 @@ from tests.servers import RunningServer
 
 
 def test_its_own_metrics_are_read_with_the_waits_in_its_queue(server: RunningServer) -> None:
-    server.inference.predict("echo", b"hello")
+    server.inference.predict("echo", b"hello", version="1.0")
     with closing(MetricsClient(server.record)) as client:
         metrics = client.read()
     assert "ts_inference_requests_total" in {
