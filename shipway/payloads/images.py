@@ -1,4 +1,4 @@
-"""From the bytes of an image file to pixels, as an artifact's preprocessing says.
+"""The bytes of an image file to pixels, as an artifact's preprocessing describes.
 
 H, W = pixels, C = 3 channels in the order R, G, B.
 """
@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-# Pillow loads all its formats when it meets one that it does not know yet: a quarter of a second,
-# of whoever sends the first WebP or the first bytes that are no image.
+# Pillow imports all its formats when it meets one that is not imported yet. That takes a quarter of
+# a second, which the first WebP, or the first bytes that are not an image, would have to wait for.
 from PIL import Image, WebPImagePlugin  # noqa: F401
 from torch.nn.functional import interpolate
 
@@ -20,11 +20,13 @@ from shipway.payloads.errors import BadImage, ImageTooLarge, NotAnImage
 from shipway.recipe import ImagePreprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+"""As Pillow names them."""
 MAX_PIXELS = 50_000_000
-"""50 megapixels: the largest common phone cameras, and 150 MB of RGB while it is decoded."""
+"""50 megapixels, as the largest common phone cameras have: 150 MB of RGB while it is decoded."""
 
-# Pillow warns of large images, which are refused below, and of harmless oddities in files. Once and
-# for all, since decoding happens in threads and `catch_warnings` is not safe there.
+# Pillow warns of large images, which are refused below, and of harmless oddities in files. The
+# filters are set once, because images are decoded in threads and `catch_warnings` is not
+# thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -39,21 +41,21 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda pixels_HWC: pixels_HWC[::-1, ::-1].transpose(1, 0, 2),
     8: lambda pixels_HWC: np.rot90(pixels_HWC),
 }
-"""EXIF 2.32, table 6: what turns each stored orientation upright."""
+"""By the EXIF orientation (EXIF 2.32, table 6): what turns the stored image upright."""
 _SWAPS_SIDES = (5, 6, 7, 8)
 _MIRRORED_X = (2, 3, 7, 8)
-"""Stored with the side first that is the right one, or the lower one, of the upright picture."""
+"""Orientations in which the image is stored mirrored along an axis of the upright picture."""
 _MIRRORED_Y = (3, 4, 6, 7)
 
 _SCALED_DECODING_GAP = 2.0
-"""How much larger than needed a JPEG may still be after libjpeg has scaled it. Pillow's own
-documentation of `reducing_gap` finds 2.0 hard to tell from resizing the whole picture."""
+"""How much larger than needed a JPEG may be after libjpeg has scaled it while decoding. Pillow's
+documentation of `reducing_gap` calls 2.0 almost indistinguishable from resizing the whole image."""
 
 
 def decode_image(data: bytes | bytearray | memoryview, spec: ImagePreprocessing) -> np.ndarray:
-    """The pixels of one image file: uint8, (height, width, 3), upright, RGB.
+    """The pixels of one image file: uint8 (H, W, 3), upright, RGB.
 
-    Raises NotAnImage, BadImage or ImageTooLarge, each saying what was found.
+    Raises NotAnImage, BadImage or ImageTooLarge.
     """
     image = _open(data)
     try:
@@ -61,7 +63,7 @@ def decode_image(data: bytes | bytearray | memoryview, spec: ImagePreprocessing)
     # Pillow's decoders raise all of these for broken files, and SyntaxError for a broken PNG.
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error) as error:
         raise BadImage(
-            f"The {image.format} image could not be decoded: {error}. Is the file complete?"
+            f"The {image.format} image could not be decoded: {error}. Send the complete file."
         ) from error
 
 
@@ -75,15 +77,17 @@ def _open(data: bytes | bytearray | memoryview) -> Image.Image:
         ) from error
     except Image.UnidentifiedImageError as error:
         raise NotAnImage(
-            f"The {len(data)} bytes that start with {bytes(data[:8])!r} are no image that is "
-            f"known here; {', '.join(FORMATS)} are."
+            f"Unsupported image format: {len(data)} bytes that start with {bytes(data[:8])!r}. "
+            "Send JPEG, PNG or WebP."
         ) from error
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error) as error:
-        raise BadImage(f"The image's header could not be read: {error}.") from error
+        raise BadImage(
+            f"The image's header could not be read: {error}. Send the complete file."
+        ) from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageTooLarge(
-            f"The image is {width}×{height}, {width * height / 1e6:.0f} megapixels; "
+            f"The image has {width}×{height} pixels, {width * height / 1e6:.0f} megapixels; "
             f"at most {MAX_PIXELS // 10**6} are accepted. Send a smaller one."
         )
     return image
@@ -95,7 +99,7 @@ def _pixels(image: Image.Image, spec: ImagePreprocessing) -> np.ndarray:
     side = int(spec.crop_fraction * min(width, height))
     if side < 1:
         raise ValueError(f"{width}×{height} pixels leave nothing to crop")
-    # Where the middle lies between two pixels it is the later one of the upright picture.
+    # If the centre lies between two pixels, it is the later one of the upright picture.
     left = (width - side + (orientation not in _MIRRORED_X)) // 2
     top = (height - side + (orientation not in _MIRRORED_Y)) // 2
     box = np.array([left, top, left + side, top + side])
@@ -109,13 +113,13 @@ def _pixels(image: Image.Image, spec: ImagePreprocessing) -> np.ndarray:
         size = (spec.width, spec.height)
     pixels_HWC = _resized(square_HWC, size, spec.resample)
     if upright := _UPRIGHT.get(orientation):
-        # Last: a centred square turns into itself, and is small by now.
+        # Last, because the square is small by now, and turning keeps it centred.
         pixels_HWC = upright(pixels_HWC)
     return np.ascontiguousarray(pixels_HWC)
 
 
 def _resized(pixels_HWC: np.ndarray, size: tuple[int, int], resample: str) -> np.ndarray:
-    """Smoothed as Pillow does it, and four times as fast, by torch's vector instructions."""
+    """The pixels resized and smoothed as by Pillow, four times as fast by torch's vector code."""
     if resample == "lanczos":  # which torch does not know
         image = Image.fromarray(pixels_HWC)
         return np.asarray(image.resize(size[::-1], Image.Resampling.LANCZOS))
@@ -128,7 +132,7 @@ def _resized(pixels_HWC: np.ndarray, size: tuple[int, int], resample: str) -> np
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # EXIF is written by anything; a broken one says nothing of the pixels
+    except Exception:  # broken EXIF says nothing about the pixels
         return 1
 
 

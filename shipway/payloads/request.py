@@ -1,4 +1,4 @@
-"""What arrives, over HTTP or gRPC and from whichever server, in one form."""
+"""A request in one form, whether it came over HTTP or gRPC and from whichever server."""
 
 import base64
 import binascii
@@ -11,13 +11,13 @@ import orjson
 from shipway.payloads.errors import BadRequest, TooManyRows, UnsupportedContent
 
 MAX_ROWS = 1024
-"""Of one request. More would keep every other request waiting."""
+"""The most rows of one request. More would keep every other request waiting."""
 MAX_DEPTH = 1024
-"""Of lists and objects in each other: orjson's own bound, beyond which it stops at once."""
+"""The deepest nesting of lists and objects in JSON: orjson's own limit."""
 JSON = "application/json"
 BINARY = "application/octet-stream"
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
-"""What the server took apart already."""
+"""Content types whose fields the server has separated already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +25,16 @@ class Request:
     """One request of a batch."""
 
     fields: Mapping[str, Any]
-    """A plain body is the field `body`, a form's fields have their own names. Values are bytes, or
-    what the server has decoded from JSON or text."""
+    """The input by field name: a plain body is the field `body`, a form's fields keep their names.
+    Values are bytes, or what the server decoded from JSON or text."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Their names in lower case; none over gRPC."""
+    """By name in lower case. Empty over gRPC."""
     id: str = ""
-    """The server's own, for logs, metrics and traces."""
+    """The server's request id, for logs, metrics and traces."""
 
-    def said(self, name: str) -> str:
-        """The value of a header, in lower case here, or over gRPC, whose metadata TorchServe keeps
-        to itself, of the field with its name; empty where there is neither."""
+    def header(self, name: str) -> str:
+        """The value of a header, by its name in lower case, or over gRPC, whose metadata TorchServe
+        does not pass on, of the field of that name. Empty if there is neither."""
         value = self.headers.get(name) if self.headers else self.fields.get(name)
         if isinstance(value, bytes | bytearray):
             return value.decode("ascii", "replace")
@@ -42,7 +42,7 @@ class Request:
 
     @property
     def content_type(self) -> str:
-        """Without parameters, in lower case; empty where nothing was said."""
+        """Without parameters, in lower case; empty if the request names none."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
@@ -52,31 +52,34 @@ class Request:
 
 
 def only_field(fields: Mapping[str, Any], names: Iterable[str], holder: str, accepted: str) -> Any:
-    """The value of the one field among `names`; raises BadRequest if there are none or several."""
+    """The value of the one field among `names`. Raises BadRequest if there is none, or several.
+
+    `holder` starts the message, such as "The request"; `accepted` ends it with what to send.
+    """
     known = [name for name in names if name in fields]
     if len(known) == 1:
         return fields[known[0]]
     found = ", ".join(f"`{str(name)[:40]}`" for name in list(fields)[:5]) or "none"
     raise BadRequest(
-        f"{holder} must have one field with the input; its fields are {found}. {accepted}"
+        f"{holder} must have one field with the input, and its fields are {found}. {accepted}"
     )
 
 
 def parse_json(text: bytes | bytearray | str, accepted: str) -> Any:
-    """Raises BadRequest with the place where it stops to be JSON. NaN is none, as RFC 8259 says."""
+    """The value of a JSON text, in which NaN is an error, as in RFC 8259. Raises BadRequest."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         if "depth limit" in str(error):
             raise BadRequest(
-                f"The JSON has more than {MAX_DEPTH:,} lists and objects in each other, which is "
-                f"the most that is accepted. {accepted}"
+                f"The JSON nests lists and objects more than {MAX_DEPTH:,} deep, the limit. {accepted}"
             ) from error
-        raise BadRequest(f"The JSON does not parse: {error}. {accepted}") from error
+        raise BadRequest(f"The request is not valid JSON: {error}. {accepted}") from error
 
 
 def input_of(request: Request, names: Iterable[str], accepted: str) -> Any:
-    """The one field with the input, as it came; raises BadRequest if it is not there or empty."""
+    """The value of the one field with the input, unchanged. Raises BadRequest if it is missing or
+    empty."""
     value = only_field(request.fields, names, "The request", accepted)
     if isinstance(value, bytes | bytearray) and not value:
         raise BadRequest(f"The request's body is empty: 0 bytes. {accepted}")
@@ -84,10 +87,10 @@ def input_of(request: Request, names: Iterable[str], accepted: str) -> Any:
 
 
 def value_of(request: Request, names: Iterable[str], accepted: str) -> Any:
-    """The input of a request, decoded where it is JSON or text, else bytes.
+    """The input of a request: decoded if its content type is JSON or text, otherwise bytes.
 
-    gRPC carries no content type, so bytes without one are looked at. Raises BadRequest, or
-    UnsupportedContent for a content type that says something else.
+    gRPC carries no content type, so bytes without one are returned as they are. Raises BadRequest,
+    or UnsupportedContent for any other content type.
     """
     value = input_of(request, names, accepted)
     if not isinstance(value, bytes | bytearray):
@@ -98,15 +101,17 @@ def value_of(request: Request, names: Iterable[str], accepted: str) -> Any:
     if kind.startswith("text/"):
         return as_text(value)
     if kind not in ("", BINARY, *FORMS, "application/x-npy"):
-        raise UnsupportedContent(f"The content type {kind[:60]!r} is not known here. {accepted}")
+        raise UnsupportedContent(f"Unsupported content type {kind[:60]!r}. {accepted}")
     return value
 
 
 def looks_like_json(value: bytes | bytearray) -> bool:
+    """Whether bytes start as a JSON object, list or string does."""
     return value[:64].lstrip()[:1] in (b"{", b"[", b'"')
 
 
 def as_text(value: bytes | bytearray) -> str:
+    """Bytes as text. Raises BadRequest unless they are UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError as error:
@@ -116,28 +121,31 @@ def as_text(value: bytes | bytearray) -> str:
 
 
 def from_base64(text: str, accepted: str) -> bytes:
+    """The bytes of a base64 text or of a data URL. Raises BadRequest if it is invalid or empty."""
     if text.startswith("data:"):  # as browsers write it: data:image/png;base64,…
         text = text.partition(",")[2]
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadRequest(f"The input is no valid base64: {error}. {accepted}") from error
+        raise BadRequest(f"The input is not valid base64: {error}. {accepted}") from error
     if not data:
         raise BadRequest(f"The input is an empty string. {accepted}")
     return data
 
 
 def json_type(value: Any) -> str:
-    """As JSON calls it."""
+    """The type of a decoded value, as JSON names it."""
     names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
 
 
 def check_count(rows: int, what: str) -> None:
+    """Raises BadRequest for no rows, TooManyRows for more than MAX_ROWS. `what` names them in the
+    message: "texts"."""
     if not rows:
         raise BadRequest(f"The list of {what} is empty. Send at least one.")
     if rows > MAX_ROWS:
         raise TooManyRows(
-            f"The request has {rows:,} {what}; at most {MAX_ROWS:,} are accepted in one. "
+            f"The request has {rows:,} {what}, and at most {MAX_ROWS:,} are accepted. "
             "Send several requests."
         )

@@ -1,4 +1,4 @@
-"""Parts of JSON Schema, as OpenAPI 3.1 has it, that the descriptions of several tasks share."""
+"""Parts of JSON Schema, as in OpenAPI 3.1, that several tasks use to describe their requests."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ NUMBERS = {"f": "number", "i": "integer", "u": "integer", "b": "boolean"}
 
 
 def nested(spec: TensorSpec, axis: int = 0) -> Schema:
-    """Lists in lists from this axis on: all of a tensor, or from 1 a row of it."""
+    """Nested lists from `axis` on: a whole tensor from 0, one row of it from 1."""
     schema: Schema = {"type": NUMBERS[np.dtype(spec.dtype).kind]}
     for place in range(len(spec.shape) - 1, axis - 1, -1):
         bounds = sizes(spec.shape[place], rows=place == 0)
@@ -28,15 +28,15 @@ def nested(spec: TensorSpec, axis: int = 0) -> Schema:
 
 
 def sizes(axis: int | Axis, *, rows: bool = False) -> Schema:
-    """The sizes that an axis may have in a request."""
-    if rows:  # as many as one request may have: they need not fit into one run
+    """The sizes that an axis may have in a request. `rows` marks the batch axis."""
+    if rows:  # as many as one request may have, which need not fit one run
         return {"type": "integer", "minimum": 1, "maximum": MAX_ROWS}
     least, most = (axis.min, axis.max) if isinstance(axis, Axis) else (axis, axis)
     return {"type": "integer", "minimum": least, "maximum": most}
 
 
 def an_object(properties: dict[str, Schema]) -> Schema:
-    """An object that has all of these properties; it may have others."""
+    """An object with all of these properties, and possibly others."""
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
@@ -46,5 +46,5 @@ def several(row: Schema) -> Schema:
 
 
 def one_or_several(row: Schema) -> Schema:
-    """One row by itself, or a list of rows."""
+    """One row, or a list of rows."""
     return {"anyOf": [row, several(row)]}

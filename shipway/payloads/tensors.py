@@ -1,4 +1,4 @@
-"""Numbers as they are sent, in nested lists or in files of NumPy, to arrays that a model takes."""
+"""Numbers as clients send them, in nested lists or .npy files, to arrays that a model takes."""
 
 import io
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ DATATYPES = {
     "FP32": "float32",
     "FP64": "float64",
 }
+"""dtypes by the names of the Open Inference Protocol."""
 DATATYPE_OF = {dtype: name for name, dtype in DATATYPES.items()}
 
 _HEADERS = {
@@ -34,7 +35,8 @@ _HEADERS = {
 
 
 def check_shape(shape: Sequence[int], spec: TensorSpec) -> None:
-    """Raises BadTensor, or TooManyRows."""
+    """Raises BadTensor unless the shape fits the spec. The rows, its first axis, need not fit one
+    run; TooManyRows for more than one request may have."""
     fits = len(shape) == len(spec.shape) and all(
         axis.min <= length <= axis.max if isinstance(axis, Axis) else length == axis
         for length, axis in zip(shape[1:], spec.shape[1:], strict=True)
@@ -51,7 +53,7 @@ def check_shape(shape: Sequence[int], spec: TensorSpec) -> None:
 
 
 def check_together(arrays: Sequence[np.ndarray], inputs: Sequence[TensorSpec]) -> None:
-    """Raises BadTensor where inputs differ in their rows, or in another axis that they share."""
+    """Raises BadTensor if inputs differ in their rows, or in another axis that they share."""
     if len({len(each) for each in arrays}) != 1:
         raise BadTensor("The inputs differ in their number of rows.")
     sizes: dict[str, int] = {}
@@ -65,16 +67,18 @@ def check_together(arrays: Sequence[np.ndarray], inputs: Sequence[TensorSpec]) -
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
+    """Raises BadTensor for NaN or infinity."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadTensor(f"{name!r} holds NaN or infinity.")
+        raise BadTensor(f"{name!r} holds NaN or infinity. Send finite numbers.")
 
 
 def as_array(data: Any, spec: TensorSpec) -> np.ndarray:
-    """Numbers in nested lists as the model's dtype; raises BadTensor for anything that is lost."""
+    """Numbers in nested lists as an array of the spec's dtype. Raises BadTensor for values that it
+    cannot hold."""
     try:
         found = np.array(data)
     except (ValueError, OverflowError) as error:  # lists of several lengths, among others
-        raise BadTensor(f"The data of {spec.name!r} is no tensor: {error}.") from error
+        raise BadTensor(f"The data of {spec.name!r} is not a tensor: {error}.") from error
     if found.dtype == float and spec.dtype == "uint64":
         # NumPy takes large and small whole numbers together for floats.
         exact = np.array(data, object)
@@ -83,28 +87,31 @@ def as_array(data: Any, spec: TensorSpec) -> np.ndarray:
     kinds = {"b": "b", "u": "ui", "i": "ui", "f": "uif"}[np.dtype(spec.dtype).kind]
     if found.size and found.dtype.kind not in kinds:
         raise BadTensor(
-            f"The data of {spec.name!r} is not all numbers that {DATATYPE_OF[spec.dtype]} can hold."
+            f"The data of {spec.name!r} holds values that {DATATYPE_OF[spec.dtype]} cannot hold."
         )
     with np.errstate(over="ignore", invalid="ignore"):
         array = found.astype(spec.dtype)
     if found.dtype.kind in "ui" and array.dtype.kind in "ui" and not np.array_equal(array, found):
         raise BadTensor(
-            f"The data of {spec.name!r} goes beyond what {DATATYPE_OF[spec.dtype]} can hold."
+            f"The data of {spec.name!r} is beyond the range of {DATATYPE_OF[spec.dtype]}."
         )
     check_finite(array, spec.name)
     return array
 
 
 def from_npy(data: bytes | bytearray, spec: TensorSpec, *, one_row: bool = False) -> np.ndarray:
-    """The array of a .npy file, which holds numbers and nothing that runs; `one_row` lacks the
-    first axis, and is given it. The header is checked before anything is made of what it says."""
+    """The array of a .npy file of numbers; nothing in it is run.
+
+    A file of `one_row` lacks the first axis, which is added. The header is checked before memory
+    is used for what it says. Raises BadTensor, or TooManyRows.
+    """
     file = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(file)
         shape, in_columns, dtype = _HEADERS[version](file)
     except Exception as error:  # a header is a Python literal, and may be broken in as many ways
         raise BadTensor(
-            f"The body is no .npy file of format 1 or 2: {str(error)[:200]}."
+            f"The body is not a .npy file of format 1 or 2: {str(error)[:200]}."
         ) from error
     if str(dtype) != spec.dtype:
         raise BadTensor(
@@ -117,7 +124,7 @@ def from_npy(data: bytes | bytearray, spec: TensorSpec, *, one_row: bool = False
     rest, expected = data[file.tell() :], prod(shape) * dtype.itemsize
     if len(rest) != expected:
         raise BadTensor(
-            f"The array of shape {list(shape)} has {expected} bytes; {len(rest)} are there."
+            f"An array of shape {list(shape)} has {expected} bytes, and {len(rest)} are there."
         )
     array = np.frombuffer(rest, dtype).reshape(shape, order="F" if in_columns else "C")
     check_finite(array, spec.name)

@@ -1,4 +1,4 @@
-"""From texts to token ids, as an artifact's preprocessing says."""
+"""Texts to token ids, as an artifact's preprocessing describes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from shipway.payloads.errors import BadText, TextTooLong
 from shipway.recipe import TextPreprocessing
 
 MAX_CHARACTERS = 1_000_000
-"""Of one text, a long book's."""
+"""The most characters of one text: a long book has as many."""
 _CHARACTERS_A_TOKEN = 64
-"""Far more than any tokenizer's average, so that nearly every long text's start suffices: its first
-half, since near to where it was cut off, words and thereby tokens may be others."""
+"""Of a long text only a start of so many characters per token is tokenized: far more than any
+tokenizer's average. Tokens near the cut may differ, so only those of its first half are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +22,19 @@ class Tokens:
     """One text, tokenized."""
 
     ids: np.ndarray
-    """int64 (tokens,), the special ones included."""
+    """int64 (T,), special tokens included."""
     truncated: bool
-    """Whether the text's end was left out, being over the model's length."""
+    """Whether the end of the text was cut off, because it has more tokens than the model reads."""
 
 
 class Texts:
     """The tokenizer of one artifact."""
 
     def __init__(self, file: Path, spec: TextPreprocessing) -> None:
+        """Reads the tokenizer from `file`."""
         self._spec = spec
         self._tokenizer = Tokenizer.from_file(str(file))
-        # The file may bring its own length and padding, from whatever it was last used for.
+        # The file may hold a length and padding of an earlier use.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.enable_truncation(spec.max_length)
@@ -41,10 +42,10 @@ class Texts:
         """Ids are below this."""
 
     def encode(self, texts: Sequence[str]) -> list[Tokens | TextTooLong | BadText]:
-        """Each text's tokens, or why there are none."""
-        refused = {place: why for place, text in enumerate(texts) if (why := _why_not(text))}
+        """The tokens of each text, or its error, in order."""
+        refused = {place: error for place, text in enumerate(texts) if (error := _error_of(text))}
         good = [place for place in range(len(texts)) if place not in refused]
-        # Of a very long text the start is enough to fill the model, and far cheaper to read.
+        # The start of a very long text fills the model, and is far cheaper to tokenize.
         starts = [texts[place][: self._spec.max_length * _CHARACTERS_A_TOKEN] for place in good]
         found: dict[int, Tokens | TextTooLong | BadText] = dict(refused)
         for place, start, encoding in zip(
@@ -56,29 +57,34 @@ class Texts:
             cut = bool(encoding.overflowing)
             if cut and self._spec.too_long == "refuse":
                 found[place] = TextTooLong(
-                    f"The text has {len(text):,} characters, which are more than the "
-                    f"{self._spec.max_length} tokens that this model reads. Send a shorter one."
+                    f"The text has {len(text):,} characters, which are more tokens than the "
+                    f"{self._spec.max_length} that this model reads. Send a shorter text."
                 )
             elif not encoding.ids:
-                found[place] = BadText("The text has no tokens; for this model it is empty.")
+                found[place] = BadText(
+                    "The text has no tokens for this model. Send a text with words."
+                )
             else:
                 found[place] = Tokens(np.array(encoding.ids, np.int64), cut)
         return [found[place] for place in range(len(texts))]
 
 
 def _settled(encoding: Encoding, start: str) -> bool:
-    """Whether the tokens of a text's start are those of the whole text."""
+    """Whether the tokens of a text's start are also those of the whole text."""
     last = max((end for _, end in encoding.offsets), default=0)
     return bool(encoding.overflowing) and last <= len(start) // 2
 
 
-def _why_not(text: str) -> TextTooLong | BadText | None:
+def _error_of(text: str) -> TextTooLong | BadText | None:
     if len(text) > MAX_CHARACTERS:
         return TextTooLong(
-            f"The text has {len(text):,} characters; at most {MAX_CHARACTERS:,} are accepted."
+            f"The text has {len(text):,} characters, and at most {MAX_CHARACTERS:,} are accepted. "
+            "Send a shorter text."
         )
     try:
         text.encode()
     except UnicodeEncodeError:
-        return BadText("The text holds half a surrogate pair, which is no character.")
+        return BadText(
+            "The text holds half a surrogate pair, which is not a character. Send valid Unicode."
+        )
     return None

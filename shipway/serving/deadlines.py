@@ -6,20 +6,21 @@ from shipway.payloads.errors import BadRequest, DeadlinePassed
 from shipway.payloads.request import Request
 
 SENT = "x-request-start"
-"""When a proxy or client sent a request: seconds since 1970, as nginx's `t=${msec}` writes it, or
-milliseconds, or microseconds."""
+"""The header in which a proxy or client says when it sent a request: seconds since 1970, as nginx's
+`t=${msec}` writes them, or milliseconds, or microseconds."""
 WITHIN = "x-envoy-expected-rq-timeout-ms"
-"""How long after that it must be answered, in milliseconds. Envoy sets it by itself."""
+"""The header with the time to answer it, in milliseconds after that. Envoy sets it."""
 
 LATELY_S = 1.0
+"""How long a measured batch predicts the next one, in seconds."""
 
 
 class Deadlines:
-    """Refuses what would be answered too late, before anything is done for it.
+    """Refuses requests that would be answered too late, before any work is done for them.
 
-    A queue that is served in order hands out, under overload, the requests that have waited
-    longest. If those whose time is not quite up were run, most would be answered too late all the
-    same. So what is left must be enough for a batch as long as they take now.
+    Under overload, a queue that is served in order yields the requests that have waited longest.
+    If those whose deadline has not quite passed were run, most would be answered too late. So the
+    time that is left must be enough for a batch, which is estimated from recent ones.
     """
 
     def __init__(self) -> None:
@@ -27,9 +28,9 @@ class Deadlines:
         self._last_run = -math.inf
 
     def check(self, request: Request, now: float) -> None:
-        """Raises DeadlinePassed, or BadRequest for a deadline that is no number. `now` is in
+        """Raises DeadlinePassed, or BadRequest for a deadline that is not a number. `now` is in
         seconds since 1970."""
-        if not (within := request.said(WITHIN)):
+        if not (within := request.header(WITHIN)):
             return
         within_ms = _number(within)
         if within_ms is None:
@@ -41,14 +42,14 @@ class Deadlines:
         needed_ms = 1000 * self._needed_s(now)
         if waited_ms + needed_ms >= within_ms:
             raise DeadlinePassed(
-                f"The request may take {within_ms:.0f} ms; it has waited for {waited_ms:.0f}, and "
-                f"an answer takes {needed_ms:.0f} now. Ask again when the server has less to do, "
-                "or give it more time."
+                f"The request may take {within_ms:.0f} ms; it has waited for {waited_ms:.0f} ms, "
+                f"and an answer takes {needed_ms:.0f} ms now. Send it again when the server has "
+                "less load, or allow more time."
             )
 
     def ran(self, took_s: float, now: float) -> None:
-        """Notes a batch: its time in the handler, and when it began."""
-        # RFC 6298's estimate of what an answer takes at most, with its weights.
+        """Records a batch: its seconds in the handler, and when it began, in seconds since 1970."""
+        # RFC 6298's estimate of the longest time of an answer, with its weights.
         if self._mean_s:
             self._deviation_s += (abs(took_s - self._mean_s) - self._deviation_s) / 4
             self._mean_s += (took_s - self._mean_s) / 8
@@ -57,18 +58,19 @@ class Deadlines:
         self._last_run = now
 
     def _needed_s(self, now: float) -> float:
-        # What was long ago says nothing: one slow batch must not have all others refused for good.
+        # An old measurement predicts nothing: one slow batch must not refuse all others for good.
         if now - self._last_run > LATELY_S:
             return 0.0
         return self._mean_s + 4 * self._deviation_s
 
 
 def sent_at(request: Request) -> float | None:
-    """Seconds since 1970; None where nothing, or nothing sensible, says so."""
-    since = _number(request.said(SENT).removeprefix("t="))
+    """When the request was sent, in seconds since 1970. None if it does not say, or says nothing
+    sensible."""
+    since = _number(request.header(SENT).removeprefix("t="))
     if since is None:
         return None
-    # Some proxies write milliseconds or microseconds; as seconds these would be ages away.
+    # Some proxies write milliseconds or microseconds; as seconds these would be centuries ahead.
     return since / 1e6 if since > 1e14 else since / 1e3 if since > 1e11 else since
 
 

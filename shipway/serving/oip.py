@@ -37,18 +37,19 @@ class InferRequest:
     """A parsed inference request."""
 
     id: str | None
+    """The client's, which the reply repeats; None if there is none."""
     arrays: tuple[np.ndarray, ...] = ()
     """One for each of the model's inputs, (rows, …); none for a BYTES tensor."""
     items: tuple[bytes, ...] = ()
     """The elements of a BYTES tensor, each a native payload of the task."""
     binary: frozenset[str] | None = None
-    """The outputs wanted in binary; None for all of them."""
+    """The outputs to send in binary; None for all of them."""
     outputs: tuple[str, ...] | None = None
-    """The outputs wanted at all; None for all of them."""
+    """The outputs to send; None for all of them."""
 
 
 def is_v2(request: Request, value: Any) -> bool:
-    """Whether a request is v2: by its header, or by its form where JSON was decoded already."""
+    """Whether a request is v2: by its header, or by its form if its JSON is decoded."""
     if HEADER_LENGTH in request.headers:
         return True
     return (
@@ -68,24 +69,28 @@ def parse_request(
     Raises BadRequest, BadTensor, TooManyRows or UnsupportedContent.
     """
     if encoding := request.headers.get("content-encoding", ""):
-        raise UnsupportedContent(f"The content encoding {encoding[:40]!r} is not known here.")
+        raise UnsupportedContent(
+            f"Unsupported content encoding {encoding[:40]!r}. Send the body uncompressed."
+        )
     header, rest = _split(request, value)
     if not isinstance(header, Mapping) or not isinstance(header.get("inputs"), list):
         raise BadRequest(f"The v2 request has no list `inputs`. {ACCEPTED}")
     declared = _by_name(header["inputs"])
     all_binary = bool(_parameters(header).get("binary_data_output"))
-    wanted = header.get("outputs")
-    if wanted is not None and not isinstance(wanted, list):
-        raise BadRequest(f"`outputs` is a JSON {json_type(wanted)}, not a list. {ACCEPTED}")
+    requested = header.get("outputs")
+    if requested is not None and not isinstance(requested, list):
+        raise BadRequest(f"`outputs` is a JSON {json_type(requested)}, not a list. {ACCEPTED}")
     binary: set[str] = set()
     names: list[str] = []
-    for each in wanted or ():
+    for each in requested or ():
         name = str(each.get("name")) if isinstance(each, Mapping) else ""
         if name not in outputs:
             raise BadTensor(f"There is no output {name!r}; the outputs are {', '.join(outputs)}.")
         parameters = _parameters(each)
         if "classification" in parameters:
-            raise BadRequest("The classification extension is not offered; ask for the output.")
+            raise BadRequest(
+                "The classification extension is not supported. Request the output itself."
+            )
         names.append(name)
         if parameters.get("binary_data", all_binary):
             binary.add(name)
@@ -121,7 +126,7 @@ def write_reply(
     outputs: Mapping[str, np.ndarray],
     parameters: Mapping[str, Any],
 ) -> tuple[bytes, dict[str, str]]:
-    """A reply's body and headers; each of `outputs` is (rows, …). `parameters` go with it."""
+    """A reply's body and headers. Each of `outputs` is (rows, …); `parameters` are the reply's."""
     described, tail = [], []
     for name, array in outputs.items():
         if request.outputs is not None and name not in request.outputs:

@@ -1,4 +1,4 @@
-"""Answers and refusals, as JSON or as v2 tensors, before any server's own form."""
+"""Replies, independent of the server: answers and errors, as JSON or as v2 tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,23 +12,25 @@ from shipway.payloads.request import JSON
 from shipway.serving.statuses import STATUS_OF
 
 RETRY_AFTER_S = 1
-"""The least that the header can say. By then a queue of 100 has moved on, or is full of others."""
+"""The least that the header can say. By then a queue of 100 has moved on."""
 
 
 @dataclass(slots=True)
 class Reply:
+    """What a client gets for one request."""
+
     body: bytes
     status: int = 200
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": JSON})
 
 
 def encode(value: Any) -> bytes:
-    """Compact JSON; arrays of numbers are written as lists."""
+    """A value as compact JSON. Arrays of numbers are written as lists."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def refusal(error: ShipwayError, *, v2: bool = False) -> Reply:
-    """In the shape of TorchServe's own errors, and in v2's too where that was spoken.
+    """The reply for an error, in the form of TorchServe's own errors, and of v2's for a v2 request.
 
     gRPC drops the status, so the body alone must tell an error from an answer.
     """
@@ -37,7 +39,7 @@ def refusal(error: ShipwayError, *, v2: bool = False) -> Reply:
     reply = Reply(b"", status)
     if isinstance(error, DeadlinePassed):
         reply.headers["Retry-After"] = str(RETRY_AFTER_S)
-        v2 = True  # nobody looked at what was spoken
+        v2 = True  # the request was not read, so it may be either
     if v2:
         body["error"] = str(error)
     reply.body = encode(body)

@@ -1,4 +1,4 @@
-"""The HTTP status of each error that a request can meet."""
+"""The HTTP status of each error that a request can get."""
 
 from shipway.errors import ShipwayError
 from shipway.payloads.errors import (

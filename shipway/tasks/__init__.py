@@ -1,4 +1,8 @@
-"""What models are for: one file for each task, which knows its requests and its answers."""
+"""Tasks: what requests and answers look like, one file for each.
+
+Tasks also come from installed packages, by an entry point in the group `shipway.tasks`, and from
+the plugins of a recipe.
+"""
 
 from shipway.registry import Registry
 from shipway.tasks.base import Task

@@ -14,11 +14,12 @@ Prediction = dict[str, int | str | float]
 
 
 def rank(logits_BK: np.ndarray, labels: Sequence[str], top_k: int) -> list[list[Prediction]]:
-    """For each row the `top_k` classes with their softmax probabilities, largest first."""
+    """For each row the `top_k` most probable classes with their softmax probabilities, the most
+    probable first. `labels` has a name for each of the K classes."""
     shifted_BK = logits_BK.astype(np.float64) - logits_BK.max(axis=1, keepdims=True)
     weights_BK = np.exp(shifted_BK)
     probabilities_BK = weights_BK / weights_BK.sum(axis=1, keepdims=True)
-    # Stable, so that equal probabilities come in the order of their classes.
+    # Stable, so that classes of equal probability keep their order.
     order_BK = np.argsort(-probabilities_BK, axis=1, kind="stable")[:, :top_k]
     return [
         [
@@ -34,7 +35,7 @@ def rank(logits_BK: np.ndarray, labels: Sequence[str], top_k: int) -> list[list[
 
 
 def ranked_schema(manifest: Manifest) -> Schema:
-    """What `rank` gives for a row, for OpenAPI."""
+    """The schema of what `rank` gives for a row, for OpenAPI."""
     ranked = an_object(
         {
             "class_id": {"type": "integer", "minimum": 0, "maximum": len(manifest.labels) - 1},

@@ -1,4 +1,4 @@
-"""Real photos, sentences and numbers from packages that are installed anyway, for load tests."""
+"""Real photos, sentences and numbers for load tests, from packages that may be installed."""
 
 import importlib.util
 import io
@@ -12,15 +12,14 @@ from shipway.tasks.base import Example
 
 TABLES = ("iris", "wine", "breast_cancer", "diabetes", "digits")
 ROWS = 50
-"""Of a table, or of numbers for tensors."""
+"""The number of requests made from a table, or for tensors."""
 LENGTH = 16
-"""Of an axis of a tensor that may have any."""
+"""The size of a tensor's dynamic axis."""
 PROSE = ("iris", "wine_data", "breast_cancer", "diabetes", "twenty_newsgroups", "olivetti_faces")
 
 
 def folder_of(package: str) -> Path | None:
-    """Where a package lies, without importing it, which takes seconds; None where it is not
-    installed."""
+    """The folder of a package, found without importing it; None if it is not installed."""
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         return None
@@ -28,7 +27,7 @@ def folder_of(package: str) -> Path | None:
 
 
 def photo_files() -> list[Path]:
-    """Of 451×300 to 640×427 pixels; none where scikit-image or scikit-learn is not installed."""
+    """Photos of 451×300 to 640×427 pixels; none if scikit-image or scikit-learn is missing."""
     skimage, sklearn = folder_of("skimage"), folder_of("sklearn")
     if skimage is None or sklearn is None:
         return []
@@ -54,7 +53,7 @@ def jpegs() -> list[bytes]:
 
 
 def sentences() -> list[bytes]:
-    """Of 4 to 60 words, from scikit-learn's descriptions of its data sets."""
+    """Sentences of 4 to 60 words, from scikit-learn's descriptions of its data sets."""
     sklearn = folder_of("sklearn")
     if sklearn is None:
         return []
@@ -80,8 +79,7 @@ def texts() -> tuple[Example, ...]:
 
 
 def table_rows(columns: int) -> tuple[Example, ...]:
-    """Rows of a table that has so many columns, or else of one whose columns are repeated or
-    cut."""
+    """Rows of a table with so many columns; otherwise of one whose columns are repeated or cut."""
     if folder_of("sklearn") is None:
         return ()
     import numpy as np
@@ -94,8 +92,8 @@ def table_rows(columns: int) -> tuple[Example, ...]:
 
 
 def numbers(specs: Sequence[Mapping[str, Any]]) -> tuple[Example, ...]:
-    """One row for every input, of handwritten digits: their grey values, 0 to 16, and for whole
-    numbers, which may be ids of a small vocabulary, 0 or 1."""
+    """Requests of one row for each input, made of handwritten digits: grey values from 0 to 16, or 0
+    and 1 for an input of whole numbers, which may be ids of a small vocabulary."""
     if folder_of("sklearn") is None:
         return ()
     import numpy as np

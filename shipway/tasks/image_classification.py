@@ -34,7 +34,7 @@ from shipway.tasks.classes import rank, ranked_schema
 logger = logging.getLogger(__name__)
 
 FIELDS = ("body", "data", "image", "file")
-"""The names under which an image is looked for. TorchServe calls a plain HTTP body `body`."""
+"""The fields that may hold the image. TorchServe names a plain HTTP body `body`."""
 
 ACCEPTED = (
     "Accepted are the bytes of an image as the body, a multipart form with a field "
@@ -67,7 +67,7 @@ class ImageClassification(Task):
         return data
 
     def decode(self, items: Sequence[bytes]) -> list[Decoded | ShipwayError]:
-        """In threads; straight into the staging buffer, as far as it goes."""
+        """Decodes in threads, straight into the staging buffer as long as it has places."""
         places = range(len(items))
         run = self._decoders.map if len(items) > 1 else map
         return list(run(self._decode, items, places))
@@ -82,9 +82,9 @@ class ImageClassification(Task):
                 row = place
         except (BadImage, ImageTooLarge, NotAnImage) as error:
             return error
-        except Exception:  # whatever one row provokes, its neighbours are answered
+        except Exception:  # whatever one image causes, the others are answered
             logger.exception("decoding a row failed")
-            return InternalError("The image could not be read for a reason unknown here.")
+            return InternalError("The image could not be read. The server's log has the cause.")
         return Decoded(row, milliseconds=1000 * (time.perf_counter() - start))
 
     def answers(
@@ -108,11 +108,11 @@ class ImageClassification(Task):
 
 
 def image_bytes(request: Request) -> bytes | bytearray:
-    """The bytes of the image in a request. Raises BadRequest, saying what was found."""
-    # Whatever the content type says of an image, its first bytes say it better.
+    """The bytes of the image in a request. Raises BadRequest."""
+    # The content type is ignored: the image's first bytes are more reliable.
     value = input_of(request, FIELDS, ACCEPTED)
     if isinstance(value, bytes | bytearray):
-        # No image format starts with a brace, and gRPC carries no content type.
+        # gRPC carries no content type, and no image format starts with a brace.
         if value[:64].lstrip()[:1] != b"{":
             return value
         value = parse_json(value, ACCEPTED)

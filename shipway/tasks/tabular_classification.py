@@ -1,4 +1,4 @@
-"""Tabular classification: a row of numbers, or several, in; the most probable classes out."""
+"""Tabular classification: a row of numbers, or a list of rows, in; ranked classes out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,7 +34,7 @@ ACCEPTED = (
 
 @TASKS.register("tabular_classification")
 class TabularClassification(Task):
-    """A row of numbers, or several, in; the most probable classes out."""
+    """A row of numbers, or a list of rows, in; the most probable classes of each out."""
 
     output = "logits"
     classifies = True
@@ -73,20 +73,20 @@ class TabularClassification(Task):
         if isinstance(row, Mapping):
             if wrong := [str(each)[:40] for each in set(row) ^ set(self._columns)]:
                 raise BadRequest(
-                    f"The row has {len(row)} columns; this model takes {len(self._columns)}. "
-                    f"Missing or not known: {', '.join(sorted(wrong)[:5])}."
+                    f"The row has {len(row)} columns, and this model takes {len(self._columns)}. "
+                    f"Missing or unknown: {', '.join(sorted(wrong)[:5])}."
                 )
             row = [row[each] for each in self._columns]
         if not isinstance(row, list):
-            raise BadRequest(f"A row is a JSON {json_type(row)}. {ACCEPTED}")
+            raise BadRequest(f"The row is a JSON {json_type(row)}. {ACCEPTED}")
         if len(row) != len(self._columns):
             raise BadRequest(
-                f"The row has {len(row)} numbers; this model takes {len(self._columns)}: "
+                f"The row has {len(row)} numbers, and this model takes {len(self._columns)}: "
                 f"{', '.join(self._columns[:3])}, …"
             )
         numbers = as_array(row, self._input)
         if numbers.ndim != 1:
-            raise BadRequest(f"A row holds a list. {ACCEPTED}")
+            raise BadRequest(f"The row holds a list. {ACCEPTED}")
         return numbers
 
     def answers(

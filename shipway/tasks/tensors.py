@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: for every model that no other task is for."""
+"""Tensors in, tensors out: for models that no other task fits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

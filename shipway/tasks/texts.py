@@ -1,4 +1,4 @@
-"""What the tasks for texts share: a text, or a list of texts, to token ids."""
+"""The half that tasks for texts share: a text, or a list of texts, to token ids."""
 
 import logging
 import time
@@ -37,7 +37,7 @@ ACCEPTED = (
 
 
 class TextTask(Task):
-    """The half that reads; what the outputs mean is each task's own."""
+    """Reads texts. Subclasses say what the outputs mean."""
 
     bytes_tensor = "text"
 
@@ -49,7 +49,7 @@ class TextTask(Task):
     def parse(self, request: Request) -> Inputs:
         value = value_of(request, FIELDS, ACCEPTED)
         if isinstance(value, bytes | bytearray):
-            # Nothing says what these bytes are: over gRPC nothing can.
+            # No content type, as over gRPC: JSON or a text.
             value = parse_loosely(value)
         if isinstance(value, Mapping):
             value = only_field(value, FIELDS[1:], "The JSON object", ACCEPTED)
@@ -82,11 +82,11 @@ class TextTask(Task):
     def _encoded(self, items: Sequence[str]) -> Sequence[Tokens | ShipwayError]:
         try:
             return self._texts.encode(items)
-        except Exception:  # whatever one text provokes, its neighbours are answered
+        except Exception:  # whatever one text causes, the others are answered
             logger.exception("tokenizing %d texts failed", len(items))
             if len(items) > 1:
                 return [each for item in items for each in self._encoded([item])]
-            return [InternalError("The text could not be read for a reason unknown here.")]
+            return [InternalError("The text could not be read. The server's log has the cause.")]
 
     @classmethod
     def examples(cls, tensors: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
@@ -96,28 +96,30 @@ class TextTask(Task):
         ids_BT, mask_BT = arrays
         if ids_BT.min() < 0 or ids_BT.max() >= self._texts.vocabulary:
             raise BadTensor(
-                f"{self._manifest.inputs[0].name!r} must be from 0 to {self._texts.vocabulary - 1}."
+                f"{self._manifest.inputs[0].name!r} holds ids outside of the vocabulary. "
+                f"Send ids from 0 to {self._texts.vocabulary - 1}."
             )
         if not np.isin(mask_BT, (0, 1)).all() or not mask_BT.any(axis=1).all():
             raise BadTensor(
-                f"{self._manifest.inputs[1].name!r} must be of 0 and 1, with a 1 in every row."
+                f"{self._manifest.inputs[1].name!r} is not a mask. "
+                "Send 0 and 1 only, with a 1 in every row."
             )
 
 
 def text_contents() -> dict[str, Schema]:
-    """What each content type holds, for OpenAPI."""
+    """The schema of a request by content type, for OpenAPI."""
     text = {"type": "string", "maxLength": MAX_CHARACTERS}
     body = one_or_several(text)
     return {JSON: {"anyOf": [*body["anyOf"], an_object({"text": body})]}, "text/plain": text}
 
 
 def noted(answer: dict[str, Schema]) -> Schema:
-    """An answer with what is said of its text."""
+    """The schema of an answer, with the notes on its text."""
     return an_object(answer | {"tokens": {"type": "integer"}, "truncated": {"type": "boolean"}})
 
 
 def parse_loosely(value: bytes | bytearray) -> Any:
-    """JSON if it is JSON, else a text."""
+    """JSON if the bytes are JSON, otherwise text. Raises BadRequest unless they are UTF-8."""
     if looks_like_json(value):
         try:
             return parse_json(value, ACCEPTED)

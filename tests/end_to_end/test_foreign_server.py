@@ -72,4 +72,4 @@ def test_json_that_such_a_server_decodes_itself_is_understood(server, cat):
         headers={"content-type": "application/json"},
     )
     assert broken.status_code == 400
-    assert "does not parse" in broken.json()["message"]
+    assert "not valid JSON" in broken.json()["message"]

@@ -260,7 +260,7 @@ def test_a_wrong_multipart_field_is_named(curl, cat):
 
 
 def test_a_bad_image_is_an_error_over_grpc_too(server):
-    with pytest.raises(PredictionFailed, match="no image that is known here"):
+    with pytest.raises(PredictionFailed, match="Unsupported image format"):
         server.grpc.predict(MODEL, b"no image")
 
 

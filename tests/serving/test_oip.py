@@ -141,12 +141,12 @@ NAN = np.array([[1, np.nan, 2]], np.float32)
         (declared(ONES, shape=None), "not a list of whole numbers"),
         (declared(ONES, shape=[3, 3]), "has 9 elements; its data has 6"),
         (declared(ONES, shape=[1, 3]), "has 3 elements; its data has 6"),
-        (declared(ONES, data=[[1, 2, 3], [1, 2]]), "is no tensor"),
-        (declared(ONES, data=[1, 2, 3, 4, 5, "6"]), "not all numbers"),
-        (declared(ONES, data=[1, 2, 3, 4, 5, None]), "not all numbers"),
-        (declared(ONES, data=["1", "2", "3", "4", "5", "6"]), "not all numbers"),
-        (declared(ONES, data=[True] * 6), "not all numbers"),
-        (declared(ONES, data=[{"a": 1}] * 6), "not all numbers"),
+        (declared(ONES, data=[[1, 2, 3], [1, 2]]), "is not a tensor"),
+        (declared(ONES, data=[1, 2, 3, 4, 5, "6"]), "holds values that"),
+        (declared(ONES, data=[1, 2, 3, 4, 5, None]), "holds values that"),
+        (declared(ONES, data=["1", "2", "3", "4", "5", "6"]), "holds values that"),
+        (declared(ONES, data=[True] * 6), "holds values that"),
+        (declared(ONES, data=[{"a": 1}] * 6), "holds values that"),
         (declared(ONES, data=[1e300] * 6), "NaN or infinity"),
         (declared(ONES, data=5), "neither a list `data` nor"),
         (declared(ONES, data="AAAA"), "neither a list `data` nor"),
@@ -185,7 +185,7 @@ def test_a_tensor_that_is_not_the_models_is_refused(tensor, complaint):
 )
 def test_a_value_that_the_dtype_cannot_hold_is_refused_and_never_wrapped(dtype, data):
     tensor = declared(np.zeros((1, 3), dtype), data=data)
-    with pytest.raises(BadTensor, match="can hold|not all numbers|infinity"):
+    with pytest.raises(BadTensor, match="can hold|holds values that|infinity"):
         read(sent({"inputs": [tensor]}), (spec(dtype),))
 
 
@@ -193,7 +193,7 @@ def test_a_value_that_the_dtype_cannot_hold_is_refused_and_never_wrapped(dtype, 
 def test_json_carries_no_nan(value):
     body = orjson.dumps({"inputs": [declared(ONES, data=["here", 1, 2, 3, 4, 5])]})
     body = body.replace(b'"here"', value)
-    with pytest.raises((BadRequest, BadTensor), match="does not parse|infinity"):
+    with pytest.raises((BadRequest, BadTensor), match="not valid JSON|infinity"):
         read(Request({"body": body}))
 
 
@@ -339,7 +339,7 @@ def test_ten_thousand_inputs_and_a_very_long_name_make_no_long_message():
     "length", ["-1", "100000", "abc", "", "1e3", "0x10", "٣", "²", " 5", "9" * 5000, "+7", "1_0"]
 )
 def test_a_header_length_that_lies_is_refused(length):
-    with pytest.raises(BadRequest, match="inference-header-content-length|does not parse"):
+    with pytest.raises(BadRequest, match="inference-header-content-length|not valid JSON"):
         read(sent({"inputs": [declared(ONES)]}, length=length))
 
 

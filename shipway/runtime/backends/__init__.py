@@ -1,8 +1,14 @@
-"""What opens programs: one file for each runtime, which a program's manifest names."""
+"""Runtime backends: what opens and runs programs, one file for each runtime.
+
+Backends also come from installed packages, by an entry point in the group
+`shipway.runtime.backends`, and from the plugins of a recipe.
+"""
 
 from shipway.registry import Registry
 from shipway.runtime.backends.base import Backend
 
 BACKENDS: Registry[Backend] = Registry(
-    "runtime backend", __name__, apart=("base", "torch_programs", "torch_cuda")
+    "runtime backend",
+    __name__,
+    apart=("base", "errors", "packages", "torch_programs", "torch_cuda"),
 )

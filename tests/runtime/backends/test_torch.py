@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch import nn
 
 from shipway.artifact.certificate import Kernels
 from shipway.export.kernels import why_not_what_it_claims
+from shipway.runtime.backends import BACKENDS
+from shipway.runtime.backends.base import ProgramFile
 from shipway.runtime.backends.torch import (
     of_cuda,
     of_torch,
@@ -19,6 +22,7 @@ from shipway.runtime.backends.torch import (
     read_cuda_kernels,
     read_onednn_log,
 )
+from shipway.runtime.backends.torch_programs import TorchExportProgram, TorchScriptProgram
 
 LOG = "onednn_verbose,v1,primitive,exec,cpu,"
 CONVOLUTION_INT8 = (
@@ -202,3 +206,38 @@ def test_one_run_on_a_gpu_is_read_from_torchs_profile(dtype, precision):
     found = of_cuda(run)
     assert set(found.ran) == {precision}, found
     assert sum(found.ran.values()) >= 2
+
+
+def test_each_format_is_opened_by_its_own_program(tiny):
+    for name, kind in (("torchscript", TorchScriptProgram), ("torch_export", TorchExportProgram)):
+        program = tiny.manifest.programs[name]
+        file = ProgramFile(
+            path=tiny.path / program.file, format=program.format, precision=program.precision
+        )
+        assert type(BACKENDS.get("torch").open(file, threads=1)) is kind
+
+
+def test_nothing_is_said_of_the_kernels_of_fp32(tmp_path: Path):
+    file = ProgramFile(path=tmp_path / "p.pt", format="torchscript", precision="fp32")
+    assert BACKENDS.get("torch").kernels(file, None, [], []) is None  # type: ignore[arg-type]
+
+
+def test_lines_of_onednns_log_that_run_nothing_are_passed_over():
+    assert read_onednn_log("onednn_verbose,v1,info,cpu,isa:AVX2\nsomething else\n") == []
+
+
+def test_a_package_without_torchs_own_product_counts_none(tmp_path: Path):
+    path = tmp_path / "p.pt2"
+    with zipfile.ZipFile(path, "w") as package:
+        package.writestr("kernel.cpp", "void kernel() {}")
+    assert read_compiled_code(path) == {}
+
+
+def test_the_backend_says_that_it_computes_with_torch():
+    uses = {name: backend.uses_torch for name, backend in BACKENDS.all().items()}
+    assert (uses["torch"], uses["onnxruntime"], uses["openvino"]) == (True, False, False)
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
+def test_every_format_of_a_backend_is_a_name_that_a_manifest_may_hold(name):
+    assert all(format.isidentifier() for format in BACKENDS.get(name).formats)
