@@ -1,19 +1,19 @@
-"""What TorchServe imports from a `.mar`: the archive's own code, checked before it is run."""
+"""What TorchServe imports from a `.mar`. It checks every file of the archive before it runs any."""
 
 import sys
 from hashlib import file_digest
 from pathlib import Path
 
 _ARCHIVE = Path(__file__).resolve().parent
-# Bytecode is code that no digest vouches for. This process leaves none behind, so that none may be
-# there; but Python has made this file's own before its first line was run.
+# No digest covers bytecode, so none may be in the archive. This process writes none; only this
+# file's own was written by Python before its first line ran.
 sys.dont_write_bytecode = True
 
 
 def _check(folder: Path) -> None:
-    """Raises RuntimeError unless `folder` is what was packaged.
+    """Raises RuntimeError unless `folder` holds exactly what was packaged.
 
-    As shipway.artifact.digests does it, in a few lines: that module is yet to be checked.
+    It repeats shipway.artifact.digests in a few lines, since that module is not checked yet.
     """
     sums = folder / "SHA256SUMS"
     lines = sums.read_text().splitlines() if sums.is_file() else []
@@ -22,7 +22,7 @@ def _check(folder: Path) -> None:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise RuntimeError(f"{path} is a link, a pipe or a device; there may be only files")
+            raise RuntimeError(f"{path} is a link, a pipe or a device; only files may be here")
         if path.is_file() and name not in sealed and path != sums and path not in own:
             raise RuntimeError(f"{path} was not there when the archive was packaged")
     for name, digest in sealed.items():
@@ -36,17 +36,22 @@ def _check(folder: Path) -> None:
 
 
 _check(_ARCHIVE)
-# First, whatever else is installed beside the server: an archive serves with its own code.
+# Before whatever is installed beside the server: an archive serves with its own code.
 sys.path.insert(0, str(_ARCHIVE))
 
 import handler  # type: ignore[import-not-found]  # noqa: E402
 
-[_Handler] = [
-    each
-    for each in vars(handler).values()
-    if hasattr(each, "handle") and each.__module__ == handler.__name__
+_handlers = [
+    value
+    for value in vars(handler).values()
+    if isinstance(value, type) and value.__module__ == handler.__name__ and hasattr(value, "handle")
 ]
+if len(_handlers) != 1:
+    raise RuntimeError(
+        f"{handler.__file__} defines {len(_handlers)} handler classes, and TorchServe needs one. "
+        "Correct handlers/TASK.py and package it again."
+    )
 
 
-class Model(_Handler):  # type: ignore[misc, valid-type]
-    """The one class that TorchServe finds in this file."""
+class Model(_handlers[0]):  # type: ignore[misc]
+    """The class that TorchServe finds in this file."""

@@ -75,6 +75,8 @@ class Latency(Record):
 
 
 class Candidate(Record):
+    """One program that was built or tried, and what was measured of it."""
+
     verdict: str
     """"passed", or the reason why it was left out."""
     passed: bool
@@ -108,6 +110,8 @@ class LayerSensitivity(Record):
 
 
 class Host(Record):
+    """The machine on which something was measured."""
+
     processor: str
     machine: str
     cores: int
@@ -127,6 +131,8 @@ class Inputs(Record):
 
 
 class Certificate(Record):
+    """The whole record of an export: `certificate.json`."""
+
     format: int = 1
     host: Host
     calibration: Inputs

@@ -66,6 +66,8 @@ class ParetoPoint(Record):
 
 
 class Manifest(Record):
+    """The whole of `manifest.json`."""
+
     format: Literal[2] = FORMAT
     name: Name
     version: Name

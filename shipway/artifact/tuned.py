@@ -4,7 +4,6 @@ An archive never changes and its settings are those of the exporting host; these
 on the host that serves.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,6 +33,8 @@ class Evidence(Record):
 
 
 class Tuned(Record):
+    """The whole of `NAME-VERSION.tuned.json`."""
+
     format: Literal[1] = 1
     serving: Serving
     evidence: Evidence | None = None
@@ -41,6 +42,7 @@ class Tuned(Record):
 
 
 def tuned_path(model_store: Path, name: str, version: str) -> Path:
+    """Where the settings of a version are."""
     return model_store / f"{name}-{version}.tuned.json"
 
 
@@ -51,8 +53,7 @@ def read_tuned(model_store: Path, name: str, version: str) -> Tuned | None:
 
 
 def write_tuned(model_store: Path, name: str, version: str, tuned: Tuned) -> Path:
-    """Replaces what was there, whole."""
+    """Writes the settings of a version, in place of those before; returns their path."""
     path = tuned_path(model_store, name, version)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    write_record(partial, tuned)
-    return partial.replace(path)
+    write_record(path, tuned)
+    return path

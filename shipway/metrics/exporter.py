@@ -33,6 +33,7 @@ class WorkersCollector(Collector):
         self._reading = threading.Lock()
 
     def collect(self) -> Iterator[Family]:
+        """Every family that workers recorded, with the exemplars of REQUEST."""
         with self._reading:
             self._forget_gauges_of_the_dead()
             families = list(MultiProcessCollector(None, str(self._directory)).collect())

@@ -43,8 +43,8 @@ than a worker's numbers come to, since no client can make new labels."""
 @cache
 def family(metric: Metric) -> Any:
     """The metric as prometheus-client has it, made once in a process."""
-    # Imported here: it looks up DIRECTORY_VARIABLE when it is imported, and workers of servers
-    # that have no exporter do without it.
+    # prometheus_client reads DIRECTORY_VARIABLE when it is imported, and workers of a server
+    # without an exporter do not need it.
     import prometheus_client as prometheus
 
     match metric.kind:
@@ -157,6 +157,8 @@ def _reserve(path: Path, size: int) -> None:
 
 
 class Exemplar(NamedTuple):
+    """One request that a bucket of REQUEST shows as an example."""
+
     seconds: float
     at: float
     """Seconds since 1970."""
@@ -180,6 +182,8 @@ class Exemplars:
 
     @classmethod
     def create(cls, directory: Path, labels: Mapping[str, str]) -> "Exemplars":
+        """A new file for this process, for a program with these labels. Raises OSError if
+        the disk is full."""
         head = json.dumps(labels).encode()
         size = cls._HEAD + cls._PLACE.size * (len(REQUEST.buckets) + 1)
         path = directory / f"exemplars_{os.getpid()}.bin"
@@ -190,6 +194,7 @@ class Exemplars:
         return cls(mapped)
 
     def keep(self, took_s: float, request: AnsweredRequest) -> None:
+        """Puts a request that took `took_s` seconds into its bucket, in place of the one before."""
         start = self._HEAD + self._PLACE.size * bisect_left(REQUEST.buckets, took_s)
         parent = parse_traceparent(request.traceparent)
         self._mapped[start : start + self._PLACE.size] = self._PLACE.pack(

@@ -23,6 +23,8 @@ _SAMPLED = 0x01
 
 
 class Parent(NamedTuple):
+    """The span of the client, from a traceparent."""
+
     trace_id: str
     span_id: str
     sampled: bool
@@ -56,6 +58,7 @@ class Tracer:
     """Continues each sampled trace with a span for the request and one for each of its stages."""
 
     def __init__(self, served: ServedProgram) -> None:
+        # opentelemetry is optional: the extra `traces`.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -73,13 +76,14 @@ class Tracer:
         self._tracer = provider.get_tracer("shipway")
 
     def observe(self, requests: Sequence[AnsweredRequest]) -> None:
+        """Sends the spans of each request that has a sampled traceparent."""
         for request in requests:
             parent = parse_traceparent(request.traceparent)
             if parent is not None and parent.sampled:
                 self._send(request, parent)
 
     def _send(self, request: AnsweredRequest, parent: Parent) -> None:
-        from opentelemetry import trace
+        from opentelemetry import trace  # opentelemetry is optional
 
         start_ns = _ns(request.received)
         end_ns = start_ns + int(1e6 * request.stages_ms["total"])
@@ -122,7 +126,7 @@ def _stages(request: AnsweredRequest, start_ns: int, end_ns: int) -> Iterator[tu
 
 
 def _context_of(parent: Parent) -> Any:
-    from opentelemetry import trace
+    from opentelemetry import trace  # opentelemetry is optional
 
     return trace.set_span_in_context(
         trace.NonRecordingSpan(

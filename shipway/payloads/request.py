@@ -72,7 +72,7 @@ def parse_json(text: bytes | bytearray | str, accepted: str) -> Any:
     except orjson.JSONDecodeError as error:
         if "depth limit" in str(error):
             raise BadRequest(
-                f"The JSON nests lists and objects more than {MAX_DEPTH:,} deep, the limit. {accepted}"
+                f"The JSON nests lists and objects more than {MAX_DEPTH:,} deep. {accepted}"
             ) from error
         raise BadRequest(f"The request is not valid JSON: {error}. {accepted}") from error
 

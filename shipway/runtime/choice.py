@@ -41,7 +41,7 @@ def unsupported_reason(program: Program, device_index: int = 0) -> str | None:
 
 
 def _compute_capability(device_index: int) -> str | None:
-    import torch  # takes seconds to import
+    import torch  # torch takes seconds to import
 
     if device_index >= torch.cuda.device_count():
         return None

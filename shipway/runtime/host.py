@@ -8,6 +8,8 @@ from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
+import psutil
+
 from shipway.artifact.certificate import Host
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -29,7 +31,6 @@ def available_cores() -> int:
 
 def describe_host() -> Host:
     """This machine, for a record of what was measured on it."""
-    import psutil  # not needed by workers, and an archive does without it
 
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shipway.tasks.base import Example
 
 TABLES = ("iris", "wine", "breast_cancer", "diabetes", "digits")
@@ -39,7 +41,7 @@ def photo_files() -> list[Path]:
 
 def jpegs() -> list[bytes]:
     """The photos as JPEG files of 30 to 200 KB."""
-    from PIL import Image
+    from PIL import Image  # Pillow is heavy, and only a load test of images needs it here
 
     found = []
     for path in photo_files():
@@ -82,8 +84,7 @@ def table_rows(columns: int) -> tuple[Example, ...]:
     """Rows of a table with so many columns; otherwise of one whose columns are repeated or cut."""
     if folder_of("sklearn") is None:
         return ()
-    import numpy as np
-    import sklearn.datasets
+    import sklearn.datasets  # sklearn is optional
 
     tables = [getattr(sklearn.datasets, f"load_{name}")().data[:ROWS] for name in TABLES]
     fitting = (each for each in tables if each.shape[1] == columns)
@@ -92,12 +93,11 @@ def table_rows(columns: int) -> tuple[Example, ...]:
 
 
 def numbers(specs: Sequence[Mapping[str, Any]]) -> tuple[Example, ...]:
-    """Requests of one row for each input, made of handwritten digits: grey values from 0 to 16, or 0
-    and 1 for an input of whole numbers, which may be ids of a small vocabulary."""
+    """Requests of one row for each input, made of handwritten digits: grey values from 0 to 16, or
+    0 and 1 for an input of whole numbers, which may be ids of a small vocabulary."""
     if folder_of("sklearn") is None:
         return ()
-    import numpy as np
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # sklearn is optional
 
     values = load_digits().data
     rows = [

@@ -61,9 +61,11 @@ class ImageClassification(Task):
             torch.set_num_threads(1)
 
     def parse(self, request: Request) -> Inputs:
+        """The bytes of one image. Raises BadRequest."""
         return Inputs([image_bytes(request)])
 
     def parse_bytes(self, data: bytes) -> bytes:
+        """An element is the bytes of one image."""
         return data
 
     def decode(self, items: Sequence[bytes]) -> list[Decoded | ShipwayError]:
@@ -90,10 +92,12 @@ class ImageClassification(Task):
     def answers(
         self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
     ) -> list[Any]:
+        """The `top_k` classes of each image, from logits (B, K)."""
         return list(rank(outputs[0], self._manifest.labels, self._manifest.top_k))
 
     @classmethod
     def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
+        """The image as a binary body, in a form or in JSON; ranked classes."""
         field = {"type": "string", "contentMediaType": "image/*"}
         contents: dict[str, Schema] = {
             BINARY: {"type": "string", "format": "binary"},
@@ -104,6 +108,7 @@ class ImageClassification(Task):
 
     @classmethod
     def examples(cls, tensors: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
+        """Photos, if the packages that hold them are installed."""
         return demo_inputs.photos()
 
 

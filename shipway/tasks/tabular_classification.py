@@ -47,6 +47,7 @@ class TabularClassification(Task):
         (self._input,) = model.manifest.inputs
 
     def parse(self, request: Request) -> Inputs:
+        """The rows of a JSON body. Raises BadRequest or TooManyRows."""
         value = value_of(request, FIELDS, ACCEPTED)
         if isinstance(value, bytes | bytearray | str):
             value = parse_json(value, ACCEPTED)
@@ -58,9 +59,11 @@ class TabularClassification(Task):
         return Inputs(rows, many)
 
     def parse_bytes(self, data: bytes) -> Any:
+        """An element is one row in JSON."""
         return parse_json(data, ACCEPTED)
 
     def decode(self, items: Sequence[Any]) -> list[Decoded | ShipwayError]:
+        """Each row as float32 (columns,)."""
         found: list[Decoded | ShipwayError] = []
         for item in items:
             try:
@@ -92,10 +95,12 @@ class TabularClassification(Task):
     def answers(
         self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
     ) -> list[Any]:
+        """The `top_k` classes of each row, from logits (B, K)."""
         return list(rank(outputs[0], self._manifest.labels, self._manifest.top_k))
 
     @classmethod
     def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
+        """A row or a list of rows in JSON; ranked classes of each."""
         spec = preprocessing_of(manifest, TablePreprocessing)
         number = {"type": "number"}
         in_order = {"type": "array", "items": number, "minItems": len(spec.columns)}
@@ -109,4 +114,5 @@ class TabularClassification(Task):
 
     @classmethod
     def examples(cls, tensors: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
+        """Rows of a table with as many columns, if scikit-learn is installed."""
         return demo_inputs.table_rows(columns=tensors[0]["shape"][-1])

@@ -35,6 +35,7 @@ class Tensors(Task):
         self._outputs = model.manifest.outputs
 
     def parse(self, request: Request) -> Inputs:
+        """The rows of a .npy file or of JSON. Raises BadRequest, BadTensor or TooManyRows."""
         value = value_of(request, FIELDS, ACCEPTED)
         if isinstance(value, bytes | bytearray):
             if value.startswith(NUMPY):
@@ -56,16 +57,19 @@ class Tensors(Task):
         return self._rows(arrays)
 
     def parse_bytes(self, data: bytes) -> Any:
+        """An element is a .npy file of one row."""
         row_1 = from_npy(data, self._only(), one_row=True)
         [row] = self._rows({self._only().name: row_1}).items
         return row
 
     def decode(self, items: Sequence[Any]) -> list[Decoded | ShipwayError]:
+        """The rows are arrays already."""
         return [Decoded(each) for each in items]
 
     def answers(
         self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
     ) -> list[Any]:
+        """For each row, its outputs by name."""
         return [
             {
                 spec.name: np.ascontiguousarray(each[row])
@@ -76,6 +80,7 @@ class Tensors(Task):
 
     @classmethod
     def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
+        """Nested lists by the inputs' names, or a .npy file; the outputs of each row."""
         rows = an_object({each.name: nested(each, 1) for each in manifest.outputs})
         named = an_object({each.name: nested(each) for each in manifest.inputs})
         if len(manifest.inputs) != 1:
@@ -88,6 +93,7 @@ class Tensors(Task):
 
     @classmethod
     def examples(cls, tensors: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
+        """Numbers of the inputs' shapes, if scikit-learn is installed."""
         return demo_inputs.numbers(tensors)
 
     def _only(self) -> TensorSpec:

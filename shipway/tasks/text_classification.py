@@ -22,6 +22,7 @@ class TextClassification(TextTask):
     def answers(
         self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
     ) -> list[Any]:
+        """The `top_k` classes of each text, from logits (B, K), with the notes on it."""
         ranked = rank(outputs[0], self._manifest.labels, self._manifest.top_k)
         return [
             {"predictions": predictions, **(note or {})}
@@ -30,5 +31,6 @@ class TextClassification(TextTask):
 
     @classmethod
     def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
+        """A text or a list of texts; ranked classes of each."""
         answer = noted({"predictions": ranked_schema(manifest)})
         return text_contents(), one_or_several(answer)

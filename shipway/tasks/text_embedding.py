@@ -21,6 +21,7 @@ class TextEmbedding(TextTask):
     def answers(
         self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
     ) -> list[Any]:
+        """The vector of each text, from embeddings (B, K), with the notes on it."""
         embeddings_BK = np.ascontiguousarray(outputs[0])
         return [
             {"embedding": embedding_K, **(note or {})}
@@ -29,5 +30,6 @@ class TextEmbedding(TextTask):
 
     @classmethod
     def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
+        """A text or a list of texts; a vector for each."""
         answer = noted({"embedding": {"type": "array", "items": {"type": "number"}}})
         return text_contents(), one_or_several(answer)

@@ -47,6 +47,7 @@ class TextTask(Task):
         self._texts = Texts(model.artifact.path / spec.tokenizer, spec)
 
     def parse(self, request: Request) -> Inputs:
+        """The texts of a request. Raises BadRequest or TooManyRows."""
         value = value_of(request, FIELDS, ACCEPTED)
         if isinstance(value, bytes | bytearray):
             # No content type, as over gRPC: JSON or a text.
@@ -62,9 +63,11 @@ class TextTask(Task):
         return Inputs(texts, many)
 
     def parse_bytes(self, data: bytes) -> str:
+        """An element is one text in UTF-8."""
         return as_text(data)
 
     def decode(self, items: Sequence[str]) -> list[Decoded | ShipwayError]:
+        """The ids and mask of each text, int64 (T,), with the notes `tokens` and `truncated`."""
         start = time.perf_counter()
         found = self._encoded(items)
         each_ms = 1000 * (time.perf_counter() - start) / max(1, len(items))
@@ -90,9 +93,11 @@ class TextTask(Task):
 
     @classmethod
     def examples(cls, tensors: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
+        """Sentences, if scikit-learn is installed."""
         return demo_inputs.texts()
 
     def check(self, arrays: tuple[np.ndarray, ...]) -> None:
+        """Refuses ids outside of the vocabulary, and masks that are not of 0 and 1."""
         ids_BT, mask_BT = arrays
         if ids_BT.min() < 0 or ids_BT.max() >= self._texts.vocabulary:
             raise BadTensor(

@@ -56,6 +56,8 @@ def open_session(
 
 
 class OnnxRuntimeProgram:
+    """A session of ONNX Runtime."""
+
     def __init__(
         self,
         path: Path,
@@ -76,6 +78,7 @@ class OnnxRuntimeProgram:
         self._input_names = [each.name for each in self._session.get_inputs()]
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The outputs of one batch, in the file's order."""
         outputs: list[np.ndarray] = self._session.run(
             None, dict(zip(self._input_names, inputs, strict=True))
         )
@@ -92,11 +95,13 @@ class OnnxRuntime:
     uses_torch = False
 
     def open(self, program: ProgramFile, *, threads: int, device_index: int = 0) -> Program:
+        """A session with `threads` threads, on the CPU or on the GPU `device_index`."""
         return OnnxRuntimeProgram(
             program.path, threads=threads, device=program.device, device_index=device_index
         )
 
     def unsupported_reason(self, program: Described) -> str | None:
+        """A program for a GPU needs the package onnxruntime-gpu."""
         if program.device == "cuda" and not installed_exactly("onnxruntime-gpu"):
             return "ONNX Runtime is here without CUDA (its package is onnxruntime-gpu)"
         return None
@@ -108,6 +113,7 @@ class OnnxRuntime:
         batch: Sequence[np.ndarray],
         input_names: Sequence[str],
     ) -> Kernels | None:
+        """Runs `batch` in a session of its own, with profiling."""
         return profiled_kernels(file.path, input_names, batch, file.device)
 
 

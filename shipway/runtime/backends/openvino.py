@@ -17,6 +17,8 @@ HEAVY = {"Convolution", "FullyConnected", "Deconvolution"}
 
 
 class OpenVinoProgram:
+    """A compiled model and its one inference request."""
+
     def __init__(self, path: Path, *, precision: Precision, threads: int) -> None:
         # openvino is an extra
         import openvino as ov
@@ -37,6 +39,7 @@ class OpenVinoProgram:
         self._request = self.compiled.create_infer_request()
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The outputs of one batch, in the model's order, in memory of their own."""
         outputs = self._request.infer(list(inputs), share_inputs=True)
         # Copied: the request writes its next outputs to the same memory.
         return [np.array(outputs[index]) for index in range(len(self.compiled.outputs))]
@@ -52,9 +55,11 @@ class OpenVino:
     uses_torch = False
 
     def open(self, program: ProgramFile, *, threads: int, device_index: int = 0) -> Program:
+        """Compiles the model for this processor."""
         return OpenVinoProgram(program.path, precision=program.precision, threads=threads)
 
     def unsupported_reason(self, program: Described) -> str | None:
+        """None: what OpenVINO needs is in the manifest."""
         return None
 
     def kernels(
@@ -64,6 +69,7 @@ class OpenVino:
         batch: Sequence[np.ndarray],
         input_names: Sequence[str],
     ) -> Kernels | None:
+        """Read from the compiled model. `batch` is not run."""
         assert isinstance(opened, OpenVinoProgram)
         return graph_kernels(opened)
 

@@ -56,10 +56,12 @@ class Torch:
     uses_torch = True
 
     def open(self, program: ProgramFile, *, threads: int, device_index: int = 0) -> Program:
-        # Imported here: torch takes seconds, and what only asks about a program does without it.
+        """Opens the file with the program of its format and device."""
+        # torch takes seconds to import, and commands that only describe a program do without it.
         from shipway.runtime.backends import torch_programs
 
         if program.format == "aot_inductor" and program.device == "cuda":
+            # torch takes seconds to import
             from shipway.runtime.backends.torch_cuda import AotInductorCudaProgram
 
             return AotInductorCudaProgram(program.path, threads=threads, device_index=device_index)
@@ -71,6 +73,7 @@ class Torch:
         return kind(program.path, threads=threads)
 
     def unsupported_reason(self, program: Described) -> str | None:
+        """None: what torch needs is in the manifest."""
         return None
 
     def kernels(
@@ -97,7 +100,7 @@ def of_torch(run: Callable[[], object], package: Path | None = None) -> Kernels:
 
     Products that torch gives to other libraries are in neither.
     """
-    import torch
+    import torch  # torch takes seconds to import
 
     mkldnn = torch.backends.mkldnn
     with tempfile.TemporaryFile("w+") as log:
@@ -128,6 +131,7 @@ def of_torch(run: Callable[[], object], package: Path | None = None) -> Kernels:
 
 def of_cuda(run: Callable[[], object]) -> Kernels:
     """From torch's profile of one run on a GPU, whose kernels say in their names what they do."""
+    # torch takes seconds to import
     import torch
     from torch.profiler import ProfilerActivity, profile
 

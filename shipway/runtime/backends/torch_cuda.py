@@ -115,13 +115,16 @@ class CudaPipeline:
         self.host_to_device_ms = 0.0
 
     def run(self, inputs: Sequence[np.ndarray]) -> Outputs:
+        """The outputs of one batch."""
         (outputs,) = self.run_all([inputs])
         return outputs
 
     def run_all(self, batches: Iterable[Sequence[np.ndarray]]) -> Iterator[Outputs]:
+        """The outputs of each batch, in order, with SLOTS of them on their way."""
         return in_turns(batches, self._start)
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """An array in pinned memory."""
         with torch.cuda.device(self._device):
             pinned = torch.zeros(shape, dtype=getattr(torch, dtype), pin_memory=True)
         array: np.ndarray = pinned.numpy()
@@ -206,6 +209,8 @@ class CudaPipeline:
 
 
 class AotInductorCudaProgram(CudaPipeline):
+    """An AOTInductor package that was compiled for a GPU."""
+
     def __init__(self, path: Path, *, threads: int, device_index: int) -> None:
         torch.set_num_threads(threads)
         call = torch._inductor.aoti_load_package(

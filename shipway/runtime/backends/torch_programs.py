@@ -34,6 +34,8 @@ class EagerProgram(_TorchProgram):
 
 
 class TorchScriptProgram(_TorchProgram):
+    """A traced and frozen TorchScript file."""
+
     def __init__(self, path: Path, *, threads: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # kept as a legacy format
@@ -42,6 +44,8 @@ class TorchScriptProgram(_TorchProgram):
 
 
 class TorchExportProgram(_TorchProgram):
+    """A `.pt2` file of torch.export, run by PyTorch."""
+
     def __init__(self, path: Path, *, threads: int) -> None:
         with _tensors_alone():
             exported = torch.export.load(path)
