@@ -48,7 +48,7 @@ def test_each_accepted_form_holds_the_same_image(row):
         ({"body": b'{"image": "not base64!"}'}, "not valid base64"),
         ({"body": b'{"image": ""}'}, "empty string"),
         ({"body": b'{"image": "\xc3\xa9"}'}, "not valid base64"),
-        ({"body": b'{"a":' * 100_000}, "more than 1,024 lists"),
+        ({"body": b'{"a":' * 100_000}, "lists and objects more than 1,024 deep"),
         ({"body": [1, 2]}, "a JSON array"),
     ],
 )
