@@ -29,7 +29,8 @@ class ShownSteps:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        if self._console.is_terminal:  # elsewhere it would print an empty line
+            self._progress.stop()
 
     def step(self, doing: str) -> "ShownStep":
         """Starts a step; `doing` says what it does. Use it in a `with` statement."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 
 def alone_in_words(kind: "Kind") -> str:
+    """A replica that is too slow, with its latency in ms at the lowest rate."""
+    # numpy and pydantic take half a second to import.
     from shipway.loadtest.capacity import LOWEST
     from shipway.loadtest.queueing import poisson
 
@@ -20,15 +22,16 @@ def alone_in_words(kind: "Kind") -> str:
 
 
 def print_fleets(fleets: "list[Fleet]", rate: float, slo_ms: float) -> None:
+    """Prints each fleet with its measurements: rates per second, latencies in ms."""
     figures.print(
         f"{rate:,.15g} requests a second, 99% of them within {slo_ms:g} ms\n", style="bold"
     )
-    for each in fleets:
-        kind = each.kind
+    for fleet in fleets:
+        kind = fleet.kind
         measured = f"{kind.report.subject.url}, {kind.report.made}"
         figures.print(f"{kind.report.title} on {_host(kind)}: {_setting(kind)}", style="bold")
         figures.print(f"  measured at {measured}", style="dim")
-        figures.print(_table(each))
+        figures.print(_table(fleet))
         figures.print(f"  simulated beside measured, {_agreement(kind)}\n", style="dim")
 
 
@@ -37,10 +40,10 @@ def _table(fleet: "Fleet") -> Table:
     table.add_column("")
     for title in ("replicas", "cores", "each, a second", "busy", "p50 ms", "p99 ms"):
         table.add_column(title, justify="right", no_wrap=True)
-    states = [("all of them", fleet.replicas, fleet.whole)]
+    states = [("all replicas", fleet.replicas, fleet.whole)]
     if fleet.spare:
         states += [(f"{fleet.spare} lost", fleet.replicas - fleet.spare, fleet.reduced)]
-    states += [("the most that one may have", 1, fleet.highest)]
+    states += [("the most for one replica", 1, fleet.highest)]
     for title, replicas, state in states:
         table.add_row(
             title,
@@ -55,8 +58,9 @@ def _table(fleet: "Fleet") -> Table:
 
 
 def _agreement(kind: "Kind") -> str:
-    rates = [each.rate for each in kind.compared]
-    p50s, p99s = zip(*((each.p50_off, each.p99_off) for each in kind.compared), strict=True)
+    rates = [comparison.rate for comparison in kind.compared]
+    p50s = [comparison.p50_off for comparison in kind.compared]
+    p99s = [comparison.p99_off for comparison in kind.compared]
     return (
         f"{min(rates):g} to {max(rates):g} a second: p50 {min(p50s):+.0%} to {max(p50s):+.0%}, "
         f"p99 {min(p99s):+.0%} to {max(p99s):+.0%}"
@@ -75,6 +79,7 @@ def _setting(kind: "Kind") -> str:
 
 
 def fleet_record(fleet: "Fleet") -> dict[str, object]:
+    """A fleet for --json."""
     kind = fleet.kind
     return {
         "subject": kind.report.subject.model_dump(),
@@ -86,6 +91,6 @@ def fleet_record(fleet: "Fleet") -> dict[str, object]:
         "highest": asdict(fleet.highest),
         "whole": asdict(fleet.whole),
         "reduced": asdict(fleet.reduced),
-        "compared": [asdict(each) for each in kind.compared],
+        "compared": [asdict(comparison) for comparison in kind.compared],
         "doubts": kind.doubts,
     }

@@ -1,0 +1,27 @@
+"""`shipway export`: what it refuses before it starts."""
+
+import pytest
+from typer.testing import CliRunner
+
+from shipway.cli.main import app
+from shipway.errors import ShipwayError
+from tests.cli.conftest import unboxed
+
+
+@pytest.mark.parametrize("arguments", [[], ["recipe.py", "--rechoose", "artifact"]])
+def test_either_a_recipe_or_an_artifact_is_needed(arguments):
+    result = CliRunner().invoke(app, ["export", *arguments])
+    assert result.exit_code == 2
+    assert "Give either a RECIPE or --rechoose ARTIFACT." in unboxed(result.output)
+
+
+def test_a_budget_below_zero_is_refused():
+    result = CliRunner().invoke(app, ["export", "recipe.py", "--accuracy-budget", "-1"])
+    assert result.exit_code == 2 and "--accuracy-budget" in result.output
+
+
+def test_a_recipe_that_does_not_read_is_named(tmp_path):
+    (tmp_path / "broken.py").write_text("recipe = (")
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "broken.py")])
+    assert isinstance(result.exception, ShipwayError)
+    assert "broken.py" in str(result.exception)
