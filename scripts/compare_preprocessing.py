@@ -81,13 +81,6 @@ def exactly_the_source(path: Path) -> np.ndarray:
     return _resize_bicubic(_centre(photo, int(SPEC.crop_fraction * min(photo.shape[:2]))), SIZE)
 
 
-def rounded_crop(path: Path) -> np.ndarray:
-    """The source's crop, rounded to pixels, resized as the server does."""
-    photo = np.asarray(_photo(path))
-    square = _centre(photo, int(SPEC.crop_fraction * min(photo.shape[:2])))
-    return np.asarray(Image.fromarray(square).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-
-
 def _photo(path: Path) -> Image.Image:
     return Image.open(path).convert("RGB")
 
@@ -125,7 +118,6 @@ COMMON = (
 )
 DETAILS = (
     Variant(name="as served", pixels_HWC=served),
-    Variant(name="crop rounded to pixels", pixels_HWC=rounded_crop),
     Variant(name="exactly as the source, not smoothed", pixels_HWC=exactly_the_source),
 )
 ON_THE_CAT = (
