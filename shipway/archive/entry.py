@@ -3,6 +3,7 @@
 import sys
 from hashlib import file_digest
 from pathlib import Path
+from typing import Any
 
 _ARCHIVE = Path(__file__).resolve().parent
 # No digest covers bytecode, so none may be in the archive. This process writes none; only this
@@ -53,5 +54,8 @@ if len(_handlers) != 1:
     )
 
 
-class Model(_handlers[0]):  # type: ignore[misc]
+_Handler: Any = _handlers[0]
+
+
+class Model(_Handler):
     """The class that TorchServe finds in this file."""
