@@ -55,11 +55,11 @@ test-long: env-long model artifacts/minilm-1.0  ## a sample of the long studies:
 	@timeout --kill-after=30 480 $(BIN)/python -m benchmarks.demo_ray --out build/ray
 
 structure: env  ## list every import cycle, long function and missing docstring or test
-	@$(BIN)/python scripts/structure --report
+	@$(BIN)/python scripts/structure --report --all
 
 check: env  ## lint, check formatting and types, measure the structure
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/python scripts/structure --report
+	@$(BIN)/python scripts/structure
 
 test-wheel: env  ## build the wheel, install it elsewhere, go from a new recipe to predictions
 	@$(BIN)/python scripts/check_wheel.py

@@ -165,11 +165,13 @@ class Tree:
 
     @cached_property
     def dependencies(self) -> set[str]:
-        """The names of the distributions that pyproject.toml asks for, extras included."""
+        """The names of the distributions that pyproject.toml asks for, extras included, and those
+        of requirements/*.in, which cannot be extras."""
         project = self.pyproject["project"]
         lists = [
             project.get("dependencies", []),
             *project.get("optional-dependencies", {}).values(),
+            *(path.read_text().splitlines() for path in self.root.glob("requirements/*.in")),
         ]
         names = {re.split(r"[\[<>=!~; ]", line)[0].lower() for lines in lists for line in lines}
-        return names - {self.package}
+        return names - {self.package, "#", ""}

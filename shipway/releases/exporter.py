@@ -240,7 +240,7 @@ def _states(versions: list[ModelVersion]) -> Family:
 def _nvml() -> Any:
     """The module pynvml, if it is installed and finds a driver."""
     try:
-        # nvidia-ml-py is optional: requirements/gpu.in has it.
+        # pynvml, of nvidia-ml-py, is optional: requirements/gpu.in has it.
         import pynvml
 
         pynvml.nvmlInit()
