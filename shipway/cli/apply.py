@@ -13,7 +13,7 @@ from shipway.engines.state import state_directory
 from shipway.releases.errors import NotApplicable
 
 if TYPE_CHECKING:
-    from shipway.releases.apply import Change, WantedModel
+    from shipway.releases.apply import Change, TargetModel
     from shipway.releases.rollout import Rollout
 
 PAST_TENSE = {
@@ -79,7 +79,7 @@ def apply(
     where.unapplied_file.unlink(missing_ok=True)
 
 
-def read_models_file(file: Path, store: Path, inspect: Inspect) -> "list[WantedModel]":
+def read_models_file(file: Path, store: Path, inspect: Inspect) -> "list[TargetModel]":
     """Reads a models.yaml and checks the archives that it names. Raises ShipwayError."""
     # httpx and pydantic take a second to import.
     from shipway.releases.apply import check_models
@@ -116,5 +116,5 @@ def _print_plan(changes: "list[Change]", file: Path) -> None:
         return
     table = Table("", "model", "version", "what will be done", box=None)
     for change in changes:
-        table.add_row(SIGNS[change.what], change.name, change.version, change.told)
+        table.add_row(SIGNS[change.what], change.name, change.version, change.description)
     lines.print(table)

@@ -20,7 +20,7 @@ from shipway.releases.exporter_process import exporter_command
 if TYPE_CHECKING:
     from shipway.archive.inspect import MarInfo
     from shipway.engines.torchserve.launch import Launched
-    from shipway.releases.apply import WantedModel
+    from shipway.releases.apply import TargetModel
 
 BackgroundOption = Annotated[
     bool, typer.Option("--background", help="Return when the server is ready.")
@@ -172,7 +172,7 @@ def _restore(state: StateDirectory, archives: "list[MarInfo]") -> bool:
 
 
 def _serve_models(
-    state: StateDirectory, wanted: "list[WantedModel]", file: Path, inspect: Inspect
+    state: StateDirectory, wanted: "list[TargetModel]", file: Path, inspect: Inspect
 ) -> bool:
     """Changes a server that has just started to what the file says; it is not ready before.
 

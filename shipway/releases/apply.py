@@ -1,8 +1,8 @@
 """Bringing a server to the state that a models file describes.
 
-First everything is read and checked, and what will be changed is worked out: a list of changes, in
-their order. Then they are made, each as the command of the same name makes it, so that a default
-changes after its comparison with the certificate, and a version goes when it has answered.
+The file and its archives are read and checked first, and a list of changes is worked out. Then
+each change is made as the command of the same name makes it: a default changes only after its
+comparison with the certificate, and a version is removed only after it has answered its requests.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from shipway.archive.inspect import MarInfo
 
 What = Literal["register", "promote", "scale", "unregister"]
-"""`promote` registers the version first if need be."""
+"""`promote` registers the version first if necessary."""
 
-STARTS_ANEW = "it takes its new settings at its next start"
+RESTART_REASON = "its new settings apply when it starts again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A version that the models file names, its archive checked."""
+class TargetVersion:
+    """A version that the models file names, with its archive checked."""
 
     info: "MarInfo"
     settings: Version
@@ -41,59 +41,59 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WantedModel:
+class TargetModel:
     """A model with all its versions, the default first."""
 
     name: str
-    versions: tuple[Wanted, ...]
+    versions: tuple[TargetVersion, ...]
 
     @property
-    def default(self) -> Wanted:
-        """Answers requests that name no version."""
+    def default(self) -> TargetVersion:
+        """The version that answers requests that name no version."""
         return self.versions[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One step on the way."""
+    """One step towards the state that the models file describes."""
 
     what: What
     name: str
     version: str
-    told: str
-    """What it does, in words."""
-    wanted: Wanted | None = None
-    """What to register, promote or scale to."""
+    description: str
+    """What the change does, for the user to read."""
+    target: TargetVersion | None = None
+    """The version to register, promote or scale. None for `unregister`."""
     interrupts: bool = False
-    """Whether requests that name no version get no answer for a while."""
+    """Whether requests that name no version fail for some seconds."""
 
 
 def check_models(
     file: ModelsFile, store: Path, inspect: "Callable[[Path], MarInfo]"
-) -> list[WantedModel]:
-    """Every version of the file with its archive, which is inspected.
+) -> list[TargetModel]:
+    """Inspects the archive of every version in the file.
 
-    Raises ArchiveError, StoreError, NotApplicable or ModelsFileError for an archive that is
-    missing, damaged, or of another name, version or digest than the file says, and for settings
-    that it cannot be served with.
+    Raises ArchiveError, StoreError, NotApplicable or ModelsFileError if an archive is missing,
+    damaged, or differs from the file in name, version or digest, and for settings that it cannot
+    be served with.
     """
-    wanted = []
+    models = []
     for name in file.names:
         default = file.default_of(name)
-        others = [each for each in file.versions_of(name) if each is not default]
-        versions = tuple(_checked(each, store, inspect) for each in (default, *others))
-        wanted.append(WantedModel(name=name, versions=versions))
-    return wanted
+        others = [version for version in file.versions_of(name) if version is not default]
+        versions = tuple(_checked(version, store, inspect) for version in (default, *others))
+        models.append(TargetModel(name=name, versions=versions))
+    return models
 
 
-def _checked(model: Model, store: Path, inspect: "Callable[[Path], MarInfo]") -> Wanted:
+def _checked(model: Model, store: Path, inspect: "Callable[[Path], MarInfo]") -> TargetVersion:
     path = model.archive or store / f"{model.name}-{model.version}.mar"
     info = inspect(path)
     if model.sha256 not in (None, info.digest):
         raise NotApplicable(
             f"{path} is not the archive of {model} that the models file names: its SHA-256 is "
-            f"{info.digest[:12]}…, there it is {model.sha256[:12]}…. Copy it again, or correct the "
-            "file."
+            f"{info.digest[:12]}…, the file says {model.sha256[:12]}…. Copy the archive again, or "
+            "correct the file."
         )
     check_serves(model, path, info.name, info.version, max_batch=info.max_batch)
     check_place(path, store, digest=info.digest)
@@ -104,24 +104,25 @@ def _checked(model: Model, store: Path, inspect: "Callable[[Path], MarInfo]") ->
         max_batch_delay_ms=model.max_batch_delay_ms,
         workers=model.workers,
     )
-    return Wanted(info=info, settings=settings)
+    return TargetVersion(info=info, settings=settings)
 
 
 def plan(
-    wanted: Sequence[WantedModel], releases: Releases, there: Sequence[ModelVersion]
+    targets: Sequence[TargetModel], releases: Releases, on_server: Sequence[ModelVersion]
 ) -> list[Change]:
-    """What leads from the server as it is, `there`, to what is wanted, in the order to do it.
+    """The changes that lead from the versions `on_server` to `targets`, in the order to make them.
 
-    Raises NotApplicable for what cannot be.
+    Raises NotApplicable if a version would have to become another archive.
     """
     changes = []
-    for model in wanted:
+    for model in targets:
         release = releases.models.get(model.name, Release())
-        changes += _plan_model(model, release, _of(model.name, there))
-    noted = {name for name, release in releases.models.items() if release.versions}
-    for name in sorted((noted | {one.name for one in there}) - {model.name for model in wanted}):
+        changes += _plan_model(model, release, _of(model.name, on_server))
+    recorded = {name for name, release in releases.models.items() if release.versions}
+    registered = {version.name for version in on_server}
+    for name in sorted((recorded | registered) - {model.name for model in targets}):
         release = releases.models.get(name, Release())
-        changes += _removals(name, {}, release, _of(name, there))
+        changes += _removals(name, {}, release, _of(name, on_server))
     return changes
 
 
@@ -133,12 +134,15 @@ def carry_out(
     because: str | None = None,
     say: Say,
 ) -> Iterator[tuple[Change, ShipwayError | None]]:
-    """Makes the changes: each, and why it failed. What follows for the same model is left out."""
+    """Makes the changes, and yields each with its error, or None if it succeeded.
+
+    After an error, the remaining changes to the same model are skipped.
+    """
     failed = set()
     for change in changes:
         if change.name in failed:
             continue
-        say(f"{change.name} {change.version}: {change.told} …")
+        say(f"{change.name} {change.version}: {change.description} …")
         try:
             _make(rollout, change, inspect, because)
         except ShipwayError as error:
@@ -154,138 +158,155 @@ def _make(
     inspect: "Callable[[Path], MarInfo]",
     because: str | None,
 ) -> None:
-    name, version, wanted = change.name, change.version, change.wanted
-    if wanted is None:
+    name, version, target = change.name, change.version, change.target
+    if target is None:
         rollout.unregister(name, version, because)
     elif change.what == "scale":
-        rollout.scale(name, version, wanted.settings.workers, because)
+        rollout.scale(name, version, target.settings.workers, because)
     else:
-        with stored(wanted.info.path, rollout.store, digest=wanted.info.digest):
+        with stored(target.info.path, rollout.store, digest=target.info.digest):
             if change.what == "register":
-                rollout.register(name, version, wanted.settings, because)
+                rollout.register(name, version, target.settings, because)
             else:
                 rollout.promote(
-                    name, version, inspect=inspect, settings=wanted.settings, because=because
+                    name, version, inspect=inspect, settings=target.settings, because=because
                 )
 
 
-def _plan_model(model: WantedModel, release: Release, there: list[ModelVersion]) -> list[Change]:
-    on_server = {one.version: one for one in there}
-    for each in model.versions:
-        _check_same_archive(each, release, on_server.get(each.info.version))
-    wanted = {each.info.version: each for each in model.versions}
-    target, current = model.default.info.version, default_of(there)
-    again = {
+def _plan_model(
+    model: TargetModel, release: Release, registered: list[ModelVersion]
+) -> list[Change]:
+    on_server = {version.version: version for version in registered}
+    for target in model.versions:
+        _check_same_archive(target, release, on_server.get(target.info.version))
+    targets = {target.info.version: target for target in model.versions}
+    new_default, current = model.default.info.version, default_of(registered)
+    to_restart = {
         version
-        for version in wanted.keys() & on_server.keys()
-        if _needs_new_start(wanted[version].settings, on_server[version])
+        for version in targets.keys() & on_server.keys()
+        if _needs_restart(targets[version].settings, on_server[version])
     }
-    if target == current and target in again:
-        return _start_over(model, there)
+    if new_default == current and new_default in to_restart:
+        return _start_over(model, registered)
 
     changes = []
-    for version, each in wanted.items():
-        if version in again:
-            changes.append(_unregister(model.name, version, STARTS_ANEW))
-        is_new = version in again or version not in on_server
-        # What was the default when the server stopped has proved itself.
+    for version, target in targets.items():
+        if version in to_restart:
+            changes.append(_unregistration(model.name, version, RESTART_REASON))
+        is_new = version in to_restart or version not in on_server
+        # After a stop: the recorded default was compared when it was promoted.
         proven = current is None and version == release.default
-        if version == target != current and not proven:
-            changes.append(_promotion(each, current, is_new))
+        if version == new_default != current and not proven:
+            changes.append(_promotion(target, current, is_new))
         elif is_new:
-            changes.append(_registration(each))
-        if not is_new and on_server[version].workers < each.settings.workers:
-            changes.append(_scaling(each, on_server[version].workers))
-    return changes + _removals(model.name, wanted, release, there)
+            changes.append(_registration(target))
+        if not is_new and on_server[version].workers < target.settings.workers:
+            changes.append(_scaling(target, on_server[version].workers))
+    return changes + _removals(model.name, targets, release, registered)
 
 
-def _start_over(model: WantedModel, there: list[ModelVersion]) -> list[Change]:
-    """TorchServe keeps its default to the last, so all go where the default has to."""
+def _start_over(model: TargetModel, registered: list[ModelVersion]) -> list[Change]:
+    """Unregisters every version, then registers those of the file.
+
+    TorchServe lets the default version go only after all others.
+    """
     changes = [
-        _unregister(model.name, one.version, STARTS_ANEW)
-        for one in sorted(there, key=lambda one: one.default)
+        _unregistration(model.name, version.version, RESTART_REASON)
+        for version in sorted(registered, key=lambda version: version.default)
     ]
     changes[-1] = replace(changes[-1], interrupts=True)
-    return changes + [_registration(each) for each in model.versions]
+    return changes + [_registration(target) for target in model.versions]
 
 
 def _removals(
-    name: str, wanted: Mapping[str, Wanted], release: Release, there: list[ModelVersion]
+    name: str,
+    targets: Mapping[str, TargetVersion],
+    release: Release,
+    registered: list[ModelVersion],
 ) -> list[Change]:
-    gone = sorted(
-        (one for one in there if one.version not in wanted),
-        key=lambda one: (one.default, natural_order(one.version)),
+    not_in_file = sorted(
+        (version for version in registered if version.version not in targets),
+        key=lambda version: (version.default, natural_order(version.version)),
     )
-    forgotten = release.versions.keys() - wanted.keys() - {one.version for one in there}
-    return [_unregister(name, one.version, "the file does not name it") for one in gone] + [
-        _unregister(name, version, "neither the file nor the server has it")
-        for version in sorted(forgotten, key=natural_order)
+    on_server = {version.version for version in registered}
+    only_recorded = release.versions.keys() - targets.keys() - on_server
+    return [
+        _unregistration(name, version.version, "the models file does not name it")
+        for version in not_in_file
+    ] + [
+        _unregistration(name, version, "neither the models file nor the server has it")
+        for version in sorted(only_recorded, key=natural_order)
     ]
 
 
-def _needs_new_start(wanted: Version, one: ModelVersion) -> bool:
-    """TorchServe cannot change how a version batches, and ends a worker amid its requests."""
+def _needs_restart(settings: Version, version: ModelVersion) -> bool:
+    """Whether the settings differ in what TorchServe cannot change while a version runs.
+
+    It cannot change how a version batches, and it ends workers without waiting for their requests.
+    """
     return (
-        wanted.batch_size,
-        wanted.max_batch_delay_ms,
-    ) != (one.batch_size, one.max_batch_delay_ms) or wanted.workers < one.workers
+        settings.batch_size,
+        settings.max_batch_delay_ms,
+    ) != (version.batch_size, version.max_batch_delay_ms) or settings.workers < version.workers
 
 
-def _check_same_archive(each: Wanted, release: Release, one: ModelVersion | None) -> None:
-    noted = release.versions.get(each.info.version)
-    if noted and noted.digest != each.info.digest:
+def _check_same_archive(
+    target: TargetVersion, release: Release, registered: ModelVersion | None
+) -> None:
+    recorded = release.versions.get(target.info.version)
+    if recorded and recorded.digest != target.info.digest:
         raise NotApplicable(
-            f"{each} was registered from an archive whose SHA-256 is {noted.digest[:12]}…; that of "
-            f"{each.info.path} is {each.info.digest[:12]}…, and a version never changes. Package "
-            "under a new one."
+            f"{target} was registered from an archive with the SHA-256 {recorded.digest[:12]}…; "
+            f"{target.info.path} has {target.info.digest[:12]}…, and a version never changes. "
+            "Package it under a new version."
         )
-    if one and not noted and one.mar != each.settings.mar:
+    if registered and not recorded and registered.mar != target.settings.mar:
         raise NotApplicable(
-            f"{each} was registered by other means from {one.mar}; the models file says "
-            f"{each.settings.mar}. Package under a new version."
+            f"{target} was registered by other means from {registered.mar}; the models file says "
+            f"{target.settings.mar}. Package it under a new version."
         )
 
 
-def _registration(each: Wanted) -> Change:
+def _registration(target: TargetVersion) -> Change:
     return Change(
         what="register",
-        name=each.info.name,
-        version=each.info.version,
-        told=f"register with {in_words(each.settings)}",
-        wanted=each,
+        name=target.info.name,
+        version=target.info.version,
+        description=f"register with {in_words(target.settings)}",
+        target=target,
     )
 
 
-def _promotion(each: Wanted, current: str | None, is_new: bool) -> Change:
-    first = f"register with {in_words(each.settings)}, and " if is_new else ""
+def _promotion(target: TargetVersion, current: str | None, is_new: bool) -> Change:
+    first = f"register with {in_words(target.settings)}, then " if is_new else ""
     instead = f" instead of {current}" if current else ""
     return Change(
         what="promote",
-        name=each.info.name,
-        version=each.info.version,
-        told=f"{first}make it the default{instead}, once it answers as certified",
-        wanted=each,
+        name=target.info.name,
+        version=target.info.version,
+        description=f"{first}make it the default{instead} after its answers match its certificate",
+        target=target,
     )
 
 
-def _scaling(each: Wanted, workers: int) -> Change:
+def _scaling(target: TargetVersion, workers: int) -> Change:
     return Change(
         what="scale",
-        name=each.info.name,
-        version=each.info.version,
-        told=f"{each.settings.workers} workers instead of {workers}",
-        wanted=each,
+        name=target.info.name,
+        version=target.info.version,
+        description=f"{target.settings.workers} workers instead of {workers}",
+        target=target,
     )
 
 
-def _unregister(name: str, version: str, why: str) -> Change:
+def _unregistration(name: str, version: str, reason: str) -> Change:
     return Change(
         what="unregister",
         name=name,
         version=version,
-        told=f"unregister when it has answered: {why}",
+        description=f"unregister after it has answered its requests: {reason}",
     )
 
 
-def _of(name: str, there: Sequence[ModelVersion]) -> list[ModelVersion]:
-    return [one for one in there if one.name == name]
+def _of(name: str, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
+    return [version for version in versions if version.name == name]

@@ -1,6 +1,6 @@
-"""The exporter of a running server: what its workers recorded, and what TorchServe says.
+"""The metrics exporter of a running server: what its workers recorded, and the server's own.
 
-A process of its own beside TorchServe, so that it outlives workers and takes none of their time.
+It is a separate process, so that it outlives workers and takes no time from them.
 """
 
 import os
@@ -26,50 +26,50 @@ from shipway.releases.readiness import why_not_ready
 
 T = TypeVar("T")
 
-VERSIONS_FRESH_S = 5.0
-"""How old the management API's last answer may be. With a GPU each one has it run nvidia-smi."""
-METRICS_FRESH_S = 1.0
-LOOK_EVERY_S = 0.5
-"""Whether the server still runs: the exporter ends with it."""
+VERSIONS_MAX_AGE_S = 5.0
+"""Maximum age of the management API's last answer. With a GPU, each answer runs nvidia-smi."""
+METRICS_MAX_AGE_S = 1.0
+CHECK_EVERY_S = 0.5
+"""How often to check that the server still runs. The exporter ends with it."""
 
 
-class Fresh(Generic[T]):
-    """An answer that is asked for again once it is too old. Safe to share between threads."""
+class Cached(Generic[T]):
+    """A value that is fetched again when it is too old. Safe to share between threads."""
 
-    def __init__(self, ask: Callable[[], T], for_s: float) -> None:
-        self._ask = ask
-        self._for_s = for_s
-        self._asking = threading.Lock()
-        self._answer: T
-        self._asked = float("-inf")
+    def __init__(self, fetch: Callable[[], T], max_age_s: float) -> None:
+        self._fetch = fetch
+        self._max_age_s = max_age_s
+        self._lock = threading.Lock()
+        self._value: T
+        self._fetched = float("-inf")
 
     def __call__(self) -> T:
-        with self._asking:
-            if time.monotonic() - self._asked > self._for_s:
-                self._answer = self._ask()
-                self._asked = time.monotonic()
-            return self._answer
+        with self._lock:
+            if time.monotonic() - self._fetched > self._max_age_s:
+                self._value = self._fetch()
+                self._fetched = time.monotonic()
+            return self._value
 
 
 class Restarts:
-    """Workers that came back under another process id, by model and version."""
+    """Counts workers that came back with another process id, by model and version."""
 
     def __init__(self) -> None:
         self._pids: dict[tuple[str, str, str], int] = {}
         self._counted: dict[tuple[str, str], int] = {}
 
-    def look(self, versions: list[ModelVersion]) -> None:
-        """Counts the workers that have another process id than at the last look."""
+    def update(self, versions: list[ModelVersion]) -> None:
+        """Counts the workers that have another process id than at the last update."""
         for version in versions:
             for worker, pid in zip(version.worker_ids, version.worker_pids, strict=True):
-                if pid > 0:  # it runs
+                if pid > 0:  # the worker runs
                     key = (version.name, version.version)
                     before = self._pids.get((*key, worker), pid)
                     self._pids[*key, worker] = pid
                     self._counted[key] = self.of(version) + (before != pid)
 
     def of(self, version: ModelVersion) -> int:
-        """Of all workers of a version, so far."""
+        """The restarts of all workers of a version so far."""
         return self._counted.get((version.name, version.version), 0)
 
 
@@ -79,11 +79,11 @@ class ServerCollector(Collector):
     def __init__(
         self,
         record: ServerRecord,
-        versions: Fresh[list[ModelVersion] | None],
-        metrics: Fresh[EngineMetrics | None],
+        versions: Cached[list[ModelVersion] | None],
+        metrics: Cached[EngineMetrics | None],
         restarts: Restarts,
     ) -> None:
-        """`versions` and `metrics` give None while the server does not answer."""
+        """`versions` and `metrics` return None while the server does not answer."""
         self._record = record
         self._versions = versions
         self._metrics = metrics
@@ -98,10 +98,10 @@ class ServerCollector(Collector):
         yield up
         yield _queue_means(metrics or EngineMetrics())
         versions = versions or []
-        yield _per_version(declared.QUEUE_DEPTH, versions, lambda one: one.requests_waiting)
-        yield _per_version(declared.QUEUE_LIMIT, versions, lambda one: one.queue_limit)
-        yield _per_version(declared.WORKERS_WANTED, versions, lambda one: one.workers)
-        yield _per_version(declared.DEFAULT, versions, lambda one: one.default)
+        yield _per_version(declared.QUEUE_DEPTH, versions, lambda version: version.requests_waiting)
+        yield _per_version(declared.QUEUE_LIMIT, versions, lambda version: version.queue_limit)
+        yield _per_version(declared.WORKERS_WANTED, versions, lambda version: version.workers)
+        yield _per_version(declared.DEFAULT, versions, lambda version: version.default)
         yield _per_version(declared.RESTARTS, versions, self._restarts.of)
         yield _states(versions)
         yield self._memory(versions)
@@ -113,20 +113,20 @@ class ServerCollector(Collector):
             (["exporter", "", "", ""], os.getpid()),
         ]
         for version in versions:
-            for place, pid in enumerate(version.worker_pids):
-                processes.append((["worker", version.name, version.version, str(place)], pid))
+            for index, pid in enumerate(version.worker_pids):
+                processes.append((["worker", version.name, version.version, str(index)], pid))
         for labels, pid in processes:
             try:
                 family.add_metric(labels, psutil.Process(pid).memory_info().rss)
-            except (psutil.Error, ValueError):  # it died, or has not begun
+            except (psutil.Error, ValueError):  # it has ended, or not started yet
                 continue
         return family
 
 
-class PassedOn(Collector):
-    """The server's own metrics, under its own names."""
+class EngineCollector(Collector):
+    """The server's own metrics, with their own names."""
 
-    def __init__(self, metrics: Fresh[EngineMetrics | None]) -> None:
+    def __init__(self, metrics: Cached[EngineMetrics | None]) -> None:
         self._metrics = metrics
 
     def collect(self) -> Iterator[Family]:
@@ -135,10 +135,10 @@ class PassedOn(Collector):
 
 
 class GpuCollector(Collector):
-    """Memory and use of each GPU, by NVML."""
+    """Memory and utilization of each GPU, from NVML."""
 
     def __init__(self, nvml: Any) -> None:
-        """`nvml` is the module pynvml, initialised."""
+        """`nvml` is the module pynvml after nvmlInit()."""
         self._nvml = nvml
 
     def collect(self) -> Iterator[Family]:
@@ -157,15 +157,17 @@ class GpuCollector(Collector):
 
 
 def main() -> None:
-    """Exports the metrics of the server in the state directory that is given, from the host and
-    port that are given; ends when the server ends."""
+    """Exports the metrics of a server until it ends.
+
+    The arguments on the command line are its state directory, and the host and port to listen on.
+    """
     directory, host, port = sys.argv[1:]
     state = StateDirectory(Path(directory))
     record = state.require_running()
     restarts = Restarts()
     engine = connect(state)
-    versions = Fresh(lambda: _ask_versions(engine, restarts), VERSIONS_FRESH_S)
-    metrics = Fresh(lambda: _ask_metrics(engine), METRICS_FRESH_S)
+    versions = Cached(lambda: _fetch_versions(engine, restarts), VERSIONS_MAX_AGE_S)
+    metrics = Cached(lambda: _fetch_metrics(engine), METRICS_MAX_AGE_S)
     own: list[Collector] = [
         WorkersCollector(Path(record.metrics_directory)),
         ServerCollector(record, versions, metrics, restarts),
@@ -176,12 +178,13 @@ def main() -> None:
         host,
         int(port),
         own=own,
-        passed_on=[PassedOn(metrics)],
+        passed_on=[EngineCollector(metrics)],
         missing=lambda: _missing(state, versions()),
     )
     while state.running() is not None:
-        versions()  # without a scrape too: a worker that dies twice between two looks counts once
-        time.sleep(LOOK_EVERY_S)
+        # Also without a scrape: a worker that restarts twice between two updates is counted once.
+        versions()
+        time.sleep(CHECK_EVERY_S)
 
 
 def _missing(state: StateDirectory, versions: list[ModelVersion] | None) -> str | None:
@@ -193,16 +196,16 @@ def _missing(state: StateDirectory, versions: list[ModelVersion] | None) -> str 
         return str(error)
 
 
-def _ask_versions(engine: Engine, restarts: Restarts) -> list[ModelVersion] | None:
+def _fetch_versions(engine: Engine, restarts: Restarts) -> list[ModelVersion] | None:
     try:
         versions = engine.versions()
     except ServerError:
         return None
-    restarts.look(versions)
+    restarts.update(versions)
     return versions
 
 
-def _ask_metrics(engine: Engine) -> EngineMetrics | None:
+def _fetch_metrics(engine: Engine) -> EngineMetrics | None:
     try:
         return engine.metrics()
     except ServerError:
@@ -230,21 +233,21 @@ def _per_version(
 
 def _states(versions: list[ModelVersion]) -> Family:
     family = family_of(declared.WORKERS)
-    for each in versions:
-        for state in sorted({"READY", *each.worker_states}):
-            labels = [each.name, each.version, state.lower()]
-            family.add_metric(labels, each.worker_states.count(state))
+    for version in versions:
+        for state in sorted({"READY", *version.worker_states}):
+            labels = [version.name, version.version, state.lower()]
+            family.add_metric(labels, version.worker_states.count(state))
     return family
 
 
 def _nvml() -> Any:
-    """The module pynvml, if it is installed and finds a driver."""
+    """The module pynvml; None if it is not installed or finds no driver."""
     try:
         # pynvml, of nvidia-ml-py, is optional: requirements/gpu.in has it.
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # its own errors, or no such module
+    except Exception:  # one of its own errors, or the module is missing
         return None
     return pynvml
 

@@ -1,4 +1,4 @@
-"""How the exporter is started: a process of its own, beside the server that it reports on."""
+"""The command that starts the metrics exporter beside the server that it reports on."""
 
 import sys
 
@@ -8,5 +8,5 @@ MODULE = "shipway.releases.exporter"
 
 
 def exporter_command(state: StateDirectory, host: str, port: int) -> list[str]:
-    """The command that exports the metrics of the server in `state` at `host` and `port`."""
+    """The command that exports the metrics of the server in `state` on `host` and `port`."""
     return [sys.executable, "-m", MODULE, str(state.path.resolve()), host, str(port)]

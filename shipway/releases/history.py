@@ -1,8 +1,8 @@
 """`releases.json`: which versions should be served, which is the default, and the history of both.
 
-The file is in the state directory and outlives the server: with it and the model store,
-`shipway serve` brings back what was served. It is written whole, by a rename, after the server has
-made a change, and by one process at a time.
+The file is in the state directory and outlives the server: from it and the model store,
+`shipway serve` restores the versions that were served. One process at a time replaces it as a
+whole, after the server has made the change.
 """
 
 import getpass
@@ -32,23 +32,23 @@ LOCK_ATTEMPTS = 20
 LOCK_PAUSE_S = 0.05
 
 What = Literal["registered", "promoted", "rolled back", "scaled", "unregistered", "found"]
-"""`found`: by this tool on the server, where somebody had done it by other means."""
+"""`found` is a change that somebody made on the server by other means than this tool."""
 
 
 class Version(Record):
-    """A version that should be registered, and how."""
+    """A version that should be registered, and its settings."""
 
     mar: str
-    """Its archive, a file in the model store."""
+    """The file name of its archive in the model store."""
     digest: Sha256
-    """Of the archive."""
+    """The archive's SHA-256."""
     batch_size: Positive
     max_batch_delay_ms: Annotated[int, Field(ge=0)]
     workers: Annotated[int, Field(ge=0)]
 
 
 class Event(Record):
-    """Something that was done to a model."""
+    """A change to the versions of a model."""
 
     at: str
     """ISO 8601, UTC."""
@@ -56,70 +56,70 @@ class Event(Record):
     version: str
     digest: Sha256
     default: str | None
-    """The version that answered requests that name none, from then on."""
+    """The default version after the change; None if no version is left."""
     by: str
     """USER@HOST."""
     because: str | None = None
 
 
 class Release(Record):
-    """What should be served of one model, and its history."""
+    """The versions of one model that should be served, and its history."""
 
     versions: Mapping[str, Version] = {}
     default: str | None = None
-    """Answers requests that name no version; None if no version is left."""
+    """The version that answers requests that name none; None if no version is left."""
     before: tuple[str, ...] = ()
-    """The defaults before this one that are still registered; the last is the fallback."""
+    """Earlier defaults that are still registered. The last is the fallback."""
     history: tuple[Event, ...] = ()
-    """The oldest first."""
+    """Oldest first."""
 
     @property
     def fallback(self) -> str | None:
-        """Where a rollback leads."""
+        """The version that a rollback makes the default; None if there is none."""
         return self.before[-1] if self.before else None
 
 
 class Releases(Record):
-    """What should be served, of every model; the content of the file."""
+    """What should be served of every model: the content of the file."""
 
     format: Literal[1] = FORMAT
     models: Mapping[str, Release] = {}
 
 
 def read_releases(state: StateDirectory) -> Releases:
-    """What should be served; nothing where nothing ever was. Raises ReleasesError."""
+    """Reads what should be served; empty if there is no file yet. Raises ReleasesError."""
     path = state.releases_file
     advice = (
-        "Nothing was changed. Put back a copy of it, or start with `shipway serve --fresh`, which "
-        "sets it aside."
+        "Nothing was changed. Restore the file from a copy, or start with `shipway serve --fresh`, "
+        "which renames it and begins anew."
     )
     try:
-        found = json.loads(path.read_bytes())["format"]
-        if found != FORMAT:
-            raise ReleasesError(f"{path} has format {found}; this build reads {FORMAT}. {advice}")
+        number = json.loads(path.read_bytes())["format"]
+        if number != FORMAT:
+            raise ReleasesError(f"{path} has format {number}; this build reads {FORMAT}. {advice}")
         return read_record(path, Releases)
     except FileNotFoundError:
         return Releases()
     except InvalidManifest as error:
         raise ReleasesError(f"{error}. {advice}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReleasesError(f"{path} does not read: {error!r}. {advice}") from error
+        raise ReleasesError(f"{path} cannot be read: {error!r}. {advice}") from error
 
 
 def write_releases(state: StateDirectory, releases: Releases) -> None:
-    """Publishes the file whole; it is on the disk when this returns. Raises ReleasesError."""
+    """Replaces the file; it is on the disk when this returns. Raises ReleasesError."""
     path = state.releases_file
     try:
         atomic_write(path, record_text(releases), durable=True)
     except OSError as error:
         raise ReleasesError(
-            f"{path} cannot be written: {error}. The server has the change, the file has not; the "
-            "next change that succeeds notes both."
+            f"{path} cannot be written: {error}. The server has made the change, but it is not "
+            "recorded. The next successful change records both."
         ) from error
 
 
 def set_aside(state: StateDirectory) -> str | None:
-    """Gives the file another name, which is returned; None if there is none."""
+    """Renames the file and returns its new path; None if there is no file."""
     aside = state.releases_file.with_name(f"releases-until-{now().replace(':', '')}.json")
     try:
         state.releases_file.rename(aside)
@@ -130,16 +130,17 @@ def set_aside(state: StateDirectory) -> str | None:
 
 @contextmanager
 def exclusively(state: StateDirectory, doing: str) -> Iterator[None]:
-    """Lets one process at a time change what is served; raises ChangeUnderWay to the others, and
-    ReleasesError where what is changed could not be noted.
+    """Holds the lock that lets one process at a time change what is served.
 
-    The lock is the kernel's: it ends with the process, however that ends.
+    `doing` completes "USER@HOST is …" in the message to other processes. Raises ChangeUnderWay if
+    another process holds the lock, and ReleasesError if the state directory cannot be written. The
+    kernel releases the lock when the process ends, even if it is killed.
     """
     state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = _locked(state.releases_lock)
     try:
         try:
-            # In place: another file of that name would be another lock.
+            # Written in place: a new file of that name would be a different lock.
             state.releases_lock.write_text(f"{whoami()} is {doing} since {now()}")
         except OSError as error:
             raise ReleasesError(
@@ -153,7 +154,7 @@ def exclusively(state: StateDirectory, doing: str) -> Iterator[None]:
 
 
 def _locked(path: Path) -> FileLock:
-    """The lock, held by this process. Raises ChangeUnderWay, naming the holder."""
+    """Takes the lock. Raises ChangeUnderWay with the name of the holder."""
     lock = FileLock(path)
     for _ in range(LOCK_ATTEMPTS):
         try:
@@ -162,20 +163,20 @@ def _locked(path: Path) -> FileLock:
         except Timeout:
             if holder := path.read_text():
                 break
-        # The holder is about to write who it is, or to release the lock.
+        # The holder is about to write its name, or to release the lock.
         time.sleep(LOCK_PAUSE_S)
     else:
         holder = "Another process is changing what is served"
-    raise ChangeUnderWay(f"{holder}. Nothing was changed; try again after that.")
+    raise ChangeUnderWay(f"{holder}. Nothing was changed. Try again when that is done.")
 
 
 def now() -> str:
-    """ISO 8601, UTC, to the second."""
+    """The current time in ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def whoami() -> str:
-    """USER@HOST."""
+    """The user who runs this process, as USER@HOST."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
@@ -189,16 +190,14 @@ def evolved(
     default: str | None,
     before: Iterable[str | None],
 ) -> Release:
-    """The release with other versions and defaults; earlier defaults are those still there."""
-    kept = [each for each in before if each in versions and each != default]
-    each_once = tuple(reversed(dict.fromkeys(reversed(kept))))  # where it came last
-    return release.model_copy(
-        update={"versions": versions, "default": default, "before": each_once}
-    )
+    """The release with new versions and defaults. Only registered earlier defaults are kept."""
+    kept = [version for version in before if version in versions and version != default]
+    unique = tuple(reversed(dict.fromkeys(reversed(kept))))  # the last occurrence of each
+    return release.model_copy(update={"versions": versions, "default": default, "before": unique})
 
 
 def noted(release: Release, what: What, version: str, digest: str, because: str | None) -> Release:
-    """The release with one more event, which happens now, at the end of its history."""
+    """The release with one more event, dated now, at the end of its history."""
     event = Event(
         at=now(),
         what=what,

@@ -393,7 +393,7 @@ def test_another_archive_than_the_file_says_is_told_with_both_digests(deploy, tw
     (two / "models.yaml").write_text(wanted)
     told = str(deploy("--models", "models.yaml").exception)
     assert told.startswith("model_store/tiny-table-1.0.mar is not the archive")
-    assert f"is {digest_in(two, '1.0')[:12]}…, there it is aaaaaaaaaaaa…. Copy" in told
+    assert f"is {digest_in(two, '1.0')[:12]}…, the file says aaaaaaaaaaaa…. Copy" in told
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_a_file_edited_three_times_is_reached_each_time_and_no_request_is_lost(r
         ({"archive": "gone.mar"}, "gone.mar does not exist"),
         ({"name": "other"}, "is tiny-table 1.0; the models file says other 1.0"),
         ({"sha256": "0" * 64}, "there it is 000000000000…"),
-        ({"batch_size": 10_000}, "takes at most 4 rows at once"),
+        ({"batch_size": 10_000}, "runs at most 4 rows at once"),
     ],
 )
 def test_a_file_that_cannot_be_served_changes_nothing(running, mars, change, told):

@@ -411,7 +411,7 @@ def test_a_server_may_start_afresh_and_with_an_archive_of_its_own(stopped, archi
     stopped.releases_file.write_text("{")
     damaged = shipway(stopped, "serve", "--background")
     assert damaged.returncode == 1
-    assert "releases.json does not read" in damaged.stderr
+    assert "releases.json cannot be read" in damaged.stderr
     assert not stopped.running()
 
     mar = str(archives.mars["1.0"])

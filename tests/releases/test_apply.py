@@ -7,7 +7,7 @@ import pytest
 
 from shipway.archive.inspect import MarInfo
 from shipway.engines.protocol import ModelVersion
-from shipway.releases.apply import Wanted, WantedModel, plan
+from shipway.releases.apply import TargetModel, TargetVersion, plan
 from shipway.releases.errors import NotApplicable
 from shipway.releases.history import Release, Releases, Version
 
@@ -19,10 +19,10 @@ def version(digest: str = DIGEST, **settings: int) -> Version:
     return Version(mar="echo.mar", digest=digest, **(usual | settings))
 
 
-def wanted(*versions: str, **settings: Any) -> list[WantedModel]:
+def wanted(*versions: str, **settings: Any) -> list[TargetModel]:
     """A model with these versions, the first the default."""
 
-    def one(each: str) -> Wanted:
+    def one(each: str) -> TargetVersion:
         info = MarInfo(
             path=Path("echo.mar"),
             name="echo",
@@ -32,9 +32,9 @@ def wanted(*versions: str, **settings: Any) -> list[WantedModel]:
             workers=1,
             digest=DIGEST,
         )
-        return Wanted(info=info, settings=version(**settings))
+        return TargetVersion(info=info, settings=version(**settings))
 
-    return [WantedModel(name="echo", versions=tuple(map(one, versions)))]
+    return [TargetModel(name="echo", versions=tuple(map(one, versions)))]
 
 
 def noted(*versions: str, default: str | None = None, digest: str = DIGEST) -> Releases:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from shipway.engines.protocol import EngineMetrics
 from shipway.engines.state import Addresses, ServerRecord
-from shipway.releases.exporter import Fresh, Restarts, ServerCollector
+from shipway.releases.exporter import Cached, Restarts, ServerCollector
 from tests.releases.test_apply import there
 
 RECORD = ServerRecord(
@@ -25,7 +25,7 @@ RECORD = ServerRecord(
 def samples(versions, metrics) -> dict[tuple[str, ...], float]:
     """By name and the values of its labels, what is collected."""
     collector = ServerCollector(
-        RECORD, Fresh(lambda: versions, 60.0), Fresh(lambda: metrics, 60.0), Restarts()
+        RECORD, Cached(lambda: versions, 60.0), Cached(lambda: metrics, 60.0), Restarts()
     )
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -36,7 +36,7 @@ def samples(versions, metrics) -> dict[tuple[str, ...], float]:
 
 def test_an_answer_is_asked_for_again_only_once_it_is_too_old():
     asked = iter(range(10))
-    kept, renewed = Fresh(lambda: next(asked), 60.0), Fresh(lambda: next(asked), -1.0)
+    kept, renewed = Cached(lambda: next(asked), 60.0), Cached(lambda: next(asked), -1.0)
     assert [kept(), kept()] == [0, 0]
     assert [renewed(), renewed()] == [1, 2]
 
@@ -45,7 +45,7 @@ def test_a_worker_that_comes_back_under_another_process_id_is_a_restart():
     restarts = Restarts()
     [version] = there("1")
     for pid in (7, 7, 0, 8, 8, 9):  # 0: it is being started
-        restarts.look([replace(version, worker_ids=("a",), worker_pids=(pid,))])
+        restarts.update([replace(version, worker_ids=("a",), worker_pids=(pid,))])
     assert restarts.of(version) == 2
 
 

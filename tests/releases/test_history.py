@@ -67,8 +67,8 @@ def test_where_nothing_was_ever_served_nothing_should_be(state):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda text: text[: len(text) // 2], "does not read"),
-        (lambda text: "", "does not read"),
+        (lambda text: text[: len(text) // 2], "cannot be read"),
+        (lambda text: "", "cannot be read"),
         (lambda text: text.replace('"format": 1', '"format": 2'), "has format 2; .* reads 1"),
         (lambda text: text.replace('"workers"', '"wokers"'), "wokers"),
         (lambda text: text.replace(DIGEST, "abc"), "digest"),

@@ -144,13 +144,13 @@ def test_a_file_of_one_server_is_one_of_the_others(file, tmp_path, tiny_table, n
     [
         (f"{{{ONE}, default: true}}, {{{TWO}, default: true}}", "tiny-table has two defaults"),
         (f"{{{ONE}}}, {{{TWO}}}", "none of the versions of tiny-table says `default: true`"),
-        (f"{{{ONE}}}, {{{ONE}}}", "tiny-table 1.0 is there twice"),
+        (f"{{{ONE}}}, {{{ONE}}}", "tiny-table 1.0 is listed twice"),
         ("", "models.yaml names no model"),
         (f"{{{ONE}, wokers: 2}}", "The keys of a model are name, version"),
         ('{name: tiny-table, version: "1.0"}', "names no artifact of tiny-table 1.0"),
         ('{name: tiny-table, version: "1.0", artifact: gone}', "gone is not an artifact"),
         ('{name: tiny-table, version: "1.0", artifact: two}', "the models file says tiny-table 1"),
-        (f"{{{ONE}, batch_size: 99999}}", "takes at most"),
+        (f"{{{ONE}, batch_size: 99999}}", "runs at most"),
     ],
 )
 def test_what_a_models_file_cannot_mean_is_refused_before_anything_is_asked(
