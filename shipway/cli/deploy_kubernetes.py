@@ -46,9 +46,9 @@ def kubernetes(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[
-        Path, typer.Option(file_okay=False, metavar="FOLDER", help="The folder to write.")
-    ] = Path("kubernetes"),
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write.")] = Path(
+        "kubernetes"
+    ),
 ) -> None:
     """Write a Kustomize folder that serves artifacts on a cluster."""
     # pydantic takes half a second to import.

@@ -393,7 +393,7 @@ def test_another_archive_than_the_file_says_is_told_with_both_digests(deploy, tw
     (two / "models.yaml").write_text(wanted)
     told = str(deploy("--models", "models.yaml").exception)
     assert told.startswith("model_store/tiny-table-1.0.mar is not the archive")
-    assert f"is {digest_in(two, '1.0')[:12]}…, the file says aaaaaaaaaaaa…. Copy" in told
+    assert f"is {digest_in(two, '1.0')[:12]}…, expected aaaaaaaaaaaa…. Copy" in told
 
 
 @pytest.mark.parametrize(
@@ -402,8 +402,8 @@ def test_another_archive_than_the_file_says_is_told_with_both_digests(deploy, tw
         ((), None, "There is nothing to deploy"),
         (("--models", "models.yaml"), "models: []", "models.yaml names no model"),
         (("gone",), None, "gone is not an artifact"),
-        (("table-1.0", "--model-store", "gone"), None, "`shipway package table-1.0` makes it"),
-        (("table-1.0", "--models", "models.yaml"), MODELS, "and table-1.0 is given too"),
+        (("table-1.0", "--model-store", "gone"), None, "Create it with `shipway package table"),
+        (("table-1.0", "--models", "models.yaml"), MODELS, "models.yaml and table-1.0 are given"),
         (("--models", "models.yaml"), MODELS.replace("artifact: table-2.0", "workers: 1"),
          "names no artifact of tiny-table 2.0"),
         (("--models", "models.yaml"), MODELS.replace("table-2.0", "table-1.0"),
