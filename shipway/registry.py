@@ -25,11 +25,13 @@ T = TypeVar("T")
 class UnknownName(ShipwayError):
     """No part is registered under a name. The message lists the names that are."""
 
-    def __init__(self, kind: str, name: str, known: list[str], group: str) -> None:
+    def __init__(
+        self, kind: str, name: str, known: list[str], group: str, *, plugins: bool
+    ) -> None:
         super().__init__(
             f"There is no {kind} {name!r}. Known are {', '.join(known) or 'none'}. To add one, "
-            f"install a package with an entry point in the group {group!r}, or name a module in "
-            "the recipe's `plugins`."
+            f"install a package with an entry point in the group {group!r}"
+            + (", or name a module in the recipe's `plugins`." if plugins else ".")
         )
 
 
@@ -37,18 +39,26 @@ class Registry(Generic[T]):
     """The parts of one kind by name, in the order in which they were registered."""
 
     def __init__(
-        self, kind: str, package: str, *, apart: tuple[str, ...] = (), entry: str | None = None
+        self,
+        kind: str,
+        package: str,
+        *,
+        apart: tuple[str, ...] = (),
+        entry: str | None = None,
+        plugins: bool = True,
     ) -> None:
         """`kind` is what messages call a part. `package` holds the built-in parts, one file each,
         except for the helper modules named in `apart`; it is also the name of the entry-point
         group.
 
         With `entry` each part is a folder instead, and its module of that name registers it.
+        `plugins` says whether a recipe's plugins can register such a part.
         """
         self.kind = kind
         self._package = package
         self._apart = apart
         self._entry = entry
+        self._plugins = plugins
         self._parts: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -69,14 +79,14 @@ class Registry(Generic[T]):
             for point in entry_points(group=self._package, name=name):
                 self._load(point)
         if name not in self._parts and name not in self.all():  # a file may hold several parts
-            raise UnknownName(self.kind, name, sorted(self._parts), self._package)
+            raise self._unknown(name)
         return self._parts[name]
 
     def check(self, name: str) -> None:
         """Raises UnknownName unless there is a part of that name. Imports a part's file only if
         no name of a file or of an entry point matches."""
         if name not in self.names() and name not in self.all():
-            raise UnknownName(self.kind, name, sorted(self._parts), self._package)
+            raise self._unknown(name)
 
     def all(self) -> dict[str, T]:
         """Every part by name. Imports all files and loads all entry points."""
@@ -91,6 +101,10 @@ class Registry(Generic[T]):
         Imports none of them."""
         announced = {point.name for point in entry_points(group=self._package)}
         return sorted({*self._parts, *self._files(), *announced})
+
+    def _unknown(self, name: str) -> UnknownName:
+        known = sorted(self._parts)
+        return UnknownName(self.kind, name, known, self._package, plugins=self._plugins)
 
     def _load(self, point: EntryPoint) -> None:
         part = point.load()

@@ -41,8 +41,8 @@ def _all_match(value: object, matches: Callable[[object], bool]) -> TypeGuard[li
 
 def _is_class(value: object) -> bool:
     match value:
-        case {"class_id": _, "label": _, "probability": int() | float()}:
-            return True
+        case {"class_id": _, "label": _, "probability": int() | float(), **others}:
+            return not others  # such as a box, which the table would leave out
     return False
 
 

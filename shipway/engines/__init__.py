@@ -13,6 +13,6 @@ if TYPE_CHECKING:
     from shipway.engines.state import StateDirectory
 
 ENGINES: "Registry[Callable[[StateDirectory], Engine]]" = Registry(
-    "engine", "shipway.engines", entry="engine"
+    "engine", "shipway.engines", entry="engine", plugins=False
 )
 """What connects to the server that runs from a state directory, by the engine's name."""

@@ -23,29 +23,24 @@ from shipway.artifact.certificate import Candidate
 from shipway.artifact.digests import sha256_of
 from shipway.artifact.errors import ArtifactError
 from shipway.export.errors import AnotherExportRuns
+from shipway.export.techniques import TECHNIQUES
 from shipway.recipe import Rows
+from shipway.runtime.backends import BACKENDS
 from shipway.runtime.host import cpu_flags
 
 CACHE = ".candidates"
 SEALING = ".sealing"
 """Ends the names of folders in which an artifact is being written."""
-PACKAGES = (
-    "torch",
-    "torchao",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "openvino",
-    "transformers",
-    "numpy",
-    "pillow",
-)
+PACKAGES = ("torch", "transformers", "numpy", "pillow")
+"""The packages that have a part in every export, beside those of the techniques and backends."""
 
 
 def package_versions() -> dict[str, str]:
     """The versions of the installed packages that build or run programs."""
+    needed = {*PACKAGES, *(backend.package for backend in BACKENDS.all().values())}
+    needed |= {package for each in TECHNIQUES.all().values() for package in each.packages}
     versions = {}
-    for package in PACKAGES:
+    for package in sorted(needed):
         for name in (package, f"{package}-gpu"):
             try:
                 versions[name] = version(name)

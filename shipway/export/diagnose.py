@@ -29,8 +29,8 @@ class Suspect:
     """The largest relative error in tolerance."""
     layers: int
     """How many convolutions eager runs, and linear layers if the runtime reports them."""
-    layers_ran: int
-    """How many of them the program runs."""
+    layers_ran: int | None
+    """How many of them the program runs; None if its runtime does not report it."""
     precision: str
     dynamic: bool
     """Whether it quantizes activations by the range of each batch."""
@@ -61,7 +61,7 @@ def cause_of(suspect: Suspect) -> str:
                 "its outputs are right for channels in the order blue, green, red, so it expects "
                 "that order"
             )
-    if suspect.layers_ran < suspect.layers:
+    if suspect.layers_ran is not None and suspect.layers_ran < suspect.layers:
         return (
             f"it runs {suspect.layers_ran} of the {suspect.layers} convolutions and matrix "
             "products that eager runs"

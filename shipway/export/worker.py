@@ -248,10 +248,11 @@ def _cause(
 
     # oneDNN's log has all convolutions of torch, but not all linear layers.
     log = technique.runtime == "torch" and technique.device == "cpu"
+    layers_ran: int | None
     if log:
         layers_ran = of_torch(lambda: run(inputs)).operators.get("convolution", 0)
     else:
-        layers_ran = sum(ran.ran.values()) if ran else 0
+        layers_ran = None if ran is None else sum(ran.ran.values())
     eager = EagerProgram(_job.module, threads=_assignment.threads)
     return cause_of(
         Suspect(

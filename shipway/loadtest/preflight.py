@@ -8,9 +8,9 @@ from urllib.parse import quote
 import httpx
 
 from shipway.engines import tls
+from shipway.engines.connection import connect
 from shipway.engines.errors import Refused, VersionNotFound
 from shipway.engines.state import StateDirectory
-from shipway.engines.torchserve.management import ManagementClient
 from shipway.engines.torchserve.refusals import grpc_refusal, http_refusal, refusal_in
 from shipway.engines.torchserve.tokens import bearer, tokens_of
 from shipway.loadtest import inputs
@@ -64,14 +64,14 @@ def local_model(
     ModelNotFound, VersionNotFound, NotReady or NoInput.
     """
     record = state.require_running()
-    with closing(ManagementClient(state)) as management:
-        versions = management.describe(name)
+    with closing(connect(state)) as engine:
+        versions = engine.versions(name)
         matching = [described for described in versions if version in (None, described.version)]
         if not matching:
             known = ", ".join(described.version for described in versions)
             raise VersionNotFound(f"{name} has no version {version}. Its versions are {known}.")
         chosen = next((described for described in matching if described.default), matching[0])
-        program = management.what_runs(name, chosen.version)
+        program = engine.describe(name, chosen.version)
     path = quote(name) + (f"/{quote(version)}" if version else "")
     target = Target(
         url=f"grpc://{record.addresses.grpc_inference}/{path}"

@@ -13,9 +13,13 @@ Arrays = tuple[np.ndarray, ...]
 """One array for each input of a program, all with the same number of rows."""
 
 
+TOKENS = ("input_ids", "attention_mask")
+"""The names of the inputs of TextPreprocessing. Other inputs of these shapes are cut nowhere."""
+
+
 def is_text(inputs: tuple[TensorSpec, ...]) -> bool:
     """Whether the inputs are token ids and attention mask, both (B, T) with dynamic T."""
-    return len(inputs) == 2 and all(
+    return tuple(spec.name for spec in inputs) == TOKENS and all(
         len(spec.shape) == 2 and isinstance(spec.shape[1], Axis) for spec in inputs
     )
 

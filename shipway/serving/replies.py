@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 
 from shipway.errors import ShipwayError
-from shipway.payloads.errors import DeadlinePassed
+from shipway.payloads.errors import DeadlinePassed, InternalError
 from shipway.payloads.request import JSON
-from shipway.serving.statuses import STATUS_OF
+from shipway.serving.statuses import STATUS_OF, status_of
 
 RETRY_AFTER_S = 1
 """The least that the header can say. By then a queue of 100 has moved on."""
@@ -34,7 +34,7 @@ def refusal(error: ShipwayError, *, v2: bool = False) -> Reply:
 
     gRPC drops the status, so the body alone must tell an error from an answer.
     """
-    status = STATUS_OF[type(error)]
+    status = status_of(error) or STATUS_OF[InternalError]
     body = {"code": status, "type": type(error).__name__, "message": str(error)}
     reply = Reply(b"", status)
     if isinstance(error, DeadlinePassed):

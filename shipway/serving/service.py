@@ -19,7 +19,7 @@ from shipway.runtime.model import Batch, Model, Row, RowResult
 from shipway.serving import oip
 from shipway.serving.deadlines import Deadlines, sent_at
 from shipway.serving.replies import Reply, encode, refusal, server_timing
-from shipway.serving.statuses import STATUS_OF
+from shipway.serving.statuses import STATUS_OF, status_of
 from shipway.tasks import TASKS
 from shipway.tasks.base import Decoded, Inputs, Task
 
@@ -257,7 +257,7 @@ def _error_of(results: Sequence[RowResult]) -> ShipwayError | None:
     """The error of the last row that failed; None if every row has finite outputs."""
     error: ShipwayError | None = None
     for result in results:
-        if isinstance(result.error, ShipwayError) and type(result.error) in STATUS_OF:
+        if isinstance(result.error, ShipwayError) and status_of(result.error):
             error = result.error
         elif result.error is not None:
             error = InternalError("The model failed on this input. The server's log has the cause.")

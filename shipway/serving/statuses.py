@@ -32,6 +32,14 @@ STATUS_OF: dict[type[ShipwayError], int] = {
     DeadlinePassed: 504,
     OutOfMemory: 507,
 }
+
+
+def status_of(error: Exception) -> int | None:
+    """The status of an error by its class, or by the nearest class it derives from; None for an
+    error that no request should meet."""
+    return next((STATUS_OF[each] for each in type(error).__mro__ if each in STATUS_OF), None)
+
+
 PHRASE_OF = {
     200: "OK",
     400: "Bad Request",

@@ -79,3 +79,8 @@ def test_the_stages_of_a_request_add_up_to_its_time(capsys):
     assert rows == parts | {"total": 20}
     assert sum(parts.values()) == rows["total"]
     assert "in a batch of 2 rows" in said and "0123456789ab…" in said
+
+
+def test_a_class_with_more_than_the_table_shows_is_json(capsys):
+    box = {"class_id": 1, "label": "cat", "probability": 0.9, "box": [0, 0, 10, 20]}
+    assert '"box"' in shown(capsys, {"predictions": [box]})

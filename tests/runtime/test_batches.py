@@ -48,5 +48,16 @@ def test_a_shaped_batch_repeats_rows_as_often_as_needed():
     assert rows[:, 0].tolist() == [1, 3, 1, 3, 1]
 
 
-def test_only_two_inputs_of_varying_length_are_texts():
+def test_only_token_ids_with_their_mask_are_texts():
     assert is_text(TEXTS) and not is_text(TABLE) and not is_text(TEXTS[:1])
+
+
+def test_rows_of_other_inputs_of_the_same_shapes_stay_whole():
+    series = tuple(
+        spec.model_copy(update={"name": name, "dtype": "float32"})
+        for spec, name in zip(TEXTS, ("price", "volume"), strict=True)
+    )
+    assert not is_text(series)
+    price_BT, volume_BT = np.full((2, 3, 20), 0.1, np.float32)
+    [(price, volume)] = batches((price_BT, volume_BT), series, 4)
+    assert price.shape == volume.shape == (3, 20)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from shipway.payloads.errors import BadTensor, DeadlinePassed
+from shipway.payloads.errors import BadRequest, BadTensor, DeadlinePassed
 from shipway.serving.replies import encode, refusal, server_timing
 
 
@@ -32,3 +32,13 @@ def test_two_replies_share_no_headers():
 
 def test_stages_are_written_as_the_standard_says():
     assert server_timing({"decode": 1.23456, "total": 2}) == "decode;dur=1.235, total;dur=2.000"
+
+
+class BadBox(BadRequest):
+    """An error that a task of one's own may raise."""
+
+
+def test_an_error_of_a_known_kind_has_the_status_of_its_kind():
+    reply = refusal(BadBox("The box is empty."))
+    assert reply.status == 400
+    assert json.loads(reply.body)["type"] == "BadBox"

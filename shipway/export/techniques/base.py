@@ -80,6 +80,9 @@ class Technique:
     name: str
     file: str
     """Name of the program's file in programs/."""
+    packages: tuple[str, ...] = ()
+    """The packages that build it, beside torch. Their versions are recorded, and another version
+    builds the program again."""
     order: int = 1000
     """Techniques are tried by ascending order. One that another technique starts from must come
     before it. The last portable technique that passes is the artifact's fallback."""

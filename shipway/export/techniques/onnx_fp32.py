@@ -55,6 +55,7 @@ def pool_plainly(graph: torch.export.ExportedProgram) -> None:
 
 
 TECHNIQUE = Technique(
+    packages=("onnx", "onnxscript"),
     order=60,
     name="onnx_fp32",
     file="onnx_fp32.onnx",

@@ -222,6 +222,7 @@ RANKING = LayerRanking(program=NAME, rank=layer_sensitivity)
 
 def _technique(name: str, calibration: str, *, average: bool) -> Technique:
     return Technique(
+        packages=("onnx", "onnxscript", "onnxruntime"),
         order=70,
         name=name,
         file=f"{name}.onnx",

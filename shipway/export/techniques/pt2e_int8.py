@@ -80,6 +80,7 @@ _WRITTEN_AS = {
 
 register(
     Technique(
+        packages=("torchao",),
         order=40,
         name="pt2e_int8",
         file="pt2e_int8.pt2",
@@ -92,6 +93,7 @@ register(
         requires=requires,
     ),
     Technique(
+        packages=("torchao",),
         order=40,
         name="pt2e_dynamic_int8",
         file="pt2e_dynamic_int8.pt2",

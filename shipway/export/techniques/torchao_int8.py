@@ -59,6 +59,7 @@ def with_linear_in_bf16(module: nn.Module) -> nn.Module:
 
 register(
     Technique(
+        packages=("torchao",),
         order=50,
         name="torchao_dynamic_int8",
         file="torchao_dynamic_int8.pt2",
@@ -72,6 +73,7 @@ register(
         requires=requires,
     ),
     Technique(
+        packages=("torchao",),
         order=50,
         name="torchao_int8_weights",
         file="torchao_int8_weights.pt2",

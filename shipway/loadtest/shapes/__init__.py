@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 from shipway.loadtest.shapes.base import LoadShape
 from shipway.registry import Registry, UnknownName
 
-SHAPES: Registry[type[LoadShape]] = Registry("load shape", __name__, apart=("base",))
+SHAPES: Registry[type[LoadShape]] = Registry("load shape", __name__, apart=("base",), plugins=False)
 
 
 def _read(value: object) -> object:

@@ -22,9 +22,13 @@ class DeviceLost(RuntimeProblem):
 def device_error(error: Exception) -> Exception:
     """OutOfMemory for an error of a run that means it, otherwise the error itself.
 
-    Raises DeviceLost for an error that means that. Both are recognised by their texts: torch and
-    ONNX Runtime share no classes.
+    Raises DeviceLost for an error that means that. A backend may raise either itself. Other errors
+    are recognised by their texts, since torch and ONNX Runtime share no classes.
     """
+    if isinstance(error, DeviceLost):
+        raise error
+    if isinstance(error, RuntimeProblem):
+        return error
     text = str(error)
     if isinstance(error, MemoryError) or any(mark in text.lower() for mark in _NO_MEMORY):
         return OutOfMemory("There was not enough memory for this request. Send fewer rows.")

@@ -29,3 +29,10 @@ def test_a_lost_device_is_raised_at_once(text):
 def test_any_other_error_is_passed_on(text):
     error = RuntimeError(text)
     assert device_error(error) is error
+
+
+def test_what_a_backend_says_itself_is_taken_at_its_word():
+    with pytest.raises(DeviceLost, match="by the backend"):
+        device_error(DeviceLost("said by the backend"))
+    full = OutOfMemory("said by the backend")
+    assert device_error(full) is full
