@@ -1,7 +1,7 @@
 """The state directory: which server runs, where it listens, its tokens and logs.
 
-One directory, `.shipway` by default, belongs to at most one server. Every command finds it as git
-finds `.git`, and through it the server.
+The directory, `.shipway` by default, belongs to at most one server. Every command finds it as git
+finds `.git`, and finds the server through it.
 """
 
 import json
@@ -20,8 +20,8 @@ DIRECTORY_NAME = ".shipway"
 CONFIG_NAME = "config.properties"
 
 LAUNCH_MARK = "SHIPWAY_LAUNCH"
-"""An environment variable that Java hands down to whatever it starts. Its value belongs to one
-launch, so it finds each worker, whoever adopted it, and is never mistaken for a recycled pid."""
+"""An environment variable that Java's child processes inherit. Its value is unique to a launch. It
+identifies workers even after they lose their parent, and is safe against recycled process ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +29,19 @@ class Addresses:
     """Where clients on this machine reach a server."""
 
     inference: str
-    """http://HOST:PORT, or https://, as for the two below."""
+    """http://HOST:PORT or https://HOST:PORT, as in the two fields below."""
     management: str
     metrics: str
     grpc_inference: str
     """HOST:PORT"""
     grpc_management: str
     exporter: str | None
-    """http://HOST:PORT; None for a server without one."""
+    """http://HOST:PORT. None for a server without an exporter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerRecord:
-    """What the command that started a server writes down for all other commands."""
+    """What the command that started a server records for all other commands."""
 
     pid: int
     launch: str
@@ -49,79 +49,79 @@ class ServerRecord:
     addresses: Addresses
     max_request_bytes: int
     certificate: str | None = None
-    """What it shows over TLS, a PEM file; None for a server without, or of an older release."""
+    """Its TLS certificate, a PEM file. None without TLS, and in records of older releases."""
     metrics_directory: str
-    """Where its workers write what the exporter reads."""
+    """The folder where its workers write metrics for the exporter."""
     config: str
     model_store: str
     started: str
     """ISO 8601, UTC."""
     engine: str = "torchserve"
-    """Its name in ENGINES. Records of older releases have none."""
+    """The engine's name in ENGINES. Records of older releases have none."""
 
     @property
     def trust(self) -> ssl.SSLContext:
-        """For its clients over HTTP."""
+        """The TLS context for HTTP clients of this server."""
         return tls.trust(self.certificate)
 
     def processes(self) -> list[psutil.Process]:
-        """Java, its workers and their children: all that still run of this launch."""
+        """The processes of this launch that still run: Java, its workers and their children."""
         return list(_processes_marked(self.launch))
 
 
 @dataclass(frozen=True, slots=True)
 class StateDirectory:
-    """Where a server keeps what it leaves on disk while it runs."""
+    """The files that a server keeps on disk while it runs."""
 
     path: Path
 
     @property
     def record_file(self) -> Path:
-        """The record of the server that runs from here."""
+        """The record of the server that runs from this directory."""
         return self.path / "server.json"
 
     @property
     def releases_file(self) -> Path:
-        """What should be served, and how it came about; it outlives the server."""
+        """What should be served, and its history. The file outlives the server."""
         return self.path / "releases.json"
 
     @property
     def releases_lock(self) -> Path:
-        """Held by the command that changes what is served; its content says who that is."""
+        """Locked by the command that changes what is served. Its content names that command."""
         return self.path / "releases.lock"
 
     @property
     def stopping_file(self) -> Path:
-        """There while the server drains: it answers still, and should be asked nothing new."""
+        """Exists while the server drains: it still answers, but should get no new requests."""
         return self.path / "stopping"
 
     @property
     def unapplied_file(self) -> Path:
-        """There while a server has not all that it was started to serve; it says what lacks."""
+        """Exists while a server does not serve all of its models file. It says what is missing."""
         return self.path / "unapplied"
 
     @property
     def logs(self) -> Path:
-        """The folder of all logs."""
+        """The folder with all logs."""
         return self.path / "logs"
 
     @property
     def console_log(self) -> Path:
-        """What the server prints: why it did not start, if so."""
+        """The output of the server. It shows why a start failed."""
         return self.logs / "console.log"
 
     @property
     def worker_log(self) -> Path:
-        """What workers print."""
+        """The output of the workers."""
         return self.logs / "model_log.log"
 
     @property
     def exporter_log(self) -> Path:
-        """What the exporter prints."""
+        """The output of the exporter."""
         return self.logs / "exporter.log"
 
     def write(self, record: ServerRecord) -> bool:
-        """Publishes the record whole; False if another server's is there already."""
+        """Publishes the record. Returns False if another server's record exists."""
         # `atomic_write` would replace the record of another server; a link fails where one exists.
         partial = self.path / f"server.{record.pid}.partial"
         partial.write_text(json.dumps(asdict(record), indent=2) + "\n")
@@ -134,7 +134,7 @@ class StateDirectory:
         return True
 
     def read(self) -> ServerRecord | None:
-        """The record, of a server that may have ended since."""
+        """The record, even if its server has ended; None without one. Raises NoServer."""
         try:
             fields = json.loads(self.record_file.read_text())
             return ServerRecord(**fields | {"addresses": Addresses(**fields["addresses"])})
@@ -142,26 +142,26 @@ class StateDirectory:
             return None
         except (ValueError, TypeError, KeyError) as error:
             raise NoServer(
-                f"{self.record_file} does not read: {error}. Remove it if no server is running."
+                f"{self.record_file} cannot be read: {error}. Remove it if no server is running."
             ) from error
 
     def running(self) -> ServerRecord | None:
-        """The record, if its server still runs."""
+        """The record of a server that still runs, otherwise None."""
         record = self.read()
         return record if record and _is_marked(record.pid, record.launch) else None
 
     def require_running(self) -> ServerRecord:
-        """The running server's record; raises NoServer."""
+        """The record of the running server. Raises NoServer."""
         if record := self.running():
             return record
         raise NoServer(
             f"No server is running here ({self.path} records none). Start one with "
-            "`shipway serve`, or name its state directory with --state."
+            "`shipway serve`, or name another state directory with --state."
         )
 
 
 def state_directory(path: Path | None) -> StateDirectory:
-    """The one at `path`, or the nearest upward."""
+    """The state directory at `path`, or the nearest upward from the working directory."""
     return StateDirectory((path or find_project(Path.cwd()) / DIRECTORY_NAME).absolute())
 
 
@@ -189,5 +189,5 @@ def _is_marked(pid: int, launch: str) -> bool:
 def _mark_of(process: psutil.Process) -> str | None:
     try:
         return process.environ().get(LAUNCH_MARK)
-    except (psutil.Error, OSError):  # ended meanwhile, a zombie, or somebody else's
+    except (psutil.Error, OSError):  # it has ended, is a zombie, or belongs to another user
         return None

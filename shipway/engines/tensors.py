@@ -1,4 +1,4 @@
-"""Arrays over the wire in binary, as a client of the Open Inference Protocol v2 has them."""
+"""Arrays as binary tensors of the Open Inference Protocol v2, for its clients."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from shipway.serving.oip import HEADER_LENGTH
 
 
 def pack(inputs: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, str]]:
-    """The body and the headers of a request for all outputs."""
+    """The body and headers of a request with these inputs, for all outputs in binary."""
     arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
     header = json.dumps(
         {
@@ -35,17 +35,19 @@ def pack(inputs: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, str]]:
 
 
 def unpack(body: bytes, headers: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The outputs in a reply, by name; raises PredictionFailed for what is none."""
+    """The outputs in a reply, by name. Raises PredictionFailed for any other body."""
     try:
-        place = int(headers[HEADER_LENGTH])
+        offset = int(headers[HEADER_LENGTH])
         outputs = {}
-        for each in json.loads(body[:place])["outputs"]:
-            dtype = np.dtype(DATATYPES[each["datatype"]])
-            flat = np.frombuffer(body, dtype, prod(each["shape"]), place)
-            outputs[each["name"]] = flat.reshape(each["shape"])
-            place += flat.nbytes
+        for output in json.loads(body[:offset])["outputs"]:
+            dtype = np.dtype(DATATYPES[output["datatype"]])
+            flat = np.frombuffer(body, dtype, prod(output["shape"]), offset)
+            outputs[output["name"]] = flat.reshape(output["shape"])
+            offset += flat.nbytes
     except (ValueError, KeyError, TypeError) as error:
         raise PredictionFailed(
-            f"The answer is not v2 tensors in binary: {error!r}", code=502, type="NotTensors"
+            f"The reply is not a v2 response with binary tensors: {error!r}",
+            code=502,
+            type="NotTensors",
         ) from error
     return outputs

@@ -1,4 +1,4 @@
-"""TLS as this project's clients speak it with the server on their own machine."""
+"""TLS between this project's clients and a server on the same machine."""
 
 import socket
 import ssl
@@ -13,16 +13,15 @@ END = "-----END CERTIFICATE-----"
 
 
 def trust(certificate: str | None) -> ssl.SSLContext:
-    """Trusts the one who has the key of the first certificate in this PEM file; without a file,
-    nobody.
+    """A context that trusts only the first certificate in this PEM file; none without a file.
 
-    The names in it are no matter, as few certificates name the loopback address: nobody else can
-    speak for this one.
+    It does not check host names, because few certificates name the loopback address. Only the
+    owner of this certificate's key can use it.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     if certificate is not None:
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # whoever signed it
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # without its issuer
         context.load_verify_locations(cadata=first_certificate(certificate))
     return context
 
@@ -30,8 +29,8 @@ def trust(certificate: str | None) -> ssl.SSLContext:
 def channel(
     address: str, certificate: str | None, options: Sequence[tuple[str, Any]]
 ) -> "grpc.Channel":
-    """To HOST:PORT; with TLS if there is a certificate, which is the one to trust."""
-    # grpc takes a tenth of a second to import, and clients over HTTP do without it.
+    """A gRPC channel to HOST:PORT, with TLS if there is a certificate to trust, a PEM file."""
+    # grpc takes a tenth of a second to import, and HTTP clients do not need it.
     import grpc
 
     if certificate is None:
@@ -43,21 +42,23 @@ def channel(
 
 
 def first_certificate(certificate: str) -> str:
-    """Those after it are of whoever signed it, and of others too."""
+    """The PEM text of the first certificate in a file. The others belong to its issuers."""
     return Path(certificate).read_text().partition(END)[0] + END + "\n"
 
 
 def name_at(address: str, certificate: str) -> str | None:
-    """A name in the certificate that is shown there; gRPC insists on one. None if that fails, as
-    it will again."""
+    """A name in the certificate that the server at `address` presents, since gRPC checks names.
+
+    None if the connection fails: gRPC's own will fail too.
+    """
     host, _, port = address.rpartition(":")
     try:
         with (
             socket.create_connection((host.strip("[]"), int(port)), timeout=5.0) as plain,
-            trust(certificate).wrap_socket(plain) as shown,
+            trust(certificate).wrap_socket(plain) as secure,
         ):
-            found: Any = shown.getpeercert() or {}
+            presented: Any = secure.getpeercert() or {}
     except OSError:
         return None
-    names = [str(value) for _, value in found.get("subjectAltName", ())]
+    names = [str(value) for _, value in presented.get("subjectAltName", ())]
     return names[0].replace("*", "any") if names else None

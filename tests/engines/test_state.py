@@ -85,7 +85,7 @@ def test_without_a_server_the_error_says_where_it_looked_and_what_to_do(tmp_path
 
 def test_a_record_that_does_not_read_is_named(tmp_path):
     (tmp_path / "server.json").write_text("{")
-    with pytest.raises(NoServer, match=r"server\.json does not read"):
+    with pytest.raises(NoServer, match=r"server\.json cannot be read"):
         StateDirectory(tmp_path).running()
 
 

@@ -1,4 +1,4 @@
-"""config.properties, as far as this project needs to know it: who listens where."""
+"""Reads and checks the settings in config.properties that this project depends on."""
 
 import ipaddress
 import os
@@ -13,12 +13,13 @@ from shipway.engines.state import CONFIG_NAME, Addresses
 from shipway.engines.torchserve import tls
 from shipway.files import shipped
 
-TORCHSERVES_MAX_REQUEST_BYTES = 6_553_500
+DEFAULT_MAX_REQUEST_BYTES = 6_553_500
+"""TorchServe's own default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """A place where the server waits for clients."""
+    """An address on which the server accepts connections."""
 
     purpose: str
     host: str
@@ -26,13 +27,13 @@ class Listener:
 
     @property
     def address(self) -> str:
-        """HOST:PORT as a client on this machine reaches it."""
-        anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
-        return f"{anywhere.get(self.host, self.host)}:{self.port}"
+        """HOST:PORT for a client on this machine."""
+        loopback_of = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
+        return f"{loopback_of.get(self.host, self.host)}:{self.port}"
 
     @property
     def is_on_loopback(self) -> bool:
-        """Whether nobody but this machine can reach it; False for names, which may be anybody's."""
+        """Whether only this machine can reach it. False for host names other than localhost."""
         try:
             return ipaddress.ip_address(self.host.strip("[]")).is_loopback
         except ValueError:
@@ -50,22 +51,22 @@ class ServerConfig:
     grpc_inference: Listener
     grpc_management: Listener
     exporter: Listener | None
-    """This project's own; TorchServe knows nothing of it. None: nothing is recorded."""
+    """This project's own setting, unknown to TorchServe. None: no metrics are recorded."""
     certificate: Path | None
-    """In PEM. TLS for all that TorchServe answers, or None and for nothing."""
+    """A PEM file, for TLS on all of TorchServe's addresses. None: no TLS."""
     may_expose_management: bool
-    """Half of what it takes to let others reach more than the inference address."""
+    """One of the two permissions that `check_exposure` needs. The other is on the command line."""
     max_request_bytes: int
     vm_args: tuple[str, ...]
-    """What the file wants the Java command line to say."""
+    """Arguments for the Java command line."""
     require_signature: bool
-    """Whether an archive must be signed to be registered."""
+    """Whether only signed archives may be registered."""
     trusted_keys: tuple[Path, ...]
-    """Public keys in PEM; a signature by one of them counts."""
+    """Public keys, PEM files. A signature by any of them is accepted."""
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
-        """Every place where the server waits for clients."""
+        """All addresses of the server, the exporter's included."""
         return (
             self.inference,
             self.management,
@@ -77,16 +78,17 @@ class ServerConfig:
 
     @property
     def exposed(self) -> tuple[Listener, ...]:
-        """Those of TorchServe that are for whoever runs the server, and that others could reach.
+        """TorchServe's management and metrics addresses that other machines can reach.
 
-        The exporter is not among them: it is read by a Prometheus elsewhere, and changes nothing.
+        The exporter is not among them: a Prometheus on another machine may read it, and it
+        changes nothing.
         """
         private = (self.management, self.metrics, self.grpc_management)
-        return tuple(each for each in private if not each.is_on_loopback)
+        return tuple(listener for listener in private if not listener.is_on_loopback)
 
     @property
     def addresses(self) -> Addresses:
-        """Where clients on this machine reach it."""
+        """The addresses for clients on this machine."""
         scheme = "https" if self.certificate else "http"
         return Addresses(
             inference=f"{scheme}://{self.inference.address}",
@@ -99,8 +101,8 @@ class ServerConfig:
 
 
 def find_config(start: Path) -> Path:
-    """The nearest config.properties, from `start` upward; the one that comes with Shipway where
-    there is none."""
+    """The nearest config.properties, from `start` upward. If there is none, the one that comes with
+    Shipway."""
     for folder in (start, *start.parents):
         if (folder / CONFIG_NAME).is_file():
             return folder / CONFIG_NAME
@@ -110,8 +112,8 @@ def find_config(start: Path) -> Path:
 def default_model_store(config: Path, start: Path) -> Path:
     """The model store of a server with this configuration, unless the user names one.
 
-    It is beside the file. The configuration that comes with Shipway may be inside site-packages,
-    so for that one it is in `start`, unless `start` is in the file's own folder (a checkout).
+    It is beside the file. The configuration that comes with Shipway may be inside site-packages;
+    for that file the store is in `start`, unless `start` is in the file's own folder (a checkout).
     """
     is_shipped = config.resolve() == shipped(CONFIG_NAME).resolve()
     if is_shipped and config.resolve().parent not in (start, *start.parents):
@@ -120,12 +122,17 @@ def default_model_store(config: Path, start: Path) -> Path:
 
 
 def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> ServerConfig:
-    """Raises ConfigError naming the key for what TorchServe would trip over later, or silently."""
+    """Reads and checks a config.properties.
+
+    Raises ConfigError with the key, also for settings that TorchServe would report late or never.
+    """
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path} cannot be read: {why}. Name another with --config.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"{path} cannot be read: {reason}. Name another file with --config."
+        ) from error
     values = {
         key: _with_variables(value, environment) for key, value in parse_properties(text).items()
     }
@@ -136,13 +143,13 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
     def grpc(purpose: str, key: str, port: int) -> Listener:
         value = values.get(f"{key}_port", str(port))
         if not _is_port(value):
-            raise ConfigError(f"{path}: {key}_port={value} is no port; give 1 to 65534.")
+            raise ConfigError(f"{path}: {key}_port={value} is not a port. Write 1 to 65534.")
         host = values.get(f"{key}_address", "127.0.0.1")
         return Listener(purpose=purpose, host=host, port=int(value))
 
-    limit = values.get("max_request_size", str(TORCHSERVES_MAX_REQUEST_BYTES))
+    limit = values.get("max_request_size", str(DEFAULT_MAX_REQUEST_BYTES))
     if not limit.isdigit():
-        raise ConfigError(f"{path}: max_request_size={limit} is no number of bytes.")
+        raise ConfigError(f"{path}: max_request_size={limit} is not a number of bytes.")
     config = ServerConfig(
         path=path.resolve(),
         inference=http("inference", "inference_address", 8080),
@@ -164,22 +171,22 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
     )
     if config.require_signature and not config.trusted_keys:
         raise ConfigError(
-            f"{path}: require_signature=true, and trusted_keys names no key. Name the public "
-            "halves of the keys that may sign, PEM files, separated by commas."
+            f"{path}: require_signature=true, but trusted_keys names no key. Name the public keys "
+            "that may sign: PEM files, separated by commas."
         )
-    seen: dict[int, str] = {}
+    purposes: dict[int, str] = {}
     for listener in config.listeners:
-        other = seen.setdefault(listener.port, listener.purpose)
+        other = purposes.setdefault(listener.port, listener.purpose)
         if other != listener.purpose:
             raise ConfigError(
-                f"{path}: {other} and {listener.purpose} both want port {listener.port}. "
-                "Give each its own."
+                f"{path}: {other} and {listener.purpose} both use port {listener.port}. "
+                "Give each its own port."
             )
     return config
 
 
 def parse_properties(text: str) -> dict[str, str]:
-    r"""Java's format: `#` and `!` comments, `=` or `:`, a `\` at the end of a line continues it."""
+    r"""Parses Java's format: `#` and `!` comments, `=` or `:`, `\` continues a line."""
     values: dict[str, str] = {}
     logical_lines = re.sub(r"(?<!\\)((?:\\\\)*)\\\n[ \t]*", r"\1", text).splitlines()
     for line in map(str.strip, logical_lines):
@@ -190,20 +197,20 @@ def parse_properties(text: str) -> dict[str, str]:
 
 
 def _with_variables(value: str, environment: Mapping[str, str]) -> str:
-    """TorchServe's own $$NAME$$."""
-    return re.sub(r"\$\$(\w+)\$\$", lambda found: environment.get(found[1], found[0]), value)
+    """Replaces TorchServe's $$NAME$$ by environment variables."""
+    return re.sub(r"\$\$(\w+)\$\$", lambda match: environment.get(match[1], match[0]), value)
 
 
 def _is_true(path: Path, key: str, values: Mapping[str, str]) -> bool:
-    # Strictly, as nobody who writes "yes" or "1" wants the safeguard off.
+    # Strict: "yes" or "1" must not silently turn a safeguard off.
     value = values.get(key, "false")
     if value not in ("true", "false"):
-        raise ConfigError(f"{path}: {key}={value} is neither true nor false.")
+        raise ConfigError(f"{path}: {key}={value} is neither true nor false. Write one of them.")
     return value == "true"
 
 
 def _certificate(path: Path, values: Mapping[str, str]) -> Path | None:
-    """That of a server with TLS, checked with its key."""
+    """The certificate of a server with TLS, checked with its key. None without TLS."""
     secure = {
         key: values.get(key, "").startswith("https://")
         for key in ("inference_address", "management_address", "metrics_address")
@@ -212,16 +219,16 @@ def _certificate(path: Path, values: Mapping[str, str]) -> Path | None:
         return None
     if plain := [key for key, is_secure in secure.items() if not is_secure]:
         raise ConfigError(
-            f"{path}: TLS is for everything or for nothing, and {', '.join(plain)} would be "
-            "without. Write https://HOST:PORT, and enable_grpc_ssl=true."
+            f"{path}: TLS must be on for all addresses or for none, and it is off for "
+            f"{', '.join(plain)}. Write https://HOST:PORT, and enable_grpc_ssl=true."
         )
     files: list[Path] = []
     for key in ("certificate_file", "private_key_file"):
         file = Path(values.get(key, ""))
         if not file.is_absolute() or not file.is_file():
             raise ConfigError(
-                f"{path}: {key}={values.get(key, '')} names no file. TLS needs one in PEM, by its "
-                "whole path: TorchServe looks for others in the server's state directory."
+                f"{path}: {key}={values.get(key, '')} names no file. TLS needs a PEM file by its "
+                "absolute path: TorchServe resolves others from the server's state directory."
             )
         files.append(file)
     tls.check(*files)
@@ -229,10 +236,10 @@ def _certificate(path: Path, values: Mapping[str, str]) -> Path | None:
 
 
 def _trusted_keys(path: Path, value: str) -> tuple[Path, ...]:
-    keys = tuple(path.resolve().parent / each.strip() for each in value.split(",") if each.strip())
+    keys = tuple(path.resolve().parent / key.strip() for key in value.split(",") if key.strip())
     for key in keys:
         if not key.is_file():
-            raise ConfigError(f"{path}: trusted_keys names {key}, and there is no such file.")
+            raise ConfigError(f"{path}: trusted_keys names {key}, but there is no such file.")
     return keys
 
 
@@ -242,8 +249,8 @@ def _http_listener(path: Path, purpose: str, key: str, value: str) -> Listener:
     schemes = ("http",) if key == "exporter_address" else ("http", "https")
     if parts.scheme not in schemes or not parts.hostname or not _is_port(port):
         raise ConfigError(
-            f"{path}: {key}={value} is no address that can be served here. Write "
-            f"{' or '.join(f'{each}://HOST:PORT' for each in schemes)}."
+            f"{path}: {key}={value} is not a valid address. Write "
+            f"{' or '.join(f'{scheme}://HOST:PORT' for scheme in schemes)}."
         )
     return Listener(purpose=purpose, host=parts.hostname, port=int(port))
 

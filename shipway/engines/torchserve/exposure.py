@@ -1,4 +1,4 @@
-"""Who can reach a server: its ports must be free, and its management for this machine alone."""
+"""Checks before a start: ports are free, and only this machine can reach the management API."""
 
 import socket
 from pathlib import Path
@@ -8,24 +8,26 @@ from shipway.engines.torchserve.config import Listener, ServerConfig
 
 
 def check_exposure(config: ServerConfig, expose_management: bool) -> None:
-    """Raises LaunchError if other machines could reach more than inference, unless both the
-    configuration and the command line allow it."""
+    """Checks that other machines can reach inference only, unless both the configuration and the
+    command line allow more. Raises LaunchError."""
     missing = []
     if not config.may_expose_management:
         missing.append(f"allow_management_beyond_loopback=true in {config.path}")
     if not expose_management:
         missing.append("`shipway serve --expose-management`")
     if missing and config.exposed:
-        listed = ", ".join(f"{one.purpose} ({one.host}:{one.port})" for one in config.exposed)
+        exposed = ", ".join(
+            f"{listener.purpose} ({listener.host}:{listener.port})" for listener in config.exposed
+        )
         raise LaunchError(
-            f"Others could reach {listed}. Whoever may manage the server can run code on it, and "
-            "metrics ask for no token. Keep them on 127.0.0.1; or, if it is meant, say it in both "
-            f"places. Missing is {' and '.join(missing)}."
+            f"Other machines could reach {exposed}. Management can run code on this machine, and "
+            "metrics need no token. Use 127.0.0.1; to expose them on purpose, allow it in both "
+            f"places. Missing: {' and '.join(missing)}."
         )
 
 
 def check_ports(config: ServerConfig) -> None:
-    """Raises LaunchError, naming the port, if one that the server needs is taken."""
+    """Checks that all ports are free. Raises LaunchError with the first that is not."""
     for listener in config.listeners:
         _check_free(listener, config.path)
 
@@ -41,6 +43,6 @@ def _check_free(listener: Listener, config_path: Path) -> None:
     except OSError as error:
         raise LaunchError(
             f"Port {listener.port} on {listener.host} ({listener.purpose}) cannot be used: "
-            f"{error.strerror}. If it is a server of yours, end it with `shipway stop`; "
-            f"otherwise give another port in {config_path} or in a copy named with --config."
+            f"{error.strerror}. If another Shipway server uses it, stop that with `shipway stop`. "
+            f"Otherwise set another port in {config_path}, or in a copy named with --config."
         ) from error

@@ -1,4 +1,4 @@
-"""TorchServe's tokens on calls over gRPC."""
+"""Sends TorchServe's tokens with gRPC calls."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from shipway.engines.torchserve.tokens import Kind, Tokens, bearer
 
 
 class _CallDetails(NamedTuple):
-    """What gRPC's interceptors pass on about a call; gRPC has the interface alone."""
+    """Implements `grpc.ClientCallDetails`, which gRPC declares as an interface only."""
 
     method: str
     timeout: float | None
@@ -20,12 +20,12 @@ class _CallDetails(NamedTuple):
 
 
 class TokenInterceptor(grpc.UnaryUnaryClientInterceptor):
-    """Sends a token with every call; if it has expired, renews it and repeats the call once.
+    """Sends a token with every call. If it has expired, renews it and repeats the call once.
 
-    An interceptor and not a `grpc.AuthMetadataPlugin`: gRPC refuses to send a plugin's credentials
-    over a channel without TLS ("does not have a sufficient security level", tried with grpcio
-    1.85; its local credentials would do on the loopback address alone), and a plugin never sees
-    the answer, so it cannot tell that a token has expired.
+    This is not a `grpc.AuthMetadataPlugin` for two reasons. gRPC does not send a plugin's
+    credentials over a channel without TLS ("does not have a sufficient security level", grpcio
+    1.85); its local credentials work on the loopback address only. And a plugin does not see the
+    answer, so it cannot know that a token has expired.
     """
 
     def __init__(self, tokens: Tokens, kind: Kind) -> None:
@@ -35,7 +35,7 @@ class TokenInterceptor(grpc.UnaryUnaryClientInterceptor):
     def intercept_unary_unary(
         self, continuation: Callable[[Any, Any], Any], client_call_details: Any, request: Any
     ) -> Any:
-        """Called by gRPC. Raises Refused, and what httpx raises, if a renewal fails."""
+        """Called by gRPC. Raises Refused or an error of httpx if a renewal fails."""
         token = self._tokens.get(self._kind)
         call = continuation(_with_token(client_call_details, token), request)
         if call.code() is not grpc.StatusCode.PERMISSION_DENIED:

@@ -1,4 +1,4 @@
-"""The TorchServe half of a handler: its rows to requests, replies to its context."""
+"""The TorchServe side of a handler: converts its rows to requests and writes the replies."""
 
 import json
 import logging
@@ -34,48 +34,50 @@ logger = logging.getLogger(__name__)
 
 
 class WrongTask(ShipwayError):
-    """An artifact that is packed with the handler of another task."""
+    """An artifact is packed with the handler of another task."""
 
 
 WORKER = "model_service_worker.py"
 DEVICE_LOST = 70
-"""The exit status of a worker whose GPU is lost to it: sysexits.h's internal software error."""
+"""The exit status of a worker that has lost its GPU: EX_SOFTWARE in sysexits.h."""
 
 
 class Handler:
-    """What TorchServe calls: `initialize` once in each worker, `handle` for each batch.
+    """TorchServe calls `initialize` once in each worker, and `handle` for each batch.
 
-    A file of handlers/ has one subclass. One of your own may override `preprocess` and
-    `postprocess`, or `make_task` for another form of requests and answers.
+    Each file in handlers/ has one subclass. Your own subclass may override `preprocess` and
+    `postprocess`, or `make_task` for another format of requests and answers.
     """
 
     task: ClassVar[str | None] = None
-    """The task that it serves, as it is registered; None for whichever the manifest names."""
+    """The registered name of the task that it serves. None: the task in the manifest."""
 
     def preprocess(self, request: Request) -> Request:
-        """A step before a request is read. Raises BadRequest to refuse it."""
+        """A step before a request is decoded. Raises BadRequest to refuse it."""
         return request
 
     def postprocess(self, answer: Any) -> Any:
-        """A step after the model: the answer for one row, before it is written as JSON. Replies in
-        tensors (Open Inference Protocol) do not pass here."""
+        """A step after the model: changes the answer for one row before it is encoded as JSON.
+
+        It is not called for tensor replies (Open Inference Protocol).
+        """
         return answer
 
     def make_task(self, model: Model) -> Task:
-        """Reads requests and makes answers for `model`. Raises WrongTask."""
-        named = model.manifest.task
-        if self.task is not None and self.task != named:
+        """The task that decodes requests and makes answers for `model`. Raises WrongTask."""
+        name = model.manifest.task
+        if self.task is not None and self.task != name:
             raise WrongTask(
-                f"The artifact in this archive is for the task {named}; its handler "
-                f"{type(self).__name__} serves {self.task}. Package it with handlers/{named}.py."
+                f"The artifact in this archive is for the task {name}; its handler "
+                f"{type(self).__name__} serves {self.task}. Package it with handlers/{name}.py."
             )
-        return TASKS.get(named)(model)
+        return TASKS.get(name)(model)
 
     def initialize(self, context: Any) -> None:
-        """Opens the artifact and runs every batch size once. Ready when it returns."""
+        """Opens the artifact and runs every batch size once. Then the worker is ready."""
         properties = context.system_properties
-        # TorchServe notes every batch in a line that its frontend reads. Its metrics, which come
-        # the same way from loggers of their own, go on.
+        # TorchServe logs a line for every batch, and parsing it takes its frontend time. Metrics
+        # are logged too, but by other loggers, which stay on.
         logging.getLogger().setLevel(logging.WARNING)
         logging.getLogger("ts").setLevel(logging.INFO)
         artifact = open_artifact(Path(properties["model_dir"]) / "artifact")
@@ -89,56 +91,58 @@ class Handler:
         model.warm_up()
         self.service = Service(model, observers_of(model), task=self.make_task(model), steps=self)
         if context.metrics is not None:
-            _tell_fallback(model, context.metrics)
+            _report_fallback(model, context.metrics)
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
-        """One reply a row, in order."""
-        if all(context.get_request_header(each, "describe") == "True" for each in range(len(rows))):
-            # The process too: whoever drains a version waits for each of its workers.
+        """Returns one reply for each row, in order."""
+        indexes = range(len(rows))
+        if all(context.get_request_header(index, "describe") == "True" for index in indexes):
+            # With the process id: a client that drains a version waits for each of its workers.
             return [encode(self.service.describe() | {"pid": os.getpid()})] * len(rows)
         requests = [
             Request(
                 row,
-                _lower(context.get_all_request_header(place)),
-                context.get_request_id(place) or "",
+                _lower(context.get_all_request_header(index)),
+                context.get_request_id(index) or "",
             )
-            for place, row in enumerate(rows)
+            for index, row in enumerate(rows)
         ]
         try:
             replies = self.service.answer(requests)
         except DeviceLost:
-            # TorchServe would keep this process, and fail every request from here on.
-            logger.critical("this worker ends, so that a new one starts", exc_info=True)
+            # TorchServe would keep this process, and every further request would fail.
+            logger.critical("this worker ends so that a new one starts", exc_info=True)
             logging.shutdown()
             os._exit(DEVICE_LOST)
-        for place, reply in enumerate(replies):
+        for index, reply in enumerate(replies):
             if reply.status != 200:
-                context.set_response_status(reply.status, PHRASE_OF[reply.status], place)
+                context.set_response_status(reply.status, PHRASE_OF[reply.status], index)
             for name, value in reply.headers.items():
-                context.set_response_header(place, name, value)
-        return [each.body for each in replies]
+                context.set_response_header(index, name, value)
+        return [reply.body for reply in replies]
 
 
 def observers_of(model: Model) -> list[Observer]:
-    """Who counts and traces this model's requests here, as far as the environment asks for it."""
+    """The observers that record and trace this model's requests, as the environment asks."""
     observers: list[Observer] = []
     served = served_program(model)
     if directory := os.environ.get(DIRECTORY_VARIABLE):
         try:
             observers.append(Recorder(served, Path(directory)))
         except (ImportError, OSError) as error:
-            logger.warning("no metrics, though %s is set: %s", DIRECTORY_VARIABLE, error)
+            logger.warning("%s is set, but metrics are off: %s", DIRECTORY_VARIABLE, error)
     if tracer := tracer_for(served):
         observers.append(tracer)
     return observers
 
 
-def _tell_fallback(model: Model, metrics: Any) -> None:
-    """1 in TorchServe's metrics where the portable program runs, since the chosen one does not fit.
+def _report_fallback(model: Model, metrics: Any) -> None:
+    """Sets a gauge in TorchServe's metrics: 1 if the portable program runs in place of the chosen
+    one.
 
-    A server shows it only with `model_metrics_auto_detect=true`.
+    A server exports it only with `model_metrics_auto_detect=true`.
     """
-    # TorchServe, which workers alone import.
+    # TorchServe is importable in its workers only.
     from ts.metrics.dimension import Dimension
     from ts.metrics.metric_type_enum import MetricTypes
 
@@ -155,25 +159,25 @@ def _tell_fallback(model: Model, metrics: Any) -> None:
 
 
 def _tuned_threads(manifest: Manifest) -> int | None:
-    """Those that tuning found on this host, if it was tuned."""
+    """The number of threads that tuning chose on this host; None if it was not tuned."""
     store = os.environ.get(STORE_VARIABLE)
     try:
         tuned = read_tuned(Path(store), manifest.name, manifest.version) if store else None
     except ArtifactError as error:
-        logger.warning("the settings that tuning wrote are passed over: %s", error)
+        logger.warning("the tuned settings are ignored: %s", error)
         return None
     return min(tuned.serving.threads, available_cores()) if tuned else None
 
 
 def workers_here() -> int:
-    """How many workers of the same server share this machine's cores, this one included.
+    """The number of workers of this server that share the machine's cores, this one included.
 
-    Of each model one version works at a time: the default before it, kept for a rollback, or the
-    next one, about to be promoted, must not cost it threads.
+    Only the version with the most workers counts for each model, as one version is busy at a time:
+    the previous default, kept for a rollback, or the next one must not cost it threads.
     """
     try:
         siblings = psutil.Process().parent().children()  # type: ignore[union-attr]
-        by_version = Counter(_served_by(each) for each in siblings if _is_worker(each))
+        by_version = Counter(_served_by(process) for process in siblings if _is_worker(process))
     except (psutil.Error, AttributeError):
         return 1
     by_model: dict[str, int] = {}
@@ -183,7 +187,7 @@ def workers_here() -> int:
 
 
 def _served_by(worker: psutil.Process) -> tuple[str, str]:
-    """The model and version of a worker, which runs in the folder of its unpacked archive."""
+    """The model and version of a worker, from the unpacked archive that is its working folder."""
     try:
         manifest = json.loads(Path(worker.cwd(), "MAR-INF", "MANIFEST.json").read_bytes())
         return str(manifest["model"]["modelName"]), str(manifest["model"]["modelVersion"])
@@ -193,11 +197,11 @@ def _served_by(worker: psutil.Process) -> tuple[str, str]:
 
 def _is_worker(process: psutil.Process) -> bool:
     try:
-        return any(each.endswith(WORKER) for each in process.cmdline())
-    except psutil.Error:  # it ended meanwhile
+        return any(argument.endswith(WORKER) for argument in process.cmdline())
+    except psutil.Error:  # it has ended
         return False
 
 
 def _lower(headers: Mapping[str, Any]) -> dict[str, str]:
-    # Beside the request's headers, TorchServe puts those of each part of a form, as a mapping.
+    # TorchServe adds the headers of each part of a form as mappings; these are left out.
     return {name.lower(): value for name, value in headers.items() if isinstance(value, str)}

@@ -1,4 +1,4 @@
-"""The processes of a server: how Java, its Python workers and the exporter are started."""
+"""Starts the processes of a server: Java, its Python workers and the exporter."""
 
 import ctypes
 import importlib.util
@@ -23,10 +23,10 @@ LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 WORKER = Path(__file__).with_name("worker.py")
 
 PYTHON = "python"
-"""In the state directory: what TorchServe starts in place of Python."""
-LONGEST_SOCKET_PATH = 107
+"""The script in the state directory that TorchServe starts as its Python."""
+MAX_SOCKET_PATH_BYTES = 107
 
-# TorchServe prefers the first two to its command line; the last is for us alone to set.
+# TorchServe prefers the first two to its command line. Only `devices.for_torchserve` sets the last.
 HIDDEN_FROM_JAVA = ("TS_CONFIG_FILE", "TS_MODEL_SERVER_HOME", NAMED_DEVICES)
 
 
@@ -39,9 +39,10 @@ def start_java(
     extra_environment: Mapping[str, str],
     dies_with_us: bool,
 ) -> subprocess.Popen[bytes]:
-    """Starts TorchServe with `temporary` as its folder for temporary files, and as its mark.
+    """Starts TorchServe. `temporary` is its folder for temporary files and its launch mark.
 
-    Raises LaunchError if TorchServe is not installed, OSError if Java does not run.
+    With `dies_with_us`, it is terminated when this process ends. Raises LaunchError if TorchServe
+    is not installed, OSError if Java does not run.
     """
     python = state.path / PYTHON
     _write_python(python)
@@ -52,7 +53,7 @@ def start_java(
         f"-Dmodel_server_home={site_packages}",
         f"-Dlog4j.configurationFile={LOG_CONFIG.as_uri()}",
         f"-Djava.io.tmpdir={temporary}",
-        *config.vm_args,  # last, so that the user's win
+        *config.vm_args,  # last, so that they override the others
         *("-cp", f"{site_packages}/ts/frontend/*"),
         "org.pytorch.serve.ModelServer",
         *("--python", str(python.resolve())),
@@ -72,12 +73,12 @@ def start_java(
     with state.console_log.open("wb") as console:
         return subprocess.Popen(
             command,
-            cwd=state.path,  # TorchServe writes its tokens to where it was started
+            cwd=state.path,  # TorchServe writes its tokens to its working directory
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
-            # A session of its own: Ctrl-C in our terminal is ours to pass on, in order.
+            # In a separate session: this process handles Ctrl-C and ends the others in order.
             start_new_session=True,
             preexec_fn=_sigterm_when_parent_dies() if dies_with_us else None,
         )
@@ -86,11 +87,11 @@ def start_java(
 def start_exporter(
     command: Sequence[str], record: ServerRecord, state: StateDirectory, dies_with_us: bool
 ) -> subprocess.Popen[bytes]:
-    """Starts the exporter, which ends by itself when the server has ended."""
+    """Starts the exporter, which ends by itself after the server."""
     with state.exporter_log.open("wb") as log:
         return subprocess.Popen(
             command,
-            cwd=Path(__file__).parents[3],  # where this code is, whatever is installed
+            cwd=Path(__file__).parents[3],  # so that `-m` finds this code, whatever is installed
             env=os.environ | {LAUNCH_MARK: record.launch},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -101,7 +102,7 @@ def start_exporter(
 
 
 def _write_python(file: Path) -> None:
-    """Makes `file` this Python, which begins TorchServe's workers with worker.py."""
+    """Writes a script that runs this Python, and TorchServe's workers through worker.py."""
     file.write_text(
         "#!/bin/sh\n"
         'case "$1" in\n'
@@ -113,40 +114,43 @@ def _write_python(file: Path) -> None:
 
 
 def quote_for_pattern(path: str) -> str:
-    """`path` as TorchServe must find it in the environment to match it literally in allowed_urls.
+    """Quotes `path` for an environment variable that TorchServe inserts into allowed_urls.
 
-    On its way it is split at commas, is the replacement in a substitution, and is then compiled
-    as a regular expression.
+    TorchServe splits the value at commas, uses it as the replacement in a substitution, and
+    compiles the result as a regular expression, which must match the path literally.
     """
     special = r"[^\w/\x80-\U0010ffff-]"
-    pattern = re.sub(special, lambda found: rf"\x{ord(found[0]):02x}", path, flags=re.ASCII)
+    pattern = re.sub(special, lambda match: rf"\x{ord(match[0]):02x}", path, flags=re.ASCII)
     return pattern.replace("\\", "\\\\")
 
 
 def _torchserve_home() -> Path:
-    """The folder that holds TorchServe's package `ts`, found without importing it."""
-    found = importlib.util.find_spec("ts")
-    if found is None or not found.submodule_search_locations:
-        raise LaunchError("TorchServe is not installed beside this command: `make env`.")
-    return Path(found.submodule_search_locations[0]).resolve().parent
+    """The folder with TorchServe's package `ts`, found without importing it."""
+    spec = importlib.util.find_spec("ts")
+    if spec is None or not spec.submodule_search_locations:
+        raise LaunchError("TorchServe is not installed in this environment. Run `make env`.")
+    return Path(spec.submodule_search_locations[0]).resolve().parent
 
 
 def temporary_folder() -> Path:
-    """A folder for unpacked archives and for the workers' sockets, whose paths must be short."""
+    """Makes a folder for unpacked archives and for the workers' sockets.
+
+    Raises LaunchError if the sockets' paths would be too long.
+    """
     folder = Path(tempfile.mkdtemp(prefix="shipway-"))
-    if len(os.fsencode(folder / ".ts.sock.65535")) > LONGEST_SOCKET_PATH:
+    if len(os.fsencode(folder / ".ts.sock.65535")) > MAX_SOCKET_PATH_BYTES:
         folder.rmdir()
         raise LaunchError(
-            f"{folder.parent} is too long a name for a temporary folder: the path of a socket in "
-            f"it may have {LONGEST_SOCKET_PATH} bytes. Set TMPDIR to a shorter one."
+            f"The path of the temporary folder {folder.parent} is too long: the path of a socket "
+            f"in it may have {MAX_SOCKET_PATH_BYTES} bytes. Set TMPDIR to a shorter path."
         )
     return folder
 
 
 def metrics_folder(temporary: Path) -> Path:
-    """Where workers write their metrics: in memory where that can be had.
+    """Makes the folder for the workers' metrics, in memory if the system has /dev/shm.
 
-    They map the files, and a write to a mapped file on a full disk would end the worker.
+    Workers map the files, and a write to a mapped file on a full disk ends the process.
     """
     in_memory = Path("/dev/shm")
     if os.access(in_memory, os.W_OK):
@@ -157,9 +161,10 @@ def metrics_folder(temporary: Path) -> Path:
 
 
 def _sigterm_when_parent_dies() -> Callable[[], object] | None:
-    """For the child to call between fork and exec. Only Linux has it."""
+    """A function for the child to call between fork and exec. None except on Linux."""
     if not sys.platform.startswith("linux"):
         return None
-    set_process_option = ctypes.CDLL(None).prctl  # looked up now: not much is safe after a fork
+    # Looked up before the fork: little is safe after it.
+    set_process_option = ctypes.CDLL(None).prctl
     parent_death_signal = 1
     return lambda: set_process_option(parent_death_signal, signal.SIGTERM)

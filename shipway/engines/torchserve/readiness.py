@@ -1,4 +1,4 @@
-"""Waiting until a server that was started takes requests, and what it printed if it does not."""
+"""Waits until a started server takes requests; on failure, reports the end of its logs."""
 
 import socket
 import subprocess
@@ -20,8 +20,10 @@ def wait_until_ready(
     record: ServerRecord,
     state: StateDirectory,
 ) -> None:
-    """Returns when the server takes requests. Raises LaunchError, with the end of its log, if it
-    ends or takes longer than READY_WITHIN_S."""
+    """Returns when the server takes requests.
+
+    Raises LaunchError with the end of its log if a process ends, or after READY_WITHIN_S.
+    """
     tokens = tokens_of(state, record)
     deadline = time.monotonic() + READY_WITHIN_S
     with httpx.Client(timeout=2.0, verify=record.trust, trust_env=False) as client:
@@ -34,7 +36,7 @@ def wait_until_ready(
             if exporter and exporter.poll() is not None:
                 raise LaunchError(
                     f"The exporter ended with exit code {exporter.returncode}. "
-                    f"{_last_words(state.exporter_log)}"
+                    f"{_end_of(state.exporter_log)}"
                 )
             if _is_ready(client, record, tokens):
                 return
@@ -46,7 +48,7 @@ def wait_until_ready(
 
 
 def _is_ready(client: httpx.Client, record: ServerRecord, tokens: Tokens) -> bool:
-    # The management service over gRPC is the last that TorchServe opens.
+    # TorchServe opens its gRPC management service last.
     addresses = record.addresses
     exporter = [addresses.exporter.removeprefix("http://")] if addresses.exporter else []
     for address in (addresses.grpc_inference, addresses.grpc_management, *exporter):
@@ -61,7 +63,7 @@ def _is_ready(client: httpx.Client, record: ServerRecord, tokens: Tokens) -> boo
     )
 
     def answers(url: str, kind: Kind) -> bool:
-        # Tokens may live for a shorter time than the start takes.
+        # A token may expire before the start is complete.
         return client.get(url, auth=TokenAuth(tokens, kind)).is_success
 
     try:
@@ -71,11 +73,11 @@ def _is_ready(client: httpx.Client, record: ServerRecord, tokens: Tokens) -> boo
 
 
 def end_of_logs(state: StateDirectory) -> str:
-    """The last lines that TorchServe printed, for an error."""
-    return _last_words(state.console_log, state.logs / "ts_log.log")
+    """The last lines that TorchServe printed, for an error message."""
+    return _end_of(state.console_log, state.logs / "ts_log.log")
 
 
-def _last_words(*logs: Path, lines: int = 15) -> str:
+def _end_of(*logs: Path, lines: int = 15) -> str:
     for log in logs:
         try:
             tail = log.read_text(errors="replace").strip().splitlines()[-lines:]
@@ -83,4 +85,4 @@ def _last_words(*logs: Path, lines: int = 15) -> str:
             continue
         if tail:
             return f"The end of {log}:\n" + "\n".join(f"    {line}" for line in tail)
-    return f"Its logs in {logs[0].parent} say nothing."
+    return f"Its logs in {logs[0].parent} are empty."

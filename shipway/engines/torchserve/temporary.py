@@ -1,4 +1,4 @@
-"""Servers that live as long as a `with` block, on free ports: for tuning, benchmarks and tests."""
+"""Servers that run during a `with` block, on free ports: for tuning, benchmarks and tests."""
 
 import re
 import socket
@@ -21,16 +21,16 @@ from shipway.engines.torchserve.tokens import bearer, tokens_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """A model that a running server answers for."""
+    """A model that a running server serves."""
 
     url: str
     """Where requests are sent: http://HOST:PORT/predictions/NAME."""
     headers: Mapping[str, str]
-    """Headers that every request needs: the token."""
+    """Headers that every request needs: those with the token."""
     process: int
     """Process id of the server, the ancestor of all its processes."""
     workers: tuple[int, ...] = ()
-    """Process ids of the workers, where they are known."""
+    """Process ids of the workers, if they are known."""
     exporter: str | None = None
     """http://HOST:PORT of the metrics exporter. None for a server without one."""
 
@@ -39,9 +39,9 @@ class ServedModel:
         return max(psutil.Process(pid).memory_info().rss for pid in self.workers) / 1e6
 
     def memory_mb(self) -> float:
-        """Memory of all processes of the server, in MB, with shared pages counted once.
+        """Memory of all processes of the server in MB, with shared pages counted once.
 
-        The shared part is taken to be the largest that any one process has.
+        The largest shared part of any process counts as the shared memory of all.
         """
         root = psutil.Process(self.process)
         memory = []
@@ -62,7 +62,7 @@ def served_model(
     delay_ms: int | None = None,
     exporter_command: ExporterCommand | None = None,
 ) -> Iterator[ServedModel]:
-    """`mar`, which lies in a model store, on a temporary server of its own."""
+    """Serves `mar`, a file in a model store, on a temporary server."""
     with (
         temporary_server(folder, mar.parent, exporter_command=exporter_command) as state,
         registered(state, mar, workers=workers, batch_size=batch_size, delay_ms=delay_ms) as model,
@@ -78,9 +78,9 @@ def temporary_server(
     exporter_command: ExporterCommand | None = None,
     **settings: object,
 ) -> Iterator[StateDirectory]:
-    """A server as `shipway serve` starts it, on free ports, without any model.
+    """Starts a server as `shipway serve` does, on free ports and without models.
 
-    Without `exporter_command` no metrics are recorded. `settings` replace lines of
+    Without `exporter_command`, no metrics are recorded. `settings` replace lines of
     config.properties. The server ends with the block, or with this process.
     """
     config = folder / "config.properties"
@@ -105,7 +105,7 @@ def temporary_server(
 def registered(
     state: StateDirectory, mar: Path, *, workers: int, batch_size: int, delay_ms: int | None = None
 ) -> Iterator[ServedModel]:
-    """`mar` of that server's model store, registered until the block ends.
+    """Registers `mar`, a file in the server's model store, until the block ends.
 
     Without `delay_ms`, the archive's own batch delay applies.
     """
@@ -138,11 +138,11 @@ def with_free_ports(text: str) -> str:
     setting = r"^(\w+_address=https?://[\w.]+:|\w+_port=)\d+$"
     count = len(re.findall(setting, text, flags=re.MULTILINE))
     ports = iter(free_ports(count))
-    return re.sub(setting, lambda found: f"{found[1]}{next(ports)}", text, flags=re.MULTILINE)
+    return re.sub(setting, lambda match: f"{match[1]}{next(ports)}", text, flags=re.MULTILINE)
 
 
 def with_settings(text: str, settings: Mapping[str, object]) -> str:
-    """The text of a config.properties with `settings` at its end instead of its own values."""
+    """The text of a config.properties with the values in `settings`."""
     for key, value in settings.items():
         line = f"{key}={value}"
         kept = [old for old in text.splitlines() if not old.startswith(f"{key}=")]
@@ -152,7 +152,7 @@ def with_settings(text: str, settings: Mapping[str, object]) -> str:
 
 def free_ports(count: int) -> list[int]:
     """`count` different ports of 127.0.0.1 that nothing listens on."""
-    # All are held until the last is known: a port that is closed may be given out again.
+    # All stay open until the last is known: the system may assign a closed port again.
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [listener.getsockname()[1] for listener in held]
     for listener in held:

@@ -1,4 +1,4 @@
-"""TorchServe's tokens: read from the file it writes, sent with requests, renewed once expired."""
+"""TorchServe's tokens: read from its key file, sent with requests, renewed when they expire."""
 
 import json
 import ssl
@@ -14,15 +14,15 @@ from shipway.engines.errors import Refused
 from shipway.engines.state import ServerRecord, StateDirectory
 
 Kind = Literal["management", "inference"]
-"""TorchServe has a token for each of its two APIs."""
+"""Each of TorchServe's two APIs has its own token."""
 
-# TorchServe rewrites its file in place, so a reader can meet half of it.
+# TorchServe rewrites its file in place, so a reader may see half of it.
 READ_ATTEMPTS = 20
 READ_PAUSE_S = 0.05
 
 
 def key_file(state: StateDirectory) -> Path:
-    """Where TorchServe writes its tokens: the folder that it was started in."""
+    """The file with the tokens. TorchServe writes it to the folder in which it was started."""
     return state.path / "key_file.json"
 
 
@@ -30,22 +30,22 @@ class Tokens:
     """The tokens of one server. Safe to share between threads."""
 
     def __init__(self, key_file: Path, management: str, trust: ssl.SSLContext) -> None:
-        """`management` is the address of the management API, which renews tokens."""
+        """`management` is the URL of the management API, which renews tokens."""
         self.key_file = key_file
         self._management = management
         self._trust = trust
         self._renewing = threading.Lock()
 
     def get(self, kind: Kind) -> str | None:
-        """The token now in force; None for a server that asks for none."""
+        """The current token; None for a server without token authorization."""
         keys = self._read()
         return keys[kind]["key"] if keys else None
 
     def renew(self, kind: Kind, *, refused: str | None) -> None:
-        """Replaces the token that was `refused`, unless another thread has done so already.
+        """Replaces the token that was `refused`, unless another thread has already done so.
 
-        A renewal makes the old token useless, so of many threads that were refused at the same
-        time only the first may ask for one. Raises Refused if the API key is refused as well.
+        A renewal invalidates the old token. If many threads are refused at the same time, only the
+        first renews it. Raises Refused if the server refuses the API key too.
         """
         with self._renewing:
             keys = self._read()
@@ -61,7 +61,7 @@ class Tokens:
         if answer.is_error:
             raise Refused(
                 f"The server accepts neither the {kind} token nor the API key in {self.key_file}, "
-                "so the file is another server's. Was TorchServe started from that directory?",
+                "so the file is another server's. Start TorchServe from that directory.",
                 code=answer.status_code,
                 type="InvalidKeyException",
             )
@@ -81,8 +81,8 @@ class Tokens:
 
 
 class TokenAuth(httpx.Auth):
-    """Sends a token with every request over HTTP; if it has expired, renews it and repeats the
-    request once."""
+    """Sends a token with every HTTP request. If it has expired, renews it and repeats the request
+    once."""
 
     requires_response_body = True
 
@@ -91,7 +91,7 @@ class TokenAuth(httpx.Auth):
         self._kind: Kind = kind
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Called by httpx. Raises Refused, and what httpx raises, if a renewal fails."""
+        """Called by httpx. Raises Refused or an error of httpx if a renewal fails."""
         token = self._tokens.get(self._kind)
         request.headers.update(bearer(token))
         answer = yield request
@@ -107,10 +107,10 @@ def tokens_of(state: StateDirectory, record: ServerRecord) -> Tokens:
 
 
 def bearer(token: str | None) -> dict[str, str]:
-    """The header that carries a token. In lower case, as gRPC insists and HTTP does not mind."""
+    """The header with a token; empty without one. gRPC needs its name in lower case."""
     return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def is_token_refused(answer: httpx.Response) -> bool:
-    """Whether a token was wrong or has expired. TorchServe says so with 400 instead of 401."""
+    """Whether a token is wrong or has expired. TorchServe answers with 400 instead of 401."""
     return answer.status_code == 400 and "InvalidKeyException" in answer.text

@@ -70,7 +70,7 @@ def test_a_port_given_twice_is_refused_naming_both_uses(tmp_path):
     path = write_config(
         tmp_path, inference_address="http://127.0.0.1:7071", grpc_management_port=7071
     )
-    with pytest.raises(ConfigError, match="inference and gRPC management both want port 7071"):
+    with pytest.raises(ConfigError, match="inference and gRPC management both use port 7071"):
         read_config(path)
 
 

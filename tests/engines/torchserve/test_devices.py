@@ -53,7 +53,7 @@ def test_no_gpu_at_all_is_said_in_a_way_torchserve_can_read(value):
 
 @pytest.mark.parametrize("value", ["gpu0", "0,cuda:1", f"{UUID};{MIG}", "0-3"])
 def test_what_names_no_gpu_is_refused_with_what_to_write(value):
-    with pytest.raises(LaunchError, match=r"names no GPU. Write indexes \(0,1\) or what `nvidia"):
+    with pytest.raises(LaunchError, match=r"names no GPU. Write indexes \(0,1\) or names from `n"):
         for_torchserve({"CUDA_VISIBLE_DEVICES": value})
 
 

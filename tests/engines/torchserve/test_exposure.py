@@ -30,10 +30,10 @@ def test_management_and_metrics_are_kept_to_this_machine_unless_told_twice(tmp_p
     in_words = r"reach management \(0\.0\.0\.0:18081\), metrics .*, gRPC management .*"
     with pytest.raises(LaunchError, match=in_words + "beyond_loopback=true in .* and `shipway"):
         start(tmp_path, **everywhere)
-    with pytest.raises(LaunchError, match=r"Missing is `shipway serve --expose-management`\."):
+    with pytest.raises(LaunchError, match=r"Missing: `shipway serve --expose-management`\."):
         start(tmp_path, **everywhere, **allowed)
     with pytest.raises(
-        LaunchError, match=r"Missing is allow_management_beyond_loopback=true in \S+$"
+        LaunchError, match=r"Missing: allow_management_beyond_loopback=true in \S+$"
     ):
         start(tmp_path, **everywhere, expose_management=True)
     assert not (tmp_path / ".shipway").exists()

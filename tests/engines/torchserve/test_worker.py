@@ -29,10 +29,10 @@ IN_TIME_FOR_NOBODY = f"""
 import os, sys
 sys.path.insert(0, {str(Path(worker.__file__).parent)!r})
 import worker
-if worker.IN_A_HURRY in os.environ:
+if worker.RESTARTED in os.environ:
     print("anew", os.sched_getscheduler(0))
 else:
-    worker.PATIENCE_S = 0.2
+    worker.IDLE_IMPORT_WITHIN_S = 0.2
     worker.main()
 """
 
