@@ -1,6 +1,6 @@
-"""What runs on a Ray cluster: replicas of each model version, and routers that send requests there.
+"""The code that runs on a Ray cluster: replicas of each model version, and routers to them.
 
-A replica is our TorchServe worker without TorchServe: the same Service answers, a batch at a time.
+A replica uses the same Service as a TorchServe worker, and answers one batch at a time.
 """
 
 import asyncio
@@ -45,49 +45,49 @@ from shipway.serving.service import Service, most_rows
 logger = logging.getLogger("ray.serve")
 
 MAX_REQUEST_BYTES = 20 * 2**20
-"""As config.properties has it."""
+"""The same limit as in config.properties."""
 
 
-class Opened(BaseModel):
-    """What a replica opens, and how it batches."""
+class ReplicaSettings(BaseModel):
+    """The artifact that a replica opens, and how it batches."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     artifact: Path
-    """Where it lies on every node."""
+    """The folder of the artifact, at the same path on every node."""
     digest: Sha256
-    """Of the artifact that was deployed: no node serves another one that lies there."""
+    """The digest of the deployed artifact. A node refuses any other artifact at that path."""
     threads: int
     batch_size: int
     max_batch_delay_ms: int
 
 
 class Replica:
-    """One opened artifact. What it raises on the way keeps it from becoming ready."""
+    """Serves one artifact. An exception in its constructor keeps it from becoming ready."""
 
-    def __init__(self, opened: Opened) -> None:
-        # A runtime's threads belong to the thread that calls it, so that is always the same one;
-        # and the event loop is free to take the next batch's requests meanwhile.
+    def __init__(self, settings: ReplicaSettings) -> None:
+        # A runtime's threads belong to the thread that calls it, so one thread makes all calls. The
+        # event loop collects the requests of the next batch at the same time.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        model = self._thread.submit(_model, opened).result()
+        model = self._thread.submit(_open_model, settings).result()
         served = served_program(model)
         self._recorder = Recorder(served, family=Family)
         observers: list[Observer] = [self._recorder]
         if tracer := tracer_for(served):
             observers.append(tracer)
         self._service = self._thread.submit(Service, model, observers).result()
-        self.answer.set_max_batch_size(opened.batch_size)
-        self.answer.set_batch_wait_timeout_s(opened.max_batch_delay_ms / 1000)
+        self.answer.set_max_batch_size(settings.batch_size)
+        self.answer.set_batch_wait_timeout_s(settings.max_batch_delay_ms / 1000)
 
     @serve.batch
     async def answer(self, requests: list[Request]) -> list[Reply]:
-        """One reply a request, in order; Serve collects the requests of a batch."""
+        """Returns one reply for each request, in order. Serve collects the requests of a batch."""
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._thread, self._service.answer, requests)
         except DeviceLost:
-            # Serve would keep this process, and fail every request from here on.
-            logger.critical("this replica ends, so that a new one starts", exc_info=True)
+            # Serve would keep this process, and every further request would fail.
+            logger.critical("this replica ends so that a new one starts", exc_info=True)
             os._exit(os.EX_SOFTWARE)
 
     def check_health(self) -> None:
@@ -95,73 +95,76 @@ class Replica:
         self._recorder.tell()
 
     async def describe(self) -> dict[str, Any]:
-        """What runs here: task, program, digest, metadata and the process."""
+        """Task, program, digest, metadata and process id of this replica."""
         return self._service.describe() | {"pid": os.getpid()}
 
 
-def _model(opened: Opened) -> Model:
-    """Warm, and proven on the samples."""
-    artifact = open_artifact(opened.artifact)
-    if artifact.digest != opened.digest:
+def _open_model(settings: ReplicaSettings) -> Model:
+    """Opens the artifact, warms it up and checks it on its samples."""
+    artifact = open_artifact(settings.artifact)
+    if artifact.digest != settings.digest:
         raise OtherArtifact(
-            f"{opened.artifact} is another artifact here than the one that was deployed: "
-            f"{artifact.digest[:12]}…, not {opened.digest[:12]}…. Copy it to every node."
+            f"{settings.artifact} on this node is not the deployed artifact: its digest is "
+            f"{artifact.digest[:12]}…, not {settings.digest[:12]}…. Copy that to every node."
         )
-    model = Model(artifact, threads=opened.threads, most_rows=most_rows(opened.batch_size))
+    model = Model(artifact, threads=settings.threads, most_rows=most_rows(settings.batch_size))
     model.warm_up()
     prove(model)
     return model
 
 
 def prove(model: Model) -> None:
-    """Runs the sealed samples; raises NotAsCertified if an output is further from eager's than the
-    certificate allows."""
+    """Runs the sealed samples and compares the outputs with those of eager PyTorch.
+
+    Raises NotAsCertified if an output differs by more than the certificate allows.
+    """
     path, manifest = model.artifact.path, model.manifest
 
     def rows_of(name: str) -> np.ndarray:
         return np.load(path / file_of(name), allow_pickle=False)
 
-    rows = list(zip(*(rows_of(each.name) for each in manifest.inputs), strict=True))
+    rows = list(zip(*(rows_of(spec.name) for spec in manifest.inputs), strict=True))
     results = model.run(rows)
     tolerance = model.artifact.certificate.candidates[model.program_name].tolerance
-    assert tolerance is not None  # as every program that passed has one
-    for place, output in enumerate(manifest.outputs):
-        found = np.stack([each.outputs[place] for each in results])
-        off_by = relative_error(rows_of(output.name), found)
-        if not off_by <= tolerance.relative_error:  # NaN is not
+    assert tolerance is not None  # every certified program has one
+    for index, output in enumerate(manifest.outputs):
+        outputs = np.stack([result.outputs[index] for result in results])
+        error = relative_error(rows_of(output.name), outputs)
+        if not error <= tolerance.relative_error:  # also true for NaN
             raise NotAsCertified(
-                f"On this host {model.program_name} of {manifest.name} {manifest.version} is off "
-                f"by {off_by:.2g} of eager's {output.name} on {len(rows)} samples; its certificate "
-                f"allows {tolerance.relative_error:.2g}. Export it again on a host like this one."
+                f"On this host, {output.name} of {model.program_name} of {manifest.name} "
+                f"{manifest.version} differs from eager PyTorch by a relative error of "
+                f"{error:.2g} on {len(rows)} samples; its certificate allows "
+                f"{tolerance.relative_error:.2g}. Export the model on a host like this one."
             )
 
 
 class Router:
-    """HTTP to requests, to the version that is asked for."""
+    """Sends each HTTP request to a replica of the version that it names, or of the default."""
 
     def __init__(self) -> None:
         self._handles: dict[str, DeploymentHandle] = {}
         self._models: dict[str, Any] = {}
 
     def reconfigure(self, config: dict[str, Any]) -> None:
-        """Called at the start, and with every other table of models: nothing is restarted."""
+        """Called by Serve at the start and with each new table of models, without a restart."""
         self._models = config["models"]
         self._handles = {
-            each: self._handles.get(each) or DeploymentHandle("Model", each)
+            application: self._handles.get(application) or DeploymentHandle("Model", application)
             for model in self._models.values()
-            for each in model["versions"].values()
+            for application in model["versions"].values()
         }
 
     async def __call__(self, http: HttpRequest) -> Response:
         try:
-            reply = await self._answered(http)
+            reply = await self._answer(http)
         except _Refused as refused:
             reply = refused.reply
         except ShipwayError as error:
             reply = refusal(error)
         return Response(reply.body, reply.status, reply.headers)
 
-    async def _answered(self, http: HttpRequest) -> Reply:
+    async def _answer(self, http: HttpRequest) -> Reply:
         match http.method, http.url.path.strip("/").split("/"):
             case "POST" | "PUT", ["predictions", name, *version] if len(version) < 2:
                 return await self._predict(http, name, *version)
@@ -176,19 +179,19 @@ class Router:
         raise _Refused(
             404,
             "ResourceNotFoundException",
-            "Requested resource is not found; /predictions/NAME and /v2/models/NAME/infer are.",
+            "The requested resource was not found. Use /predictions/NAME or /v2/models/NAME/infer.",
         )
 
     async def _predict(self, http: HttpRequest, name: str, version: str | None = None) -> Reply:
         handle = self._handle(name, version)
         headers = dict(http.headers)
-        # From here on it waits, for a replica and in it: the stage `queue` is measured from this.
+        # The stage `queue` starts here: the request waits for a replica, and then for its batch.
         headers.setdefault(SENT, f"t={time.time():.6f}")
         request = Request(await _fields(http), headers, headers.get("x-request-id", ""))
-        return await _asked(name, handle.answer.remote(request))
+        return await _result(name, handle.answer.remote(request))
 
     async def _metadata(self, name: str, version: str | None = None) -> Reply:
-        described = await _asked(name, self._handle(name, version).describe.remote())
+        described = await _result(name, self._handle(name, version).describe.remote())
         return Reply(encode(described["metadata"]))
 
     def _handle(self, name: str, version: str | None) -> DeploymentHandle:
@@ -205,35 +208,35 @@ class Router:
 
 
 class _Refused(Exception):
-    """What the server says to a request, where the handlers were not asked: in TorchServe's form,
-    and with its names where it has some."""
+    """A router refuses a request. The reply has TorchServe's form, and its names of errors where it
+    has them."""
 
     def __init__(self, status: int, kind: str, message: str) -> None:
         self.reply = Reply(encode({"code": status, "type": kind, "message": message}), status)
 
 
-async def _asked(name: str, response: Any) -> Any:
+async def _result(name: str, response: Any) -> Any:
     try:
         return await response
     except BackPressureError as error:
         raise _Refused(
             503,
             "ServiceUnavailableException",
-            f"{name} has {error.args[0]} requests waiting and takes no more. Send it later.",
+            f"{name} has {error.args[0]} waiting requests and accepts no more. Send it later.",
         ) from error
     except RayActorError as error:
-        # Not asked of another replica: it may be this request that ends them.
+        # Not sent to another replica: this request may be what ends replicas.
         raise _Refused(
-            503, "ReplicaLost", f"The replica of {name} that had this request is gone. Send again."
+            503, "ReplicaLost", f"The replica of {name} with this request ended. Send it again."
         ) from error
     except DeploymentUnavailableError as error:
         raise _Refused(
-            503, "ServiceUnavailableException", f"No replica of {name} is up: it failed to start."
+            503, "ServiceUnavailableException", f"{name} has no replica: none could start."
         ) from error
 
 
 async def _fields(http: HttpRequest) -> dict[str, bytes]:
-    """As TorchServe hands them on: a plain body is the field `body`, a form's have their names."""
+    """The fields of a request as TorchServe passes them: `body`, or the fields of a form."""
     body = await _body(http)
     if http.headers.get("content-type", "").partition(";")[0].strip().lower() not in FORMS:
         return {"body": body}
@@ -244,7 +247,7 @@ async def _fields(http: HttpRequest) -> dict[str, bytes]:
     try:
         form = await HttpRequest(http.scope, receive).form(max_part_size=MAX_REQUEST_BYTES)
     except (MultiPartException, HTTPException) as error:
-        raise BadRequest(f"The form does not parse: {error}.") from error
+        raise BadRequest(f"The form cannot be parsed: {error}.") from error
     return {
         name: await value.read() if isinstance(value, UploadFile) else value.encode()
         for name, value in form.items()
@@ -257,16 +260,18 @@ async def _body(http: HttpRequest) -> bytes:
         body += part
         if len(body) > MAX_REQUEST_BYTES:
             raise _Refused(
-                413, "RequestTooLarge", f"A request may have {MAX_REQUEST_BYTES:,} bytes."
+                413,
+                "RequestTooLarge",
+                f"The request is too large. Send at most {MAX_REQUEST_BYTES:,} bytes.",
             )
     return bytes(body)
 
 
-def model(args: Opened) -> Application:
-    """The application of one version."""
+def model(args: ReplicaSettings) -> Application:
+    """The Serve application of one version."""
     return serve.deployment(name="Model")(Replica).bind(args)
 
 
 def router(args: dict[str, Any]) -> Application:
-    """The application that has the address; its table of models is the deployment's user_config."""
+    """The Serve application that takes all requests. Its table of models is in its user_config."""
     return serve.deployment(name="Router")(Router).bind()

@@ -1,7 +1,7 @@
-"""A Ray cluster, brought to serving what a config says: checked first, then in steps.
+"""Brings a Ray cluster to serve a configuration: checks it first, then applies it in steps.
 
-A version that is new is up and warm before a router hears of it, and one that goes is asked for
-nothing any more when it ends: so no request is lost on the way.
+New versions are warm before the routers know of them, and removed versions end after the routers
+have forgotten them. So no request is lost.
 """
 
 import os
@@ -24,7 +24,7 @@ from shipway.engines.ray.nodes import Fit, fit_of
 ANSWERS_WITHIN_S = 5.0
 EXAMINED_WITHIN_S = 60.0
 UP_WITHIN_S = 300.0
-LOOK_AGAIN_S = 0.3
+POLL_S = 0.3
 
 Config = Mapping[str, Any]
 Say = Callable[[str], object]
@@ -32,7 +32,7 @@ Say = Callable[[str], object]
 
 @contextmanager
 def cluster(address: str | None) -> Iterator["Cluster"]:
-    """The cluster at `address`, or, if there is none, one on this machine that ends with the block.
+    """Connects to the cluster at `address`, or starts one on this machine until the block ends.
 
     Raises ClusterUnusable.
     """
@@ -47,12 +47,12 @@ def cluster(address: str | None) -> Iterator["Cluster"]:
         ray.shutdown()
         where = f"The Ray cluster at {address}" if address else "A Ray cluster on this machine"
         token = (
-            " If it asks for a token, set RAY_AUTH_MODE and RAY_AUTH_TOKEN as it has them."
+            " If the cluster needs a token, set RAY_AUTH_MODE and RAY_AUTH_TOKEN as it does."
             if isinstance(error, ConnectionError)
             else ""
         )
-        said = " ".join(str(error).split()).rstrip(".")
-        raise ClusterUnusable(f"{where} cannot be used: {said}.{token}") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ClusterUnusable(f"{where} cannot be used: {reason}.{token}") from error
     try:
         yield Cluster(client)
     finally:
@@ -60,30 +60,30 @@ def cluster(address: str | None) -> Iterator["Cluster"]:
 
 
 def _check_reachable(address: str) -> None:
-    # Ray itself would go on trying: for a minute where nothing listens, for minutes where something
-    # else does, such as the same cluster's dashboard.
-    place = address.removeprefix("ray://")
-    host, _, port = place.rpartition(":")
+    # Ray itself retries for a minute if nothing listens there, and for minutes if something else
+    # does, such as the cluster's dashboard.
+    target = address.removeprefix("ray://")
+    host, _, port = target.rpartition(":")
     try:
         if not port.isdigit():
             raise ValueError("it has no port")
         socket.create_connection((host, int(port)), ANSWERS_WITHIN_S).close()
         if os.environ.get("RAY_USE_TLS") != "1":
-            _check_speaks_grpc(place)
+            _check_speaks_grpc(target)
     except (OSError, ValueError) as error:
         raise ClusterUnusable(
-            f"There is no Ray cluster at {address} ({error}). Give HOST:PORT, as `ray start "
-            "--head` prints it, or no --address for a cluster on this machine."
+            f"There is no Ray cluster at {address} ({error}). Write HOST:PORT as `ray start "
+            "--head` prints it, or omit --address for a cluster on this machine."
         ) from error
 
 
-def _check_speaks_grpc(place: str) -> None:
-    """Raises ValueError if it does not."""
-    with grpc.insecure_channel(place, [("grpc.enable_http_proxy", 0)]) as channel:
+def _check_speaks_grpc(target: str) -> None:
+    """Raises ValueError if the server at HOST:PORT does not speak gRPC."""
+    with grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
             grpc.channel_ready_future(channel).result(ANSWERS_WITHIN_S)
         except grpc.FutureTimeoutError as error:
-            raise ValueError("what listens there does not speak gRPC") from error
+            raise ValueError("the server there does not speak gRPC") from error
 
 
 class Cluster:
@@ -93,37 +93,41 @@ class Cluster:
         self._client = client
 
     def details(self) -> dict[str, Any]:
-        """What runs there, as Ray's REST API tells it."""
+        """What Serve runs, in the form of Ray's REST API."""
         return self._client.get_serve_details()
 
     def size(self) -> int:
-        """Its nodes."""
+        """The number of nodes."""
         return len(_alive())
 
     def address(self) -> str:
-        """Where its routers answer."""
+        """The URL of its routers, http://HOST:PORT."""
         options = self.details()["http_options"]
         return f"http://{options['host']}:{options['port']}"
 
     def check(self, versions: Sequence[Version]) -> list[str]:
-        """Asks each node that could take a replica whether it can serve it.
+        """Checks on each node with enough resources for a replica that it can serve the version.
 
-        Returns what there is to say of other programs than the chosen ones. Raises DoesNotFit.
+        Returns a remark for each node that would not run the chosen program. Raises DoesNotFit.
         """
         nodes = _alive()
-        asked = {}
+        examinations = {}
         for version in versions:
-            able = [node for node, each in nodes.items() if _has_room(each["Resources"], version)]
-            if not able:
+            eligible = [
+                node
+                for node, status in nodes.items()
+                if _has_resources(status["Resources"], version)
+            ]
+            if not eligible:
                 raise DoesNotFit(
                     f"No node has {version.threads} cores and {version.gpus} GPUs, which a replica "
-                    f"of {version.name} {version.version} takes. --cores takes fewer."
+                    f"of {version.name} {version.version} needs. Set fewer with --cores."
                 )
-            for node in able:
-                asked[version.application, node] = _examine(node, version)
-        found = _answers(list(asked.values()))
+            for node in eligible:
+                examinations[version.application, node] = _examine(node, version)
+        fits = _results(list(examinations.values()))
         remarks = []
-        for (application, node), fit in zip(asked, found, strict=True):
+        for (application, node), fit in zip(examinations, fits, strict=True):
             where = nodes[node]["NodeManagerAddress"]
             if fit.problem:
                 raise DoesNotFit(f"Node {where} cannot serve {application}: {fit.problem}")
@@ -131,29 +135,29 @@ class Cluster:
                 remarks.append(f"node {where} {fit.remark}")
         return remarks
 
-    def apply(self, wanted: Config, say: Say = lambda doing: None) -> None:
-        """Brings Serve to `wanted`, and leaves applications alone that are not of this project.
+    def apply(self, config: Config, say: Say = lambda doing: None) -> None:
+        """Brings Serve to `config`. Applications of other projects do not change.
 
-        Raises OtherArtifact if a version that runs would become another artifact; DeployFailed if
-        something does not come up, after Serve was brought back to what it ran.
+        Raises OtherArtifact if a running version would become another artifact. Raises DeployFailed
+        if an application does not start, after restoring what Serve ran before.
         """
         details = self.details()
         before = {
-            name: each["deployed_app_config"]
-            for name, each in details["applications"].items()
-            if each["deployed_app_config"]
+            name: status["deployed_app_config"]
+            for name, status in details["applications"].items()
+            if status["deployed_app_config"]
         }
-        new = {each["name"]: each for each in wanted["applications"]}
+        new = {application["name"]: application for application in config["applications"]}
         _check_unchanged(before, new)
-        base = {key: value for key, value in wanted.items() if key != "applications"}
-        if before:  # Serve listens where it did, whatever it is told
+        base = {key: value for key, value in config.items() if key != "applications"}
+        if before:  # a running Serve cannot change its address
             base |= {key: details[key] for key in ("proxy_location", "http_options")}
-        others = {name: each for name, each in before.items() if not _is_ours(each)}
-        models = {name: each for name, each in new.items() if name != ROUTER}
+        others = {name: app for name, app in before.items() if not _is_ours(app)}
+        models = {name: app for name, app in new.items() if name != ROUTER}
         steps = {
-            "Starting what is new …": before | models,
-            "Telling the routers …": before | new,
-            "Ending what is served no more …": others | new,
+            "Starting new versions …": before | models,
+            "Updating the routers …": before | new,
+            "Ending removed versions …": others | new,
         }
         try:
             for doing, applications in steps.items():
@@ -164,48 +168,49 @@ class Cluster:
             raise
 
     def _put(self, base: Config, applications: Mapping[str, Config]) -> None:
-        """Returns when all of them are up."""
+        """Deploys the applications, and returns when all of them run."""
         self._client.deploy_applications({**base, "applications": [*applications.values()]})
         deadline = time.monotonic() + UP_WITHIN_S
         while True:
-            there = self.details()["applications"]
-            states = {name: there[name] for name in applications if name in there}
+            deployed = self.details()["applications"]
+            states = {name: deployed[name] for name in applications if name in deployed}
             if failed := {n: s for n, s in states.items() if s["status"] == "DEPLOY_FAILED"}:
                 raise DeployFailed(f"Serve could not start {_reasons(failed)}")
             waiting = {n: s for n, s in states.items() if s["status"] != "RUNNING"}
-            gone = there.keys() - applications.keys()
-            ending = [name for name in gone if there[name]["status"] == "DELETING"]
+            removed = deployed.keys() - applications.keys()
+            ending = [name for name in removed if deployed[name]["status"] == "DELETING"]
             if len(states) == len(applications) and not waiting and not ending:
                 return
             if time.monotonic() > deadline:
                 raise DeployFailed(
-                    f"After {UP_WITHIN_S:.0f} s these are not up: {_reasons(waiting)}"
+                    f"Serve did not start all applications within {UP_WITHIN_S:.0f} s: "
+                    f"{_reasons(waiting)}"
                 )
-            time.sleep(LOOK_AGAIN_S)
+            time.sleep(POLL_S)
 
 
 def _alive() -> dict[str, dict[str, Any]]:
-    """By its id, what Ray says of each node."""
-    return {each["NodeID"]: each for each in ray.nodes() if each["Alive"]}
+    """The status of each live node, by its id."""
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
 
 
-def _has_room(resources: Mapping[str, float], version: Version) -> bool:
+def _has_resources(resources: Mapping[str, float], version: Version) -> bool:
     return resources.get("CPU", 0) >= version.threads and resources.get("GPU", 0) >= version.gpus
 
 
 def _examine(node: str, version: Version) -> ray.ObjectRef:
-    placed = ray.remote(num_cpus=0)(fit_of).options(
+    examine = ray.remote(num_cpus=0)(fit_of).options(
         scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
     )
-    return placed.remote(str(version.artifact.path.absolute()), version.artifact.digest)
+    return examine.remote(str(version.artifact.path.absolute()), version.artifact.digest)
 
 
-def _answers(asked: list[ray.ObjectRef]) -> list[Fit]:
+def _results(examinations: list[ray.ObjectRef]) -> list[Fit]:
     try:
-        return ray.get(asked, timeout=EXAMINED_WITHIN_S)
+        return ray.get(examinations, timeout=EXAMINED_WITHIN_S)
     except RayError as error:
         raise DoesNotFit(
-            "A node of the cluster could not look at the artifacts; is Shipway installed there, in "
+            "A node of the cluster could not check the artifacts. Is Shipway installed there, in "
             f"the environment that Ray runs in? {str(error).strip().splitlines()[-1]}"
         ) from error
 
@@ -216,19 +221,20 @@ def _is_ours(application: Config) -> bool:
 
 def _check_unchanged(before: Mapping[str, Config], new: Mapping[str, Config]) -> None:
     for name in (before.keys() & new.keys()) - {ROUTER}:
-        running, wanted = (each[name]["args"]["digest"] for each in (before, new))
-        if running != wanted:
+        running, given = (apps[name]["args"]["digest"] for apps in (before, new))
+        if running != given:
             raise OtherArtifact(
-                f"{name} runs already, from an artifact with the digest {running[:12]}…; this one "
-                f"has {wanted[:12]}…. A version never changes: export it as another version."
+                f"{name} already runs from an artifact with the digest {running[:12]}…; this one "
+                f"has {given[:12]}…. A version never changes. Export it as another version."
             )
 
 
 def _reasons(states: Mapping[str, Any]) -> str:
-    """The last line of each error, for Serve gives the whole traceback."""
-    found = []
+    """The last line of each error, because Serve reports whole tracebacks."""
+    reasons = []
     for name, state in states.items():
-        said = [state["message"], *(each["message"] for each in state["deployments"].values())]
-        lines = [line for each in said for line in each.strip().splitlines()]
-        found.append(f"{name}: {lines[-1] if lines else state['status']}")
-    return "; ".join(found)
+        deployments = state["deployments"].values()
+        messages = [state["message"], *(deployment["message"] for deployment in deployments)]
+        lines = [line for message in messages for line in message.strip().splitlines()]
+        reasons.append(f"{name}: {lines[-1] if lines else state['status']}")
+    return "; ".join(reasons)

@@ -1,8 +1,8 @@
-"""Versions of models to the config of Ray Serve: plain data, that `serve deploy` takes as YAML.
+"""The configuration of Ray Serve for versions of models: plain data, for `serve deploy` as YAML.
 
-Each version is a Serve application of its own, since Serve restarts every deployment of an
-application when its arguments change. One more, the router, has the address and knows them all; it
-alone is told which version is the default.
+Each version is a separate Serve application, because Serve restarts every deployment of an
+application when its arguments change. One more application, the router, takes all requests. Only
+the router knows which version is the default.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,40 +13,40 @@ from shipway.artifact.bundle import Artifact
 
 CODE = "shipway.engines.ray.app"
 ROUTER = "shipway"
-"""The router's application; a version's has an @ in its name."""
+"""The name of the router's application. Those of versions have an @ in their names."""
 MAX_QUEUED = 100
-"""Requests that may wait for a version in each router, as config.properties has it."""
+"""Requests that may wait for a version in each router, as many as in config.properties."""
 TIMEOUT_S = 60.0
-"""For an answer, as the archives have it."""
+"""For a reply, as long as in the archives."""
 LOGGING = {"enable_access_log": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A version to be served, and what each of its replicas takes."""
+    """A version to serve, and the resources of each replica."""
 
     artifact: Artifact
     default: bool = True
     """Whether it answers requests that name no version. One version of each model does."""
     workers: int | None = None
-    """Replicas, as many as TorchServe would have workers; None for a number within `scaling`."""
+    """The number of replicas, as TorchServe's workers. None: a number within `scaling`."""
     batch_size: int | None = None
-    """Rows in a batch, at most; None for what the artifact says."""
+    """The most rows in a batch. None: the artifact's own setting."""
     max_batch_delay_ms: int | None = None
-    """How long a batch waits for more rows; None for what the artifact says."""
+    """How long a batch waits for more rows. None: the artifact's own setting."""
     cores: int | None = None
-    """Of each replica; None for the threads that did best on the exporting host."""
+    """Cores of each replica. None: the threads that were fastest on the exporting host."""
     scaling: tuple[int, int] = (1, 4)
-    """The least and the most replicas, where `workers` does not say how many."""
+    """The least and the most replicas if `workers` is None."""
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """The name of the model."""
         return self.artifact.manifest.name
 
     @property
     def version(self) -> str:
-        """Of the model."""
+        """The version of the model."""
         return self.artifact.manifest.version
 
     @property
@@ -56,12 +56,12 @@ class Version:
 
     @property
     def replicas(self) -> tuple[int, int]:
-        """The least and the most."""
+        """The least and the most replicas."""
         return (self.workers, self.workers) if self.workers else self.scaling
 
     @property
     def rows(self) -> int:
-        """In a batch, at most."""
+        """The most rows in a batch."""
         return self.batch_size or self.artifact.manifest.serving.batch_size
 
     @property
@@ -72,12 +72,12 @@ class Version:
 
     @property
     def threads(self) -> int:
-        """Of each replica."""
+        """The threads, and so the cores, of each replica."""
         return self.cores or self.artifact.manifest.serving.threads
 
     @property
     def gpus(self) -> int:
-        """Of each replica."""
+        """The GPUs of each replica."""
         manifest = self.artifact.manifest
         return int(manifest.programs[manifest.chosen].device == "cuda")
 
@@ -85,7 +85,7 @@ class Version:
 def serve_config(
     versions: Sequence[Version], *, host: str = "127.0.0.1", port: int = 8000, nodes: int = 1
 ) -> dict[str, Any]:
-    """For a cluster of so many nodes, each of which listens at `host` and `port`."""
+    """The configuration for a cluster of `nodes` nodes. Each listens at `host` and `port`."""
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": host, "port": port, "request_timeout_s": TIMEOUT_S},
@@ -94,13 +94,13 @@ def serve_config(
 
 
 def routes(versions: Sequence[Version]) -> dict[str, Any]:
-    """By name, the default version and the application of each version."""
+    """The router's table: for each model its default version, and each version's application."""
     table: dict[str, Any] = {}
-    for each in versions:
-        route = table.setdefault(each.name, {"default": "", "versions": {}})
-        route["versions"][each.version] = each.application
-        if each.default:
-            route["default"] = each.version
+    for version in versions:
+        route = table.setdefault(version.name, {"default": "", "versions": {}})
+        route["versions"][version.version] = version.application
+        if version.default:
+            route["default"] = version.version
     return table
 
 
@@ -109,7 +109,7 @@ def application(version: Version) -> dict[str, Any]:
     least, most = version.replicas
     return {
         "name": version.application,
-        "route_prefix": None,  # the router's alone
+        "route_prefix": None,  # only the router has one
         "logging_config": dict(LOGGING),
         "import_path": f"{CODE}:model",
         "args": {
@@ -123,13 +123,13 @@ def application(version: Version) -> dict[str, Any]:
             {
                 "name": "Model",
                 "ray_actor_options": {"num_cpus": version.threads, "num_gpus": version.gpus},
-                # One batch runs while the next one gathers.
+                # One batch runs while the requests of the next one arrive.
                 "max_ongoing_requests": 2 * version.rows,
                 "max_queued_requests": MAX_QUEUED,
                 "autoscaling_config": {
                     "min_replicas": least,
                     "max_replicas": most,
-                    # Waiting and running, of each replica: a full batch, and none behind it.
+                    # Waiting and running requests of each replica: one full batch.
                     "target_ongoing_requests": version.rows,
                 },
             }
@@ -138,7 +138,7 @@ def application(version: Version) -> dict[str, Any]:
 
 
 def router(models: Mapping[str, Any], nodes: int) -> dict[str, Any]:
-    """The Serve application that has the address, with a table of models as `routes` makes it."""
+    """The Serve application that takes all requests. `models` is a table made by `routes`."""
     return {
         "name": ROUTER,
         "route_prefix": "/",
@@ -148,10 +148,10 @@ def router(models: Mapping[str, Any], nodes: int) -> dict[str, Any]:
             {
                 "name": "Router",
                 "user_config": {"models": dict(models)},
-                # It only passes requests on, so it takes no core from a model.
+                # It only forwards requests, so it reserves no core.
                 "ray_actor_options": {"num_cpus": 0},
                 "max_ongoing_requests": 500,
-                # Ray would put them anywhere, all on one node too.
+                # Otherwise Ray might place all of them on one node.
                 "num_replicas": nodes,
                 "max_replicas_per_node": 1,
             }

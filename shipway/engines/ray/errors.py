@@ -1,4 +1,4 @@
-"""What can go wrong between artifacts and a Ray cluster that serves them."""
+"""The errors of serving artifacts on a Ray cluster."""
 
 from shipway.engines.errors import ServerError
 from shipway.extras import install_command
@@ -18,7 +18,7 @@ class RayMissing(RayServeError):
 
 
 class ClusterUnusable(RayServeError):
-    """There is no Ray cluster at an address, or none that this Ray can talk to."""
+    """There is no Ray cluster at an address, or this version of Ray cannot connect to it."""
 
 
 class DoesNotFit(RayServeError):
@@ -26,12 +26,12 @@ class DoesNotFit(RayServeError):
 
 
 class OtherArtifact(RayServeError):
-    """A version, or the folder of an artifact, holds another artifact than the one deployed."""
+    """A version or a folder has another artifact than the one that was deployed."""
 
 
 class NotAsCertified(RayServeError):
-    """A program's outputs for the sealed samples are not those that it is certified for."""
+    """A program's outputs for the sealed samples differ by more than its certificate allows."""
 
 
 class DeployFailed(RayServeError):
-    """Serve could not bring the applications up. What ran before still runs."""
+    """Serve could not start the applications. Those that ran before still run."""

@@ -1,4 +1,7 @@
-"""The project's metrics in Ray's: the same names, labels and buckets, exported by each node."""
+"""The project's metrics as Ray metrics, with the same names, labels and buckets.
+
+Each node exports those of its replicas.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +12,7 @@ from shipway.metrics.declared import Metric
 
 
 class Series:
-    """One series of a family, with the methods that prometheus-client's have."""
+    """One series of a metric, with the methods of prometheus-client."""
 
     def __init__(self, metric: Any, tags: Mapping[str, str]) -> None:
         self._metric, self._tags = metric, dict(tags)
@@ -20,7 +23,7 @@ class Series:
 
     def inc(self, value: float = 1) -> None:
         """Adds to a counter."""
-        if value:  # Ray refuses to count nothing
+        if value:  # Ray raises an error for 0
             self._metric.inc(value, self._tags)
 
     def set(self, value: float) -> None:
@@ -29,19 +32,19 @@ class Series:
 
 
 class Family:
-    """A metric of this project as Ray has it."""
+    """A metric of this project, registered with Ray."""
 
     def __init__(self, metric: Metric) -> None:
-        described = {"description": metric.help, "tag_keys": metric.labels}
+        options: dict[str, Any] = {"description": metric.help, "tag_keys": metric.labels}
         match metric.kind:
-            case "histogram":  # whose lowest bound Ray wants above zero
-                boundaries = [each for each in metric.buckets if each > 0]
-                self._made = metrics.Histogram(metric.name, boundaries=boundaries, **described)
+            case "histogram":  # Ray requires bounds above zero
+                boundaries = [bound for bound in metric.buckets if bound > 0]
+                self._metric = metrics.Histogram(metric.name, boundaries=boundaries, **options)
             case "gauge":
-                self._made = metrics.Gauge(metric.name, **described)
+                self._metric = metrics.Gauge(metric.name, **options)
             case _:
-                self._made = metrics.Counter(metric.name, **described)
+                self._metric = metrics.Counter(metric.name, **options)
 
     def labels(self, **tags: str) -> Series:
         """The series with these labels."""
-        return Series(self._made, tags)
+        return Series(self._metric, tags)

@@ -1,4 +1,4 @@
-"""What each node of a cluster makes of an artifact, found out by a task on the node itself."""
+"""Checks whether a node of a cluster can serve an artifact, in a task on that node."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +10,20 @@ from shipway.runtime.choice import choose_program
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What a node would do with an artifact."""
+    """Whether and how a node can serve an artifact."""
 
     problem: str | None = None
-    """Why it cannot serve it."""
+    """Why the node cannot serve it; None if it can."""
     remark: str | None = None
-    """Which other program than the chosen one it would run, and why."""
+    """Which program it would run in place of the chosen one, and why; None for the chosen one."""
 
 
 def fit_of(path: str, digest: str) -> Fit:
-    """On the node where this runs."""
+    """Whether the node that runs this can serve the artifact at `path` with this digest."""
     try:
         artifact = open_artifact(Path(path))
         if artifact.digest != digest:
-            return Fit(f"{path} is another artifact there ({artifact.digest[:12]}…)")
+            return Fit(f"{path} is another artifact on that node ({artifact.digest[:12]}…)")
         program, because = choose_program(artifact.manifest)
     except ShipwayError as error:
         return Fit(str(error))
