@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 
 def compare(engine: Engine, name: str, version: str, samples: "Samples") -> str:
-    """Sends every sample row as a request of its own and compares the outputs with the certified
-    ones. Returns the result in words. Raises NotPromoted if they are too far apart."""
+    """Sends each sample row in its own request and compares the outputs with the certified ones.
+
+    Returns the result in words. Raises NotPromoted if they differ by more than the certificate
+    allows.
+    """
     # numpy takes half a second to import, and most commands compare nothing.
     import numpy as np
 
@@ -32,10 +35,10 @@ def compare(engine: Engine, name: str, version: str, samples: "Samples") -> str:
     if tolerance is None:
         raise NotPromoted(f"{refused}: its certificate has no program {program!r}, which answered.")
     off_by = max(
-        relative_error(reference, np.concatenate([each.outputs[key] for each in answers]))
+        relative_error(reference, np.concatenate([answer.outputs[key] for answer in answers]))
         for key, reference in samples.outputs.items()
     )
-    if not off_by <= tolerance:  # NaN is not
+    if not off_by <= tolerance:  # also true for NaN
         raise NotPromoted(
             f"{refused}: on {rows} samples its outputs are off by {off_by:.2g} of eager's; its "
             f"certificate allows {program} {tolerance:.2g}."

@@ -1,31 +1,31 @@
-"""What a server has of a model, in words, and where it is not what the file of releases says."""
+"""Describes the versions on a server, and how they differ from the file of releases."""
 
 from shipway.engines.errors import ModelNotFound
 from shipway.engines.protocol import Engine, ModelVersion, natural_order
 from shipway.releases.history import Release, Version
 
 
-def differences(name: str, release: Release | None, there: list[ModelVersion]) -> list[str]:
-    """How a model on the server differs from what is recorded of it, one sentence each."""
+def differences(name: str, release: Release | None, registered: list[ModelVersion]) -> list[str]:
+    """The differences between a model on the server and its record, one clause for each."""
     release = release or Release()
-    on_server = {one.version: one for one in there}
-    found = []
+    on_server = {version.version: version for version in registered}
+    clauses = []
     for version in sorted(release.versions.keys() | on_server.keys(), key=natural_order):
-        one, wanted = on_server.get(version), release.versions.get(version)
-        if one is None:
-            found.append(f"{name} {version} should be registered and is not")
-        elif wanted is None:
-            found.append(f"{name} {version} was registered by other means")
-        elif (one.workers, one.batch_size, one.max_batch_delay_ms) != (
-            wanted.workers,
-            wanted.batch_size,
-            wanted.max_batch_delay_ms,
+        actual, recorded = on_server.get(version), release.versions.get(version)
+        if actual is None:
+            clauses.append(f"{name} {version} should be registered but is not")
+        elif recorded is None:
+            clauses.append(f"{name} {version} was registered by other means")
+        elif (actual.workers, actual.batch_size, actual.max_batch_delay_ms) != (
+            recorded.workers,
+            recorded.batch_size,
+            recorded.max_batch_delay_ms,
         ):
-            found.append(f"{name} {version} has other settings than those noted here")
-    default = default_of(there)
-    if there and release.default and default != release.default:
-        found.append(f"the default of {name} is {default}; {release.default} is noted here")
-    return found
+            clauses.append(f"{name} {version} has other settings than recorded")
+    default = default_of(registered)
+    if registered and release.default and default != release.default:
+        clauses.append(f"the default of {name} is {default}; the record says {release.default}")
+    return clauses
 
 
 def versions_on(engine: Engine, name: str) -> list[ModelVersion]:
@@ -37,11 +37,11 @@ def versions_on(engine: Engine, name: str) -> list[ModelVersion]:
 
 
 def in_words(settings: Version | ModelVersion) -> str:
-    """The settings of a version, in a few words."""
+    """The settings of a version in a few words."""
     workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
     return f"{workers}, batches of {settings.batch_size}, {settings.max_batch_delay_ms} ms delay"
 
 
-def default_of(there: list[ModelVersion]) -> str | None:
-    """The version that answers requests that name none."""
-    return next((one.version for one in there if one.default), None)
+def default_of(versions: list[ModelVersion]) -> str | None:
+    """The version that answers requests that name none; None if there are no versions."""
+    return next((version.version for version in versions if version.default), None)

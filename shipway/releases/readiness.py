@@ -11,7 +11,7 @@ from shipway.releases.history import read_releases
 
 
 def ask_why_not_ready(state: StateDirectory, name: str | None = None) -> list[str]:
-    """As `why_not_ready`, of the server that runs from `state`. Without one, that is the reason."""
+    """`why_not_ready` for the server that runs from `state`. A missing server is a reason too."""
     try:
         with closing(connect(state)) as engine:
             return why_not_ready(state, engine.versions(), name)
@@ -20,38 +20,38 @@ def ask_why_not_ready(state: StateDirectory, name: str | None = None) -> list[st
 
 
 def why_not_ready(
-    state: StateDirectory, there: Sequence[ModelVersion], name: str | None = None
+    state: StateDirectory, versions: Sequence[ModelVersion], name: str | None = None
 ) -> list[str]:
-    """Why the server is not ready, one reason each: every model, or `name`, needs a default version
-    whose workers are all warm. Empty if it is ready.
+    """The reasons why the server is not ready; empty if it is ready.
 
-    `there` is every version on the server. Raises ReleasesError.
+    Every model, or only `name`, needs a default version whose workers are all warm. `versions` are
+    all versions on the server. Raises ReleasesError.
     """
     if state.stopping_file.exists():
         return ["the server is stopping"]
     if state.unapplied_file.exists():
         return state.unapplied_file.read_text().splitlines()
-    wanted = {
-        each: release.default
-        for each, release in read_releases(state).models.items()
+    defaults = {
+        model: release.default
+        for model, release in read_releases(state).models.items()
         if release.default
     }
-    names = [name] if name else sorted(wanted.keys() | {one.name for one in there})
+    names = [name] if name else sorted(defaults.keys() | {version.name for version in versions})
     if not names:
         return ["no model is registered"]
-    why = (
-        _why_not_warm(each, wanted.get(each), [one for one in there if one.name == each])
-        for each in names
+    reasons = (
+        _why_not_warm(model, defaults.get(model), [v for v in versions if v.name == model])
+        for model in names
     )
-    return [reason for reason in why if reason]
+    return [reason for reason in reasons if reason]
 
 
-def _why_not_warm(name: str, wanted: str | None, there: list[ModelVersion]) -> str | None:
-    default = next((one for one in there if one.default), None)
+def _why_not_warm(name: str, recorded: str | None, versions: list[ModelVersion]) -> str | None:
+    default = next((version for version in versions if version.default), None)
     if default is None:
         return f"{name} is not registered"
-    if wanted and wanted not in {one.version for one in there}:
-        return f"{name} {wanted}, its default, is not registered"
+    if recorded and recorded not in {version.version for version in versions}:
+        return f"{name} {recorded}, its default, is not registered"
     if not default.warm:
         ready = f"{default.workers_ready} of {default.workers} workers are ready"
         return f"{name} {default.version}, its default: {ready}"

@@ -1,4 +1,4 @@
-"""How a version is served: as asked for, as tuned, or as its archive says."""
+"""The settings of a version: those given, those tuned for it, or those of its archive."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,15 +18,15 @@ def version_of(
     max_batch_delay_ms: int | None = None,
     workers: int | None = None,
 ) -> Version:
-    """An archive with the settings that are given, else those tuned for it, else its own.
+    """An archive with the given settings. The others are the tuned ones, or else its own.
 
-    Raises InvalidManifest for tuned settings that do not read.
+    Raises InvalidManifest if the tuned settings cannot be read.
     """
     tuned = read_tuned(store, info.name, info.version)
     serving = tuned.serving if tuned else info
 
-    def first(wanted: int | None, otherwise: int) -> int:
-        return otherwise if wanted is None else wanted
+    def first(given: int | None, otherwise: int) -> int:
+        return otherwise if given is None else given
 
     return Version(
         mar=info.path.name,

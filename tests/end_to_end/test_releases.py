@@ -275,7 +275,7 @@ def test_what_was_done_by_other_means_is_told_and_noted_at_the_next_change(first
     first.management.promote(MODEL, "2.0")
     told = shipway(first.state, "models").stderr
     assert "tiny-table 2.0 was registered by other means" in told
-    assert "the default of tiny-table is 2.0; 1.0 is noted here" in told
+    assert "the default of tiny-table is 2.0; the record says 1.0" in told
 
     assert shipway(first.state, "rollback", MODEL).returncode == 0
     release = read_releases(first.state).models[MODEL]

@@ -1,7 +1,7 @@
-"""Ray Serve as an Engine, as far as it can be one.
+"""Ray Serve as an Engine, with two limits.
 
-It opens artifacts itself, so it takes no archives; and each node exports its own metrics, so there
-are none for an exporter to pass on.
+It opens artifacts itself, so it takes no archives. Each node exports its own metrics, so the
+exporter has none to pass on.
 """
 
 from collections.abc import Mapping
@@ -87,27 +87,27 @@ class RayEngine:
         port: int = 8000,
         on_close: ExitStack | None = None,
     ) -> None:
-        """`host` and `port` are where each node listens, if Serve is not running yet. `on_close` is
-        closed with this engine, for a cluster that was opened for it."""
+        """Each node listens on `host` and `port` if Serve is not running yet. `on_close` is closed
+        with this engine: it holds a cluster that was opened for it."""
         self._cluster = cluster
         self._host, self._port = host, port
         self._on_close = on_close or ExitStack()
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
-        """See `Engine`. Ray does not tell the memory of its replicas, nor how many requests wait.
+        """See `Engine`. Ray reports neither the memory of replicas nor how many requests wait.
 
-        The pids are of processes on the nodes where the replicas run.
+        The process ids are those on the nodes where the replicas run.
         """
         details = self._cluster.details()["applications"]
         table = self._table(details)
         if name is not None and name not in table:
             raise self._no_model(name, table)
-        found = [
+        versions = [
             _model_version(model, version, details[route["versions"][version]], route["default"])
             for model, route in sorted(table.items())
             for version in sorted(route["versions"], key=natural_order)
         ]
-        return [one for one in found if name in (None, one.name)]
+        return [version for version in versions if name in (None, version.name)]
 
     def register(self, deployable: Deployable) -> None:
         """See `Engine`. The first version of a model becomes its default. Raises DoesNotFit if no
@@ -149,7 +149,7 @@ class RayEngine:
             raise WorkersFailed(str(error)) from error
 
     def scale(self, name: str, version: str, workers: int) -> None:
-        """See `Engine`. Takes replicas away too."""
+        """See `Engine`. It can also remove replicas."""
         applications, table = self._served()
         app = self._application(name, version, table)
         [deployment] = applications[app]["deployments"]
@@ -172,7 +172,11 @@ class RayEngine:
         they have, for as long as Serve is configured to, whatever `drain_within_s` says."""
         applications, table = self._served()
         app = self._application(name, version, table)
-        others = {each: a for each, a in table[name]["versions"].items() if each != version}
+        others = {
+            other: name_of_app
+            for other, name_of_app in table[name]["versions"].items()
+            if other != version
+        }
         if others and table[name]["default"] == version:
             raise DefaultVersionInUse(
                 f"{version} is the default version of {name}, and there are others: "
@@ -197,7 +201,7 @@ class RayEngine:
         )
 
     def describe(self, name: str, version: str) -> dict[str, Any]:
-        """See `Engine`. The metadata of the Open Inference Protocol alone."""
+        """See `Engine`. Returns only the metadata of the Open Inference Protocol."""
         return {"metadata": self._send("GET", _path(name, version)).json()}
 
     def metrics(self) -> EngineMetrics:
@@ -274,8 +278,8 @@ def _path(name: str, version: str | None) -> str:
 
 def _fail(answer: httpx.Response) -> NoReturn:
     try:
-        said = answer.json()
-        refusal = Refused(said["message"], code=said["code"], type=said["type"])
+        error = answer.json()
+        refusal = Refused(error["message"], code=error["code"], type=error["type"])
     except (ValueError, KeyError, TypeError):
         refusal = Refused(answer.text, code=answer.status_code, type=answer.reason_phrase)
     kinds: dict[str, type[Refused]] = {
@@ -293,7 +297,7 @@ def _model_version(
     [deployment] = details["deployments"].values()
     replicas = deployment["replicas"]
     states = tuple(
-        "READY" if each["state"] == "RUNNING" else str(each["state"]) for each in replicas
+        "READY" if replica["state"] == "RUNNING" else str(replica["state"]) for replica in replicas
     )
     return ModelVersion(
         name=name,
@@ -304,9 +308,9 @@ def _model_version(
         max_batch_delay_ms=config["args"]["max_batch_delay_ms"],
         workers=settings["autoscaling_config"]["min_replicas"],
         workers_ready=states.count("READY"),
-        worker_pids=tuple(each["pid"] or 0 for each in replicas),
+        worker_pids=tuple(replica["pid"] or 0 for replica in replicas),
         worker_states=states,
-        worker_ids=tuple(str(each["replica_id"]) for each in replicas),
+        worker_ids=tuple(str(replica["replica_id"]) for replica in replicas),
         memory_bytes=0,
         device="gpu" if settings["ray_actor_options"].get("num_gpus") else "cpu",
         requests_waiting=None,

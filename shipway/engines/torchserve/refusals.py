@@ -1,4 +1,4 @@
-"""What TorchServe and the handlers behind it say no with, over each of their APIs."""
+"""Reads the errors of TorchServe and of its handlers from the answers of each API."""
 
 import json
 from typing import Any
@@ -13,11 +13,12 @@ ANSWERED_BY_TORCHSERVE = {
     500: "an exception of Java's for a form that cannot be taken apart",
     503: "ServiceUnavailableException where the queue is full or there is no worker",
 }
-"""By status, what TorchServe itself answers to a request that never reaches a handler."""
+"""The errors of requests that reach no handler, by status."""
 
 
 def as_refusal(value: Any) -> Refused | None:
-    """The error in an answer: the shape is TorchServe's, and the project's handlers keep to it."""
+    """The error in a parsed answer, in TorchServe's form, which our handlers use too. None if it is
+    not an error."""
     match value:
         case {"code": int(code), "type": str(type), "message": str(message)} if code >= 400:
             return Refused(message, code=code, type=type)
@@ -25,12 +26,12 @@ def as_refusal(value: Any) -> Refused | None:
 
 
 def refusal_in(body: bytes) -> Refused | None:
-    """The error in an answer's bytes."""
+    """The error in the bytes of an answer; None if it is not an error."""
     return as_refusal(parsed(body))
 
 
 def http_refusal(answer: httpx.Response) -> Refused:
-    """What an answer over HTTP that is no success says."""
+    """The error in an unsuccessful HTTP answer."""
     return refusal_in(answer.content) or Refused(
         f"HTTP {answer.status_code} {answer.text.strip()}",
         code=answer.status_code,
@@ -39,18 +40,21 @@ def http_refusal(answer: httpx.Response) -> Refused:
 
 
 def grpc_refusal(status: str, details: str) -> Refused:
-    """What a failed call says. TorchServe says INTERNAL to nearly everything, a model that is not
-    there included; what happened is in the Java class, which it puts on the last line."""
+    """The error of a failed gRPC call.
+
+    TorchServe's status is INTERNAL for nearly everything, even for an unknown model. The Java class
+    on the last line of the details says what happened.
+    """
     message, _, java_class = details.rpartition("\n")
     kind = java_class.rpartition(".")[2] if message else ""
     return Refused(message or details, code=500, type=kind or status)
 
 
 def management_refusal(answer: httpx.Response) -> Refused:
-    """What the management API says no with."""
+    """The error in an answer of the management API."""
     try:
-        said = answer.json()
-        return Refused(said["message"], code=said["code"], type=said["type"])
+        error = answer.json()
+        return Refused(error["message"], code=error["code"], type=error["type"])
     except (ValueError, KeyError, TypeError):
         return Refused(
             answer.text.strip() or f"HTTP {answer.status_code}, without a reason",
@@ -60,7 +64,7 @@ def management_refusal(answer: httpx.Response) -> Refused:
 
 
 def parsed(content: bytes) -> Any:
-    """JSON as what it says, anything else as text."""
+    """The value of JSON, or anything else as text."""
     try:
         return json.loads(content)
     except ValueError:
