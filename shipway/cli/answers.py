@@ -72,21 +72,23 @@ def _predictions_table(ranked: list[dict[str, Any]]) -> Table:
 def _embedding_in_words(answer: dict[str, Any]) -> str:
     numbers = answer["embedding"]
     start = ", ".join(f"{number:.4f}" for number in numbers[:4])
-    cut = ", truncated to the model's length" if answer.get("truncated") else ""
+    cut = ", truncated to the model's maximum length" if answer.get("truncated") else ""
     return f"  {len(numbers)} numbers: {start}, …  ({answer.get('tokens')} tokens{cut})"
 
 
 def _print_times(explained: dict[str, Any]) -> None:
     took_ms, stages = explained["took_ms"], dict(explained["stages_ms"])
     if not stages:
-        out.print(f"  {took_ms:.1f} ms; this handler does not report the times of its stages")
+        out.print(
+            f"  {took_ms:.1f} ms in total; the handler does not report the times of its stages"
+        )
         return
     handler_ms = stages.pop("total", sum(stages.values()))
     queue_ms = stages.pop("queue", 0.0)
-    rows = {"network, server and waiting": max(0.0, took_ms - handler_ms), **stages}
+    rows = {"network, server and queue": max(0.0, took_ms - handler_ms), **stages}
     if queue_ms:
         network_ms = max(0.0, took_ms - handler_ms - queue_ms)
-        rows = {"waiting": queue_ms, "network and server": network_ms, **stages}
+        rows = {"queue": queue_ms, "network and server": network_ms, **stages}
     table = Table("", "ms", "", box=None, pad_edge=True)
     table.columns[1].justify = "right"
     start_ms = 0.0

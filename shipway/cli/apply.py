@@ -23,7 +23,7 @@ PAST_TENSE = {
     "unregister": "unregistered",
 }
 SIGNS = {"register": "+", "promote": "●", "scale": "~", "unregister": "-"}
-"""As in `shipway models`, a dot is for the default."""
+"""As in `shipway models`, a dot marks the default version."""
 
 
 def apply(
@@ -32,25 +32,28 @@ def apply(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A models.yaml: the models and versions to serve.",
+            help="A models.yaml file with the models and versions to serve.",
             show_default=False,
         ),
     ],
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show what would be changed, and change nothing."),
+        typer.Option("--dry-run", help="Print the changes without making them."),
     ] = False,
     interrupt: Annotated[
         bool,
         typer.Option(
             "--interrupt",
-            help="Allow changes that take a default version out of service for seconds.",
+            help="Allow changes that make a default version unavailable for some seconds.",
         ),
     ] = False,
     because: BecauseOption = None,
     state: StateOption = None,
 ) -> None:
-    """Change what the server serves to what FILE says. The changes are shown first."""
+    """Make the server serve exactly the models and versions in FILE.
+
+    The changes are printed first.
+    """
     # httpx and pydantic take a second to import.
     from shipway.releases.apply import plan
     from shipway.releases.history import read_releases
@@ -69,9 +72,9 @@ def apply(
         if (interruptions := [change for change in changes if change.interrupts]) and not interrupt:
             first = interruptions[0]
             raise NotApplicable(
-                f"Nothing was changed: {first.name} {first.version} is the default version, and "
-                "TorchServe changes these settings only when a version starts. Put them into a new "
-                "version, or allow seconds without service with --interrupt."
+                f"Nothing was changed: the new settings of {first.name} {first.version}, the "
+                "default version, need a restart of its workers. Add a new version with "
+                "these settings, or accept some seconds without service with --interrupt."
             )
         failures = carry_out_changes(rollout, changes, inspect, because or file.name)
     if failures:
@@ -80,12 +83,12 @@ def apply(
 
 
 def read_models_file(file: Path, store: Path, inspect: Inspect) -> "list[TargetModel]":
-    """Reads a models.yaml and checks the archives that it names. Raises ShipwayError."""
+    """Reads a models.yaml and checks the archives in it. Raises ShipwayError."""
     # httpx and pydantic take a second to import.
     from shipway.releases.apply import check_models
     from shipway.releases.models_file import read_models
 
-    with err.status(f"Checking the archives that {file} names …"):
+    with err.status(f"Checking the archives in {file} …"):
         return check_models(read_models(file), store, inspect)
 
 
@@ -101,20 +104,20 @@ def carry_out_changes(
         for change, error in carry_out(
             rollout, changes, inspect=inspect, because=because, say=status.update
         ):
-            done = f"{PAST_TENSE[change.what]} {change.name} {change.version}"
+            version, verb = f"{change.name} {change.version}", PAST_TENSE[change.what]
             if error is None:
-                out.print(done)
+                out.print(f"{verb} {version}")
             else:
-                err.print(f"not {done}: {error}", style="red")
-                failures.append(f"not {done}")
+                failures.append(f"{version} was not {verb}")
+                err.print(f"{failures[-1]}: {error}", style="red")
     return failures
 
 
 def _print_plan(changes: "list[Change]", file: Path) -> None:
     if not changes:
-        out.print(f"Nothing to change: the server serves what {file} says.")
+        out.print(f"Nothing to change: the server already matches {file}.")
         return
-    table = Table("", "model", "version", "what will be done", box=None)
+    table = Table("", "model", "version", "change", box=None)
     for change in changes:
         table.add_row(SIGNS[change.what], change.name, change.version, change.description)
     lines.print(table)

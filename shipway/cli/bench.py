@@ -64,10 +64,10 @@ def bench(
     as_json: ReportJsonOption = False,
     state: StateOption = None,
 ) -> None:
-    """Put a load on a model and write a report.
+    """Load-test a model and write a report.
 
-    If no load is given, it measures one client, then more clients until the throughput stops
-    rising, then rates up to more than that throughput.
+    Without --clients and --rate it measures a sweep: 1 client, then 32 clients to find the
+    capacity, then rates from 20% to 120% of that capacity, or higher while the server keeps up.
     """
     # httpx and pydantic take a second to import, the histograms and pages some more.
     from shipway.engines.torchserve.tokens import bearer
@@ -85,7 +85,7 @@ def bench(
     check_folder(out_folder)
     given = inputs.from_files(input) if input else ()
     headers = _headers(header or [])
-    with err.status("Asking the server …"):
+    with err.status("Contacting the server …"):
         if name is not None:
             where = state_directory(state)
             ready = preflight.local_model(
@@ -113,7 +113,7 @@ def bench(
     report = new_report(ready.subject, ready.inputs, timeout, results, partial)
     _print_written(report, write_report(report, out_folder, earlier), as_json)
     if partial:
-        err.print(f"partial: {partial}", style="bold red")
+        err.print(f"The report is incomplete: {partial}", style="bold red")
         raise typer.Exit(code)
 
 
@@ -122,8 +122,8 @@ def _check_subject(name: str | None, url: str | None, version: str | None, grpc:
         raise typer.BadParameter("Give either a model's NAME or --url.", param_hint="NAME")
     if url and (grpc or version):
         raise typer.BadParameter(
-            "--grpc and --version are for a NAME. A URL contains both: grpc:// selects gRPC, and "
-            "the version follows the name.",
+            "--grpc and --version cannot be combined with --url. Put both into the URL: "
+            "grpc://HOST:PORT/NAME/VERSION.",
             param_hint="--url",
         )
 
@@ -149,13 +149,13 @@ def _measure_all(
                 )
                 progress.end(results[-1])
                 if not results[-1].answered:
-                    return results, f"no request was answered under {load}", 1
+                    return results, f"no request was answered with a load of {load}", 1
         except Interrupted as stopped:
             if stopped.result.answered or stopped.result.failed:
                 results.append(stopped.result)
-            return results, "stopped in the middle", 130
+            return results, "stopped before all loads were measured", 130
         except KeyboardInterrupt:
-            return results, "stopped in the middle", 130
+            return results, "stopped before all loads were measured", 130
         except GeneratorFailed as error:
             return results, str(error), 1
     return results, "", 0
@@ -182,13 +182,16 @@ def _serve_web(load_test: "LoadTest", port: int) -> None:
             with err.status("Starting Locust …"):
                 is_listening = bool(process.stdout.readline())
             if is_listening:
-                out.print(f"Locust's page is http://127.0.0.1:{port}/ . Ctrl-C stops it.")
+                out.print(
+                    f"Locust's web page is at http://127.0.0.1:{port}/ . Press Ctrl-C to stop it."
+                )
             process.wait()
         except KeyboardInterrupt:
             out.print("stopped")
             return
         raise GeneratorFailed(
-            f"Locust's page cannot be served on port {port}. Choose another with --web-port."
+            f"Locust's web page cannot be served on port {port}. Choose another port with "
+            "--web-port."
         )
 
 
@@ -203,7 +206,7 @@ def _target(url: str) -> "Target":
         complete = False
     if not complete or parts.scheme not in ("http", "https", "grpc"):
         raise typer.BadParameter(
-            f"{url} is not a model's URL. Write http://HOST:PORT/predictions/NAME or "
+            f"{url} is not the URL of a model. Use http://HOST:PORT/predictions/NAME or "
             "grpc://HOST:PORT/NAME.",
             param_hint="--url",
         )
@@ -216,7 +219,7 @@ def _headers(given: Sequence[str]) -> dict[str, str]:
         name, colon, value = header.partition(":")
         if not colon or not name.strip():
             raise typer.BadParameter(
-                f"{header!r} is not a header. Write 'NAME: VALUE'.", param_hint="--header"
+                f"{header!r} is not a valid header. Use 'NAME: VALUE'.", param_hint="--header"
             )
         headers[name.strip().lower()] = value.strip()
     return headers

@@ -8,26 +8,32 @@ import typer
 NameArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]", help="A model of the server that runs here.", show_default=False
+        metavar="NAME",
+        help="The name of a model on the server of this machine.",
+        show_default=False,
     ),
 ]
 UrlOption = Annotated[
     str | None,
     typer.Option(
-        help="A model of any server: http://HOST:PORT/predictions/NAME, or grpc://HOST:PORT/NAME.",
+        help="The URL of a model on any server: http://HOST:PORT/predictions/NAME, or "
+        "grpc://HOST:PORT/NAME.",
         show_default=False,
     ),
 ]
 VersionOption = Annotated[
     str | None,
-    typer.Option(help="A version. By default, the promoted one.", show_default=False),
+    typer.Option(
+        help="The version to test. The default is the model's default version.", show_default=False
+    ),
 ]
 GrpcOption = Annotated[bool, typer.Option("--grpc", help="Send the requests over gRPC.")]
 ClientsOption = Annotated[
     list[int] | None,
     typer.Option(
         min=1,
-        help="A closed loop: this many clients, each with one request at a time. May be repeated.",
+        help="Measure a closed loop with this number of clients. Each client sends one request "
+        "at a time. May be repeated.",
         show_default=False,
     ),
 ]
@@ -36,24 +42,30 @@ RateOption = Annotated[
     typer.Option(
         min=0.01,
         max=100_000,
-        help="An open loop: this many requests a second, at random times. May be repeated.",
+        help="Measure an open loop with this number of requests per second, sent at random "
+        "times. May be repeated.",
         show_default=False,
     ),
 ]
-SecondsOption = Annotated[float, typer.Option(min=1, help="How long each load is measured.")]
+SecondsOption = Annotated[
+    float, typer.Option(min=1, help="Seconds for which each load is measured.")
+]
 WarmUpOption = Annotated[
     float,
-    typer.Option(min=0, help="Seconds at the start of each load that are not measured."),
+    typer.Option(min=0, help="Seconds of warm-up before each load is measured."),
 ]
 TimeoutOption = Annotated[
-    float, typer.Option(min=0.1, max=120, help="Seconds after which a client gives up.")
+    float,
+    typer.Option(
+        min=0.1, max=120, help="Seconds after which an unanswered request counts as failed."
+    ),
 ]
 InputOption = Annotated[
     list[Path] | None,
     typer.Option(
         exists=True,
-        help="A file to send, or a folder of files. By default, photos, sentences or numbers that "
-        "the model accepts. May be repeated.",
+        help="A file to send, or a folder of files. The default is photos, sentences or numbers "
+        "that the model accepts. May be repeated.",
         show_default=False,
     ),
 ]
@@ -69,7 +81,7 @@ TokenOption = Annotated[
     str | None,
     typer.Option(
         envvar="SHIPWAY_TOKEN",
-        help="The inference token of the server that --url names.",
+        help="The inference token of the server in --url.",
         show_default=False,
     ),
 ]
@@ -80,8 +92,8 @@ CompareOption = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="REPORT.json",
-        help="An earlier report to compare with. If no load is given, the loads of the first one "
-        "are repeated. May be repeated.",
+        help="An earlier report to compare with. Without --clients and --rate, the loads of the "
+        "first given report are measured again. May be repeated.",
         show_default=False,
     ),
 ]

@@ -39,32 +39,36 @@ def results_table(results: "Sequence[Result]", knee: "Result | None" = None) -> 
 def print_report(report: "Report") -> None:
     """Prints the measurements of a report, its errors and warnings."""
     table = results_table(report.results, report.knee)
-    table.title = f"{report.title}: latency in ms; cpu: the generator's share of a core"
+    table.title = f"{report.title}: latency in ms; cpu is the load generator's use of one core"
     table.title_justify = "left"
     figures.print(table)
     for result in report.results:
         load = result.load
         if result.generator.was_bottleneck:
             because = result.generator.because
-            figures.print(f"⚠ {load}: the generator was the bottleneck: {because}", style="yellow")
+            figures.print(
+                f"⚠ {load}: the load generator was the bottleneck: {because}", style="yellow"
+            )
         for error in result.errors:
             figures.print(f"{load}: {error.count} × {error}: {error.message[:200]}", style="red")
     if knee := report.knee:
         assert knee.latency
         p99_ms = milliseconds_in_words(knee.latency.p99_ms)
-        figures.print(f"◀ the knee is at {knee.load}: p99 {p99_ms} ms", style="green")
+        figures.print(
+            f"◀ latency rises steeply beyond {knee.load} (the knee): p99 {p99_ms} ms", style="green"
+        )
 
 
 def result_in_words(result: "Result") -> str:
     """One load's measurements in a line."""
     latency = result.latency
-    words = f"{result.load}: {result.rate:.1f} answers a second"
+    words = f"{result.load}: {result.rate:.1f} answers/s"
     if latency:
         p50, p99 = map(milliseconds_in_words, (latency.p50_ms, latency.p99_ms))
         words += f", p50 {p50} ms, p99 {p99} ms"
     if result.failed:
         words += f", {result.failed} errors"
-    return words + (", the generator was the bottleneck" * result.generator.was_bottleneck)
+    return words + (", the load generator was the bottleneck" * result.generator.was_bottleneck)
 
 
 def milliseconds_in_words(value_ms: float | None) -> str:

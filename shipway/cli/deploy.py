@@ -10,7 +10,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def deploy() -> None:
-    """Serve artifacts on many machines."""
+    """Deploy artifacts to Kubernetes or Ray Serve."""
 
 
 app.command()(kubernetes)

@@ -25,16 +25,19 @@ def kubernetes(
     models: ModelsOption = None,
     model_store: Annotated[
         Path,
-        typer.Option(help="The folder of the artifacts' .mar files and of what was tuned."),
+        typer.Option(
+            help="The folder with the .mar files of the artifacts and their tuned settings."
+        ),
     ] = Path("model_store"),
     overlay: Annotated[
-        Overlay, typer.Option(help="Whether the pods compute on CPUs or on GPUs.")
+        Overlay, typer.Option(help="Run the models on CPUs or on GPUs.")
     ] = Overlay.cpu,
     image: Annotated[
         str | None,
         typer.Option(
             metavar="NAME:TAG",
-            help="The image built from the Dockerfile. By default, shipway:cpu or shipway:gpu.",
+            help="The container image to run, built from the Dockerfile. The default is "
+            "shipway:cpu or shipway:gpu.",
             show_default=False,
         ),
     ] = None,
@@ -42,15 +45,16 @@ def kubernetes(
         str | None,
         typer.Option(
             metavar="NAME:TAG",
-            help="An image with the archives in /archives, instead of a volume claim.",
+            help="A container image with the archives in /archives. It replaces the persistent "
+            "volume claim.",
             show_default=False,
         ),
     ] = None,
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write.")] = Path(
-        "kubernetes"
-    ),
+    output: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The folder to write the manifests into.")
+    ] = Path("kubernetes"),
 ) -> None:
-    """Write a Kustomize folder that serves artifacts on a cluster."""
+    """Write Kubernetes manifests (a Kustomize folder) that serve artifacts on a cluster."""
     # pydantic takes half a second to import.
     from shipway.deploy.kubernetes import read_served, stored_files, write
 
@@ -67,5 +71,5 @@ def kubernetes(
     out.print(table)
     out.print(f"each pod requests {needs.cpu} CPUs and {needs.memory} of memory")
     place = f"/archives of {archives_image}" if archives_image else CLAIM
-    out.print(f"files to copy to {place}: {', '.join(stored_files(served))}")
-    out.print(f"wrote {output}; `kubectl apply -k {output}` applies it")
+    out.print(f"copy these files to {place}: {', '.join(stored_files(served))}")
+    out.print(f"wrote {output}; apply it with `kubectl apply -k {output}`")

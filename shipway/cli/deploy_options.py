@@ -8,9 +8,9 @@ import typer
 ArtifactsArgument = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[ARTIFACT]",
-        help="The artifacts to serve: folders that `shipway export` wrote. Of several versions of "
-        "a model, the last one is the default.",
+        metavar="ARTIFACT",
+        help="The artifact folders to serve. If a model has several versions, the last one given "
+        "is its default version.",
         show_default=False,
     ),
 ]
@@ -18,7 +18,7 @@ ModelsOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="A models.yaml that names the artifacts to serve, instead of ARTIFACT.",
+        help="A models.yaml file with the artifacts to serve. It replaces ARTIFACT.",
         show_default=False,
     ),
 ]

@@ -24,7 +24,8 @@ AddressOption = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="A running cluster. By default, a cluster on this machine until Ctrl-C.",
+        help="The address of a running Ray cluster. The default is a new cluster on this machine "
+        "that runs until Ctrl-C.",
         show_default=False,
     ),
 ]
@@ -32,7 +33,7 @@ OutputOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.yaml",
-        help="Write the configuration for `serve deploy`, and deploy nothing.",
+        help="Write a configuration file for `serve deploy` instead of deploying.",
         show_default=False,
     ),
 ]
@@ -40,29 +41,38 @@ CoresOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="The number of cores of a replica. By default, as the artifact says.",
+        help="The number of CPU cores per replica. The default is the number in the artifact.",
         show_default=False,
     ),
 ]
 MinReplicasOption = Annotated[
     int,
     typer.Option(
-        min=1, help="The smallest number of replicas of a version without `workers` in models.yaml."
+        min=1,
+        help="The smallest number of replicas of a version, unless models.yaml sets its `workers`.",
     ),
 ]
 MaxReplicasOption = Annotated[
     int,
     typer.Option(
-        min=1, help="The largest number of replicas of a version without `workers` in models.yaml."
+        min=1,
+        help="The largest number of replicas of a version, unless models.yaml sets its `workers`.",
     ),
 ]
 HostOption = Annotated[
-    str, typer.Option(help="The address that every node listens on, if this starts Ray Serve.")
+    str,
+    typer.Option(
+        help="The address that Ray Serve listens on, on every node. It is ignored if Ray Serve is "
+        "already running."
+    ),
 ]
 PortOption = Annotated[
     int,
     typer.Option(
-        min=1, max=65535, help="The port that every node listens on, if this starts Ray Serve."
+        min=1,
+        max=65535,
+        help="The port that Ray Serve listens on, on every node. It is ignored if Ray Serve is "
+        "already running.",
     ),
 ]
 
@@ -88,7 +98,7 @@ def ray(
 
     if max_replicas < min_replicas:
         raise typer.BadParameter(
-            f"{max_replicas} is below --min-replicas, which is {min_replicas}.",
+            f"{max_replicas} is less than --min-replicas ({min_replicas}). Give a larger number.",
             param_hint="--max-replicas",
         )
     versions = [
@@ -133,7 +143,7 @@ def _write(config: dict[str, Any], output: Path) -> None:
         atomic_write(output, yaml.safe_dump(config, sort_keys=False))
     except OSError as error:
         raise NotWritable(output, error.strerror) from error
-    out.print(f"wrote {output}; `serve deploy {output} --address http://HEAD:8265` applies it")
+    out.print(f"wrote {output}; apply it with `serve deploy {output} --address http://HEAD:8265`")
 
 
 def _deploy(
@@ -155,7 +165,7 @@ def _deploy(
             url = f"{ray_cluster.address()}/predictions/{version.name}"
             out.print(f"{version.name} {version.version}: {url}")
         if not address:
-            out.print("Ctrl-C stops it.")
+            out.print("Press Ctrl-C to stop the cluster.")
             try:
                 signal.pause()
             except KeyboardInterrupt:

@@ -19,21 +19,30 @@ Objective = Literal["latency", "throughput", "size"]
 RecipeArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RECIPE]", help="The name of a recipe, or the path of one.", show_default=False
+        metavar="RECIPE",
+        help="The path of a recipe, or the name of a recipe in export/recipes/.",
+        show_default=False,
     ),
 ]
 WeightsOption = Annotated[
     Path | None,
     typer.Option(
-        help="A state_dict as .pth or .safetensors, instead of the recipe's.", show_default=False
+        help="A state_dict file (.pth or .safetensors). It overrides the weights of the recipe.",
+        show_default=False,
     ),
 ]
 OutOption = Annotated[
-    Path, typer.Option(file_okay=False, help="The folder to write NAME-VERSION into.")
+    Path,
+    typer.Option(
+        file_okay=False, help="The output folder. The artifact is the folder NAME-VERSION in it."
+    ),
 ]
 VersionOption = Annotated[
     str | None,
-    typer.Option(help="The version, instead of the recipe's.", show_default=False),
+    typer.Option(
+        help="The version of the artifact. It overrides the version of the recipe.",
+        show_default=False,
+    ),
 ]
 OnlyOption = Annotated[
     list[str] | None,
@@ -41,25 +50,27 @@ OnlyOption = Annotated[
         metavar="TECHNIQUE", help="Try only this technique. May be repeated.", show_default=False
     ),
 ]
-OverwriteOption = Annotated[bool, typer.Option(help="Replace an artifact of the same version.")]
+OverwriteOption = Annotated[
+    bool, typer.Option(help="Replace an existing artifact of the same name and version.")
+]
 RechooseOption = Annotated[
     Path | None,
     typer.Option(
         metavar="ARTIFACT",
-        help="Measure an artifact's programs on this host and choose again, without its "
-        "checkpoint.",
+        help="Instead of exporting, measure the programs of an existing artifact on this host "
+        "and choose again. The recipe and the checkpoint are not needed.",
         show_default=False,
     ),
 ]
 ObjectiveOption = Annotated[
-    Objective, typer.Option(help="What the chosen program must be best at.")
+    Objective, typer.Option(help="The criterion by which the program is chosen.")
 ]
 AccuracyBudgetOption = Annotated[
     float,
     typer.Option(
         min=0,
-        help="Percentage points that the chosen program may lose: of accuracy where the true "
-        "classes are known, else of agreement with eager PyTorch.",
+        help="The largest loss of the chosen program in percentage points: of accuracy if the "
+        "evaluation inputs have labels, otherwise of agreement with eager PyTorch.",
     ),
 ]
 
@@ -75,12 +86,18 @@ def export(
     objective: ObjectiveOption = "latency",
     accuracy_budget: AccuracyBudgetOption = 5.0,
 ) -> None:
-    """Build, verify and measure candidate programs, choose one and seal the artifact."""
+    """Build, verify and measure candidate programs, choose one and write a sealed artifact."""
     if (recipe is None) == (rechoose is None):
         raise typer.BadParameter(
             "Give either a RECIPE or --rechoose ARTIFACT.", param_hint="RECIPE"
         )
-    require_extra("export", "Exporting")
+    if rechoose is not None and overwrite:
+        raise typer.BadParameter(
+            "--overwrite cannot be combined with --rechoose. Give another folder with --out, or "
+            "another version with --version.",
+            param_hint="--overwrite",
+        )
+    require_extra("export", "`shipway export`")
     # torch takes seconds to import.
     from shipway.export.pipeline import export as run
     from shipway.export.rechoose import rechoose as run_again
@@ -117,13 +134,14 @@ def _print_outcome(exported: "Exported") -> None:
     figures.print()
     for name, candidate in exported.certificate.candidates.items():
         if not candidate.passed:
-            figures.print(Text.assemble((f"{name} is left out:", "red"), f" {candidate.verdict}"))
+            refused = "" if candidate.verdict.startswith("skipped") else "refused: "
+            figures.print(Text.assemble((f"{name}:", "red"), f" {refused}{candidate.verdict}"))
     for line in accuracy_lines(exported):
         figures.print(line)
     manifest, path = exported.manifest, exported.path
     for word, rest in (
         ("chosen", f"{manifest.chosen}: {manifest.chosen_because}"),
         ("report", str(path / "report.html")),
-        ("sealed", f"{path}  →  shipway package {path}"),
+        ("sealed", f"{path}; next step: shipway package {path}"),
     ):
         figures.print(Text.assemble((word, "green"), f" {rest}"))

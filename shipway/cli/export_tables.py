@@ -22,7 +22,7 @@ def candidates_table(exported: "Exported") -> Table:
         f"{certificate.host.cores} cores, latency in ms",
         title_justify="left",
         title_style="bold",
-        caption="off by: the distance of its outputs from eager's, relative to eager's length",
+        caption="error: relative error of the outputs, ‖candidate − eager‖ / ‖eager‖",
         caption_justify="left",
         box=None,
         padding=(0, 2, 0, 0),
@@ -34,7 +34,7 @@ def candidates_table(exported: "Exported") -> Table:
     for shape in certificate.shapes:
         title = f"batch {shape}" if shape.isdigit() else shape.replace("x", "×")
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("off by", justify="right", no_wrap=True)
+    table.add_column("error", justify="right", no_wrap=True)
     third = "accuracy" if labelled else "top-1" if classes else "cosine"
     table.add_column(third, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -44,7 +44,7 @@ def candidates_table(exported: "Exported") -> Table:
             for shape in certificate.shapes
         )
         accuracy = _eager_accuracy(certificate)
-        table.add_row("eager", "fp32", "", *eager, "", accuracy, "the reference", style="dim")
+        table.add_row("eager", "fp32", "", *eager, "", accuracy, "reference", style="dim")
     for name, each in certificate.candidates.items():
         worst = max(each.agreement, key=lambda found: found.relative_error, default=None)
         latency = (_number(each.best_ms(shape)) for shape in certificate.shapes)
@@ -77,8 +77,8 @@ def accuracy_lines(exported: "Exported") -> list[str]:
     eager = known[chosen].eager
     width = max(map(len, known))
     return [
-        f"accuracy on {eager.rows} labelled inputs and its change, paired by input, "
-        "with 95% intervals",
+        f"accuracy on {eager.rows} labelled inputs, and its change compared with eager "
+        "PyTorch (paired by input, 95% confidence intervals)",
         f"  {'eager':{width}}  {_percent(eager)}",
         *(
             f"  {name:{width}}  {_percent(each.candidate)}  {100 * each.change:+.2f} points "

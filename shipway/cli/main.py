@@ -66,20 +66,20 @@ def shipway(
         ),
     ] = False,
 ) -> None:
-    """From a trained PyTorch state_dict to a model answering HTTP and gRPC requests."""
+    """Export a trained PyTorch state_dict, verify the result and serve it over HTTP and gRPC."""
 
 
 # In the order of a model's life; `shipway --help` lists them in this order.
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "From a state_dict to an archive": (new, export, package, openapi),
-    "A running server": (serve, ready, register, promote, rollback, unregister, apply, stop),
-    "Models on a running server": (models, describe, releases, predict),
-    "Load, settings and capacity": (bench, tune, plan),
+    "Export and package": (new, export, package, openapi),
+    "Server and releases": (serve, ready, register, promote, rollback, unregister, apply, stop),
+    "Models and predictions": (models, describe, releases, predict),
+    "Load tests, tuning and capacity": (bench, tune, plan),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-app.add_typer(deploy.app, name="deploy", rich_help_panel="Many machines")
+app.add_typer(deploy.app, name="deploy", rich_help_panel="Deployment to clusters")
 
 
 def _fail(message: str) -> NoReturn:

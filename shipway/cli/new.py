@@ -15,14 +15,14 @@ def new(
         str,
         typer.Argument(
             metavar="NAME",
-            help="The name that clients will use for the model. The file is NAME.py.",
+            help="The name of the model in requests. The recipe is written to NAME.py.",
             show_default=False,
         ),
     ],
     folder: Annotated[
-        Path, typer.Option(file_okay=False, help="The folder to write it into.")
+        Path, typer.Option(file_okay=False, help="The folder to write the recipe into.")
     ] = Path(),
 ) -> None:
-    """Write a recipe to start from. It exports as it is."""
+    """Write a recipe template that can be exported without changes."""
     path = new_recipe(name, folder)
-    out.print(Text.assemble(("wrote", "green"), f" {path}  →  shipway export {path}"))
+    out.print(Text.assemble(("wrote", "green"), f" {path}; next step: shipway export {path}"))

@@ -5,7 +5,7 @@ from shipway.cli.output import print_json
 
 
 def openapi(artifact: ArtifactArgument) -> None:
-    """Print the OpenAPI description of the served model, as JSON."""
+    """Print the OpenAPI description of a model's inference API, as JSON."""
     # httpx and pydantic take a second to import.
     from shipway.artifact.bundle import open_artifact
     from shipway.engines.torchserve.refusals import ANSWERED_BY_TORCHSERVE

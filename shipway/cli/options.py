@@ -17,7 +17,7 @@ ArtifactArgument = Annotated[
     Path,
     typer.Argument(
         metavar="ARTIFACT",
-        help="An artifact: a folder that `shipway export` wrote.",
+        help="An artifact folder written by `shipway export`.",
         show_default=False,
     ),
 ]
@@ -27,8 +27,8 @@ StateOption = Annotated[
         "--state",
         file_okay=False,
         envvar="SHIPWAY_STATE",
-        help="The server's state directory. By default, .shipway in this folder or the nearest "
-        "one above.",
+        help="The server's state directory. The default is .shipway in the current folder or in "
+        "the nearest parent folder that has one.",
         show_default=False,
     ),
 ]
@@ -36,8 +36,9 @@ ModelStoreOption = Annotated[
     Path | None,
     typer.Option(
         file_okay=False,
-        help="The folder of .mar files. By default, model_store beside the configuration, or "
-        "in this folder for the configuration that comes with Shipway.",
+        help="The folder of .mar files. The default is model_store next to the server "
+        "configuration, or in the current folder if the configuration is the one that comes "
+        "with Shipway.",
         show_default=False,
     ),
 ]
@@ -55,7 +56,7 @@ SloOption = Annotated[
     str,
     typer.Option(
         "--slo-p99",
-        help="The latency that 99% of requests must stay below, such as 50ms or 0.05s.",
+        help="The p99 latency target, for example 50ms or 0.05s.",
         show_default=False,
     ),
 ]
@@ -67,6 +68,8 @@ def milliseconds(text: str) -> float:
     value = float(match[1]) * {"ms": 1.0, "s": 1000.0}[match[2]] if match else 0.0
     if not value:
         raise typer.BadParameter(
-            f"{text!r} is not a latency above zero. Write 50ms, or 0.05s.", param_hint="--slo-p99"
+            f"{text!r} is not a valid latency. Give a positive number with a unit, for "
+            "example 50ms or 0.05s.",
+            param_hint="--slo-p99",
         )
     return value

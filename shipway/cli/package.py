@@ -23,12 +23,13 @@ def package(
             metavar="KEY.pem",
             exists=True,
             dir_okay=False,
-            help="Sign the .mar with this EC key and write NAME.mar.sig beside it.",
+            help="Sign the archive with this EC private key. The signature is written to "
+            "NAME-VERSION.mar.sig in the same folder.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Make a self-contained .mar archive of an artifact."""
+    """Package an artifact as a self-contained .mar archive."""
     # pydantic takes half a second to import.
     from shipway.archive import signatures
     from shipway.archive.pack import pack
@@ -40,7 +41,7 @@ def package(
     manifest = opened.manifest
     programs = manifest.chosen
     if manifest.fallback != manifest.chosen:
-        programs += f" with {manifest.fallback} for other hosts"
+        programs += f", fallback {manifest.fallback}"
     size = f"{path.stat().st_size / 1e6:.1f} MB"
     summary = f" {manifest.name} {manifest.version}: {path} ({size}, {programs})"
     out.print(Text.assemble(("packaged", "green"), summary))

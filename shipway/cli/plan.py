@@ -23,41 +23,47 @@ REPORTS = Path("reports")
 
 def plan(
     rate: Annotated[
-        float, typer.Option(help="Requests per second, of all users.", show_default=False)
+        float,
+        typer.Option(
+            help="The expected load in requests per second, of all users together.",
+            show_default=False,
+        ),
     ],
     slo_p99: SloOption,
     spare: Annotated[
-        int, typer.Option(min=0, help="How many replicas may be lost at the same time.")
+        int, typer.Option(min=0, help="The number of replicas that may fail at the same time.")
     ] = 1,
     reports: Annotated[
         list[Path] | None,
         typer.Option(
             "--from",
             metavar="REPORT.json",
-            help="A sweep that `shipway bench` measured. By default, the newest report of each "
-            "server, model and setting in reports/. May be repeated.",
+            help="A report of a `shipway bench` sweep. The default is the newest report in "
+            "reports/ for each server, model and setting. May be repeated.",
             show_default=False,
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute how many replicas carry a load, from load tests of one replica.
+    """Calculate how many replicas a load needs, from load tests of one replica.
 
-    It simulates what was measured, and sends no request. docs/capacity.md says what it assumes.
+    The result comes from a simulation of the measured replica; no requests are sent. The
+    page on capacity in the documentation lists the assumptions.
     """
     slo_ms = milliseconds(slo_p99)
     if not 0 < rate < math.inf:
         raise typer.BadParameter(
-            f"{rate:g} is not a rate. Give requests per second, above zero.", param_hint="--rate"
+            f"{rate:g} is not a valid rate. Give a number of requests per second above zero.",
+            param_hint="--rate",
         )
     require_extra("bench", "`shipway plan`")
     end_as_by_ctrl_c()
     fleets, slow = _simulate(reports, rate, slo_ms, spare)
     if not fleets:
         raise NoReplicaKeeps(
-            f"No replica keeps 99% of requests below {slo_ms:g} ms, even at a very low rate: "
-            f"{'; '.join(map(alone_in_words, slow))}. Allow more with --slo-p99, or find faster "
-            "settings with `shipway tune`."
+            f"No measured replica has a p99 below {slo_ms:g} ms: "
+            f"{'; '.join(map(alone_in_words, slow))}. Raise the target with --slo-p99, or "
+            "find faster settings with `shipway tune`."
         )
     fleets.sort(key=lambda fleet: (fleet.cores or math.inf, fleet.replicas))
     if as_json:
@@ -66,10 +72,10 @@ def plan(
     else:
         print_fleets(fleets, rate, slo_ms)
     for kind in slow:
-        warn(f"left out because it is too slow: {alone_in_words(kind)}")
+        warn(f"excluded, because it is too slow: {alone_in_words(kind)}")
     for kind in (*slow, *(fleet.kind for fleet in fleets)):
         for doubt in kind.doubts:
-            warn(f"⚠ {kind.report.title} of {kind.report.made}: {doubt}.")
+            warn(f"⚠ report of {kind.report.title}, made {kind.report.made}: {doubt}.")
 
 
 def _simulate(

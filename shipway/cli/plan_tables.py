@@ -18,32 +18,30 @@ def alone_in_words(kind: "Kind") -> str:
     from shipway.loadtest.queueing import poisson
 
     p99_ms = poisson(kind.replica, LOWEST * kind.replica.capacity).p99_ms
-    return f"{kind.report.title} on {_host(kind)}, p99 {p99_ms:.1f} ms alone"
+    return f"{kind.report.title} on {_host(kind)}, p99 {p99_ms:.1f} ms at a very low rate"
 
 
 def print_fleets(fleets: "list[Fleet]", rate: float, slo_ms: float) -> None:
     """Prints each fleet with its measurements: rates per second, latencies in ms."""
-    figures.print(
-        f"{rate:,.15g} requests a second, 99% of them within {slo_ms:g} ms\n", style="bold"
-    )
+    figures.print(f"target: {rate:,.15g} requests/s with a p99 below {slo_ms:g} ms\n", style="bold")
     for fleet in fleets:
         kind = fleet.kind
         measured = f"{kind.report.subject.url}, {kind.report.made}"
         figures.print(f"{kind.report.title} on {_host(kind)}: {_setting(kind)}", style="bold")
-        figures.print(f"  measured at {measured}", style="dim")
+        figures.print(f"  load test: {measured}", style="dim")
         figures.print(_table(fleet))
-        figures.print(f"  simulated beside measured, {_agreement(kind)}\n", style="dim")
+        figures.print(f"  simulation compared with measurement, {_agreement(kind)}\n", style="dim")
 
 
 def _table(fleet: "Fleet") -> Table:
     table = Table(box=None, padding=(0, 0, 0, 2), header_style="dim")
     table.add_column("")
-    for title in ("replicas", "cores", "each, a second", "busy", "p50 ms", "p99 ms"):
+    for title in ("replicas", "cores", "requests/s each", "busy", "p50 ms", "p99 ms"):
         table.add_column(title, justify="right", no_wrap=True)
     states = [("all replicas", fleet.replicas, fleet.whole)]
     if fleet.spare:
-        states += [(f"{fleet.spare} lost", fleet.replicas - fleet.spare, fleet.reduced)]
-    states += [("the most for one replica", 1, fleet.highest)]
+        states += [(f"after {fleet.spare} failed", fleet.replicas - fleet.spare, fleet.reduced)]
+    states += [("maximum for one replica", 1, fleet.highest)]
     for title, replicas, state in states:
         table.add_row(
             title,
@@ -62,7 +60,7 @@ def _agreement(kind: "Kind") -> str:
     p50s = [comparison.p50_off for comparison in kind.compared]
     p99s = [comparison.p99_off for comparison in kind.compared]
     return (
-        f"{min(rates):g} to {max(rates):g} a second: p50 {min(p50s):+.0%} to {max(p50s):+.0%}, "
+        f"{min(rates):g} to {max(rates):g} requests/s: p50 {min(p50s):+.0%} to {max(p50s):+.0%}, "
         f"p99 {min(p99s):+.0%} to {max(p99s):+.0%}"
     )
 

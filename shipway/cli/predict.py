@@ -35,30 +35,35 @@ def predict(
             exists=True,
             dir_okay=False,
             readable=True,
-            help="The files to send, one request for each.",
+            help="The files to send, one request per file.",
             show_default=False,
         ),
     ],
     version: Annotated[
         str | None,
-        typer.Option(help="A version. By default, the promoted one.", show_default=False),
+        typer.Option(
+            help="The version to use. The default is the model's default version.",
+            show_default=False,
+        ),
     ] = None,
     grpc: Annotated[bool, typer.Option("--grpc", help="Send the requests over gRPC.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a line, for scripts.")
+        bool, typer.Option("--json", help="Print one JSON object per line, for scripts.")
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show where the time of each request went.")
+        bool, typer.Option("--explain", help="Show how long each stage of each request took.")
     ] = False,
     state: StateOption = None,
 ) -> None:
-    """Send files to a model and print its answers."""
+    """Send files to a model and print the predictions."""
     # httpx takes half a second to import.
     from shipway.engines.torchserve.inference import GrpcPredictor, HttpPredictor
 
     if grpc and explain:
         raise typer.BadParameter(
-            "The times are in HTTP headers. Use --explain without --grpc.", param_hint="--explain"
+            "--explain does not work with --grpc, because the times are in HTTP headers. "
+            "Remove one of them.",
+            param_hint="--explain",
         )
     where = state_directory(state)
     predictor: Predictor = GrpcPredictor(where) if grpc else HttpPredictor(where)

@@ -15,10 +15,10 @@ def promote(
     because: BecauseOption = None,
     state: StateOption = None,
 ) -> None:
-    """Make a version the default, after its answers match its certificate.
+    """Compare the outputs of a version with its certificate, then make it the default version.
 
-    A version that is not registered is registered from the model store. The previous default stays
-    registered, for `shipway rollback`.
+    If the version is not registered, it is first registered from the model store. The previous
+    default version stays registered, so that `shipway rollback` can restore it.
     """
     # httpx and pydantic take a second to import.
     from shipway.releases.rollout import changing
@@ -30,8 +30,8 @@ def promote(
     ):
         done = rollout.promote(name, version, inspect=inspect, because=because, say=status.update)
     if done.previous == version:
-        out.print(f"promoted {name} {version}: it was the default")
+        out.print(f"{name} {version} is already the default version")
     elif done.previous:
-        out.print(f"promoted {name} {version}, from {done.previous}: {done.compared}")
+        out.print(f"promoted {name} {version} (previous default: {done.previous}): {done.compared}")
     else:
         out.print(f"promoted {name} {version}: {done.compared}")

@@ -16,22 +16,29 @@ def ready(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="A model. By default, every model.", show_default=False
+            metavar="NAME",
+            help="The model to check. The default is every model.",
+            show_default=False,
         ),
     ] = None,
     wait: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0, help="How long to wait until it is ready."),
+        typer.Option(
+            metavar="SECONDS", min=0, help="The longest time to wait until the server is ready."
+        ),
     ] = 0,
     state: StateOption = None,
 ) -> None:
-    """Exit with 0 if the default version of every model has all its workers ready, else with 1."""
+    """Check whether the server is ready.
+
+    The exit code is 0 if all workers of every model's default version are ready, otherwise 1.
+    """
     # httpx and pydantic take a second to import.
     from shipway.releases.readiness import ask_why_not_ready
 
     where = state_directory(state)
     deadline = time.monotonic() + wait
-    with err.status("Asking the server …") as status:
+    with err.status("Contacting the server …") as status:
         while (reasons := ask_why_not_ready(where, name)) and time.monotonic() < deadline:
             status.update(f"Waiting: {reasons[0]} …")
             time.sleep(POLL_S)

@@ -21,7 +21,7 @@ def register(
         Path,
         typer.Argument(
             metavar="MAR",
-            help="A .mar file, as `shipway package` writes it.",
+            help="A .mar file written by `shipway package`.",
             show_default=False,
         ),
     ],
@@ -29,8 +29,8 @@ def register(
         int | None,
         typer.Option(
             min=1,
-            help="The largest number of rows in a batch. By default, as tuned, or as the .mar "
-            "says.",
+            help="The largest number of rows in a batch. The default is the tuned value, "
+            "otherwise the value in the archive.",
             show_default=False,
         ),
     ] = None,
@@ -38,8 +38,8 @@ def register(
         int | None,
         typer.Option(
             min=0,
-            help="Milliseconds that a batch waits for more rows. By default, as tuned, or as the "
-            ".mar says.",
+            help="The time in milliseconds that a batch waits for more rows. The default is the "
+            "tuned value, otherwise the value in the archive.",
             show_default=False,
         ),
     ] = None,
@@ -47,7 +47,8 @@ def register(
         int | None,
         typer.Option(
             min=1,
-            help="The number of worker processes. By default, as tuned, or as the .mar says.",
+            help="The number of worker processes. The default is the tuned value, otherwise the "
+            "value in the archive.",
             show_default=False,
         ),
     ] = None,
@@ -65,7 +66,8 @@ def register(
     store = Path(where.require_running().model_store)
     if batch_size and info.max_batch and batch_size > info.max_batch:
         raise typer.BadParameter(
-            f"{info.name} {info.version} accepts batches of at most {info.max_batch} rows.",
+            f"{info.name} {info.version} accepts batches of at most {info.max_batch} rows. "
+            "Give a smaller number.",
             param_hint="--batch-size",
         )
     settings = version_of(
@@ -96,9 +98,9 @@ def register_archive(
     [new] = [one for one in versions if one.version == info.version]
     [default] = [one for one in versions if one.default]
     role = (
-        "it answers the requests that name no version"
+        "it is the default version"
         if new is default
-        else f"the default is still {default.version}; "
-        f"`shipway promote {info.name} {info.version}` changes that"
+        else f"the default version is still {default.version}; change it with `shipway promote "
+        f"{info.name} {info.version}`"
     )
     out.print(f"registered {info.name} {info.version} ({in_words(new)}): {role}")

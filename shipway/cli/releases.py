@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def releases(name: NameArgument, as_json: JsonOption = False, state: StateOption = None) -> None:
-    """Show a model's history: which version was the default when, who changed it and why."""
+    """Show the release history of a model: every change, its time, its user and its reason."""
     # pydantic takes half a second to import.
     from shipway.releases.history import read_releases
 
@@ -26,8 +26,8 @@ def releases(name: NameArgument, as_json: JsonOption = False, state: StateOption
     if release is None:
         known = ", ".join(sorted(history.models)) or "none"
         raise ReleasesError(
-            f"{where.releases_file} has no history of a model {name!r}. Models with a history: "
-            f"{known}."
+            f"There is no release history of a model {name!r} in {where.releases_file}. Give "
+            f"one of these models: {known}."
         )
     if as_json:
         print_json(release.model_dump(mode="json"))
@@ -58,10 +58,10 @@ def _current_state(name: str, release: "Release") -> str:
         return f"No version of {name} is registered."
     if release.fallback is None:
         return (
-            f"The default of {name} is {release.default}; there is no previous version to roll "
-            "back to."
+            f"The default version of {name} is {release.default}; there is no previous version to "
+            "roll back to."
         )
     return (
-        f"The default of {name} is {release.default}; `shipway rollback {name}` makes "
-        f"{release.fallback} the default."
+        f"The default version of {name} is {release.default}; return to {release.fallback} with "
+        f"`shipway rollback {name}`."
     )

@@ -6,7 +6,7 @@ from shipway.engines.state import state_directory
 
 
 def rollback(name: NameArgument, because: BecauseOption = None, state: StateOption = None) -> None:
-    """Make the previous default version the default again. It is still registered."""
+    """Make the previous default version the default again. Both versions stay registered."""
     # httpx and pydantic take a second to import.
     from shipway.releases.rollout import changing
 
@@ -15,4 +15,4 @@ def rollback(name: NameArgument, because: BecauseOption = None, state: StateOpti
         err.status(f"Rolling back {name} …"),
     ):
         version, previous = rollout.rollback(name, because)
-    out.print(f"rolled back {name} to {version}, from {previous}, which stays registered")
+    out.print(f"rolled back {name} from {previous} to {version}; {previous} stays registered")

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from shipway.releases.apply import TargetModel
 
 BackgroundOption = Annotated[
-    bool, typer.Option("--background", help="Return when the server is ready.")
+    bool,
+    typer.Option(
+        "--background", help="Run the server in the background, and return when it is ready."
+    ),
 ]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        help=f"The configuration. By default, {CONFIG_NAME} in this folder or the nearest one "
-        "above, else the one that comes with Shipway.",
+        help=f"The server configuration. The default is {CONFIG_NAME} in the current folder or in "
+        "the nearest parent folder that has one, otherwise the file that comes with Shipway.",
         show_default=False,
     ),
 ]
@@ -37,7 +40,7 @@ RegisterOption = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="MAR",
-        help="An archive to register unless its version was restored. May be repeated.",
+        help="An archive to register, unless its version is restored anyway. May be repeated.",
         show_default=False,
     ),
 ]
@@ -45,18 +48,23 @@ ModelsOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Serve what this models.yaml says, and nothing else.",
+        help="Serve exactly the models and versions in this models.yaml file.",
         show_default=False,
     ),
 ]
 FreshOption = Annotated[
-    bool, typer.Option("--fresh", help="Restore nothing, and set the history aside.")
+    bool,
+    typer.Option(
+        "--fresh",
+        help="Start without restoring any model. The old release history is renamed, not deleted.",
+    ),
 ]
 ExposeManagementOption = Annotated[
     bool,
     typer.Option(
         "--expose-management",
-        help="Let other machines reach more than inference, if the configuration allows it too.",
+        help="Allow other machines to reach management and metrics. The configuration must also "
+        "contain allow_management_beyond_loopback=true.",
     ),
 ]
 
@@ -72,7 +80,7 @@ def serve(
     expose_management: ExposeManagementOption = False,
     state: StateOption = None,
 ) -> None:
-    """Start TorchServe and restore what it served before. Ctrl-C stops it."""
+    """Start TorchServe and restore the models that it served before. Press Ctrl-C to stop it."""
     # httpx and pydantic take a second to import.
     from shipway.engines.torchserve import launch
     from shipway.engines.torchserve.java import find_java
@@ -81,7 +89,7 @@ def serve(
 
     if models and register:
         raise typer.BadParameter(
-            "--models already names everything to serve. Add the archive to that file.",
+            "--register cannot be combined with --models. Add the archive to the models.yaml file.",
             param_hint="--register",
         )
 
@@ -95,8 +103,8 @@ def serve(
         archives = [inspect(path) for path in register or ()]
     wanted = read_models_file(models, store, inspect) if models else []
     if fresh and not where.running() and (aside := set_aside(where)):
-        err.print(f"The history was moved to {aside}.", style="yellow")
-    # Before the server starts: is that file whole, and do the two fit together?
+        err.print(f"The old release history was moved to {aside}.", style="yellow")
+    # Fails before the server starts if the history cannot be read or does not fit models.yaml.
     noted = read_releases(where)
     if models:
         plan(wanted, noted, [])
@@ -125,17 +133,19 @@ def serve(
                 launch.end(launched, where)
             raise
         if background:
-            out.print("`shipway stop` stops it.")
+            out.print("Stop the server with `shipway stop`.")
             if not complete:
                 raise typer.Exit(1)
             return
-        out.print("Ctrl-C stops it.")
+        out.print("Press Ctrl-C to stop the server.")
         launch.wait(launched, where)
     except KeyboardInterrupt:
         if not launched:
-            err.print("stopped before it was ready")
+            err.print("stopped before the server was ready")
             raise typer.Exit(130) from None
-        with err.status("Stopping TorchServe and its workers … (Ctrl-C again: at once)"):
+        with err.status(
+            "Stopping TorchServe and its workers … (press Ctrl-C again to stop at once)"
+        ):
             launch.end(launched, where)
     out.print("stopped")
 
@@ -153,7 +163,7 @@ def _restore(state: StateDirectory, archives: "list[MarInfo]") -> bool:
     complete = True
     if read_releases(state).models:
         with (
-            changing(state, "restoring what was served", warn=warn) as rollout,
+            changing(state, "restoring the served models", warn=warn) as rollout,
             err.status("") as status,
         ):
             for name, version, error in rollout.restore(status.update):

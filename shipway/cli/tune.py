@@ -32,14 +32,20 @@ TURNS = 3
 
 VersionOption = Annotated[
     str | None,
-    typer.Option(help="A version. By default, the newest in the model store.", show_default=False),
+    typer.Option(
+        help="The version to tune. The default is the newest version in the model store.",
+        show_default=False,
+    ),
 ]
-SecondsOption = Annotated[float, typer.Option(min=1, help="How long each load is measured.")]
+SecondsOption = Annotated[
+    float, typer.Option(min=1, help="Seconds for which each load is measured.")
+]
 TrialsOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="The largest number of settings to try. By default, a tenth of all settings.",
+        help="The largest number of settings to try. The default is a tenth of all possible "
+        "settings.",
         show_default=False,
     ),
 ]
@@ -47,8 +53,8 @@ ExhaustiveOption = Annotated[
     bool,
     typer.Option(
         "--exhaustive",
-        help="Try every setting, which takes ten times as long. Then measure the best one and the "
-        "one tuned before in turns.",
+        help="Try every setting, which takes about ten times as long. Then compare the best one "
+        "with the previously tuned one, in alternating measurements.",
     ),
 ]
 
@@ -63,10 +69,10 @@ def tune(
     model_store: ModelStoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the settings that carry the most requests per second within a latency.
+    """Find the settings with the highest throughput that meet a p99 latency target.
 
-    It measures on a server of its own, which needs an idle machine. `shipway register` takes the
-    settings that it found from the model store.
+    The command starts its own server and needs an otherwise idle machine. It writes the best
+    settings into the model store, and `shipway register` applies them.
     """
     # numpy and pydantic take half a second to import.
     from shipway.archive.inspect import inspect_mar
@@ -76,7 +82,9 @@ def tune(
     slo_ms = milliseconds(slo_p99)
     if exhaustive and trials:
         raise typer.BadParameter(
-            "--exhaustive tries every setting. Give one of the two.", param_hint="--trials"
+            "--trials cannot be combined with --exhaustive, which tries every setting. "
+            "Remove one of them.",
+            param_hint="--trials",
         )
     require_extra("bench", "`shipway tune`")
     store = model_store or find_model_store()
@@ -95,14 +103,19 @@ def tune(
             most = trials or budget(settings)
             steps = search(settings, start, bench.serve, guess, most)
         if not as_json:
-            out.print(f"{len(settings)} settings fit this machine; at most {most} are tried.")
+            out.print(
+                f"{len(settings)} settings are possible on this machine; at most {most} will be "
+                "tried."
+            )
         best = best_trial(list(steps if as_json else _printed(steps)), slo_ms)
         if exhaustive and known and (before := setting_of(known)) != best.setting:
             rates = in_turns(bench.serve, (before, best.setting), best.rate, TURNS)
             if not as_json:
-                out.print(f"{TURNS} times in turns, the settings tuned before and the new ones:")
+                out.print(
+                    f"previously tuned and new settings, {TURNS} alternating measurements each:"
+                )
                 for setting, rate in zip((before, best.setting), rates, strict=True):
-                    out.print(f"     {setting}: {rate:.0f} a second")
+                    out.print(f"     {setting}: {rate:.0f} requests/s")
         # Once more: of many loads that were measured, the highest is partly luck.
         load = proven(bench.serve(best.setting), best)
     tuned = tuned_record(best.setting, load, slo_ms)
@@ -111,11 +124,11 @@ def tune(
         print(tuned.model_dump_json(indent=1))
         return
     out.print(
-        f"\n{info.name} {info.version}: {best.setting} carries {load.rate:.0f} requests a second, "
-        f"p99 {load.p99_ms:.1f} ms of the {slo_ms:g} that it may have",
+        f"\n{info.name} {info.version}: {best.setting}: {load.rate:.0f} requests/s with a "
+        f"p99 of {load.p99_ms:.1f} ms (target: {slo_ms:g} ms)",
         style="bold",
     )
-    out.print(f"wrote {path}; `shipway register {mar}` uses it")
+    out.print(f"wrote {path}; apply it with `shipway register {mar}`")
 
 
 def _start_trials(stack: ExitStack, mar: Path, slo_ms: float, seconds: float) -> "Trials":

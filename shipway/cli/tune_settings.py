@@ -28,8 +28,8 @@ def find_archive(store: Path, name: str, version: str | None) -> Path:
     if not archives:
         others = ", ".join(sorted(path.name for path in store.glob("*.mar"))) or "none"
         raise NotReady(
-            f"{store} has no {pattern}; its archives are: {others}. `shipway package ARTIFACT` "
-            "makes one, --model-store names another folder."
+            f"{store} contains no {pattern}. Its archives: {others}. Create one with "
+            "`shipway package ARTIFACT`, or give another folder with --model-store."
         )
     return archives[-1]
 
@@ -60,7 +60,7 @@ def step_in_words(step: Step) -> str:
     if not trial.best:
         return f"{trial.setting}: {step.because}"
     best = trial.best
-    return f"{trial.setting}: {best.rate:.0f} a second, p99 {best.p99_ms:.1f} ms; {step.because}"
+    return f"{trial.setting}: {best.rate:.0f} requests/s, p99 {best.p99_ms:.1f} ms; {step.because}"
 
 
 def best_trial(steps: list[Step], slo_ms: float) -> Trial:
@@ -73,9 +73,10 @@ def best_trial(steps: list[Step], slo_ms: float) -> Trial:
         key=lambda pair: pair[0].p99_ms,
     )
     raise NoSettingKeeps(
-        f"None of {len(steps)} settings keeps 99% of requests below {slo_ms:g} ms, not even at one "
-        f"a second. The nearest was {setting}: p99 {nearest.p99_ms:.1f} ms at {nearest.rate:.0f} a "
-        "second. Allow more with --slo-p99, or export for speed (`shipway export --objective`)."
+        f"None of the {len(steps)} settings has a p99 below {slo_ms:g} ms, not even at 1 "
+        f"request/s. The closest was {setting}: p99 {nearest.p99_ms:.1f} ms at "
+        f"{nearest.rate:.0f} requests/s. Raise the target with --slo-p99, or export a faster "
+        "program with `shipway export`."
     )
 
 

@@ -12,7 +12,7 @@ def unregister(
     because: BecauseOption = None,
     state: StateOption = None,
 ) -> None:
-    """Take a version out of service once it has answered its requests.
+    """Unregister a version after it has answered its pending requests.
 
     Its archive stays in the model store.
     """
@@ -22,10 +22,10 @@ def unregister(
     where = state_directory(state)
     with (
         changing(where, f"unregistering {name} {version}", warn=warn) as rollout,
-        err.status(f"Waiting for the requests of {name} {version} …"),
+        err.status(f"Waiting for {name} {version} to answer its pending requests …"),
     ):
         rollout.unregister(name, version, because)
     with engine_of(where) as engine:
         gone = name not in {one.name for one in engine.versions()}
-    left = f"; no version of {name} is left" if gone else ""
+    left = f"; {name} has no registered version any more" if gone else ""
     out.print(f"unregistered {name} {version}{left}")

@@ -28,7 +28,7 @@ def test_an_embedding_is_shown_by_its_first_numbers(capsys):
     answer = {"embedding": [0.5] * 384, "tokens": 7, "truncated": True}
     said = shown(capsys, {"predictions": answer})
     assert "384 numbers: 0.5000, 0.5000, 0.5000, 0.5000, …" in said
-    assert "(7 tokens, truncated to the model's length)" in said
+    assert "(7 tokens, truncated to the model's maximum length)" in said
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_stages_of_a_request_add_up_to_its_time(capsys):
     for row in said.splitlines():
         if found := re.match(r" *([a-z ]+?) +([\d.]+) ", row + " "):
             rows[found[1]] = float(found[2])
-    parts = {"waiting": 3, "network and server": 5, "decode": 2, "inference": 10}
+    parts = {"queue": 3, "network and server": 5, "decode": 2, "inference": 10}
     assert rows == parts | {"total": 20}
     assert sum(parts.values()) == rows["total"]
     assert "in a batch of 2 rows" in said and "0123456789ab…" in said

@@ -73,7 +73,7 @@ def test_a_run_leaves_a_report_and_prints_where(bench, hello, tmp_path):
     # Its loads again, over gRPC, with both told apart.
     result = bench("synthetic", "--grpc", "--input", hello, "--compare", path, "--seconds", 1)
     assert result.exit_code == 0, result.output
-    assert "40 a second" in result.stdout
+    assert "40 requests/s" in result.stdout
     page = Path(re.search(r"report (\S+\.html)", result.stdout)[1])
     assert "Compared with earlier reports" in page.read_text()
 
@@ -191,12 +191,15 @@ def test_stopped_in_the_middle_it_leaves_a_partial_report_and_no_process(
     os.kill(process.pid, number)
     printed, said = process.communicate(timeout=30)
     assert process.returncode == 130, said
-    assert "partial: stopped in the middle" in said and "Traceback" not in said
+    assert (
+        "The report is incomplete: stopped before all loads were measured" in said
+        and "Traceback" not in said
+    )
     assert not child.is_running()
     [path] = tmp_path.glob("*.json")
     assert str(path) in printed
     report = read_report(path)
-    assert report.partial == "stopped in the middle"
+    assert report.partial == "stopped before all loads were measured"
     [result] = report.results
     assert result.partial and 0.5 < result.seconds < 20 and result.answered
     assert "This report is partial" in path.with_suffix(".html").read_text()
@@ -210,7 +213,9 @@ def test_a_server_that_answers_nothing_ends_the_run_with_a_partial_report(bench,
         "--timeout", 0.2, "--warm-up", 0,
     )  # fmt: skip
     assert result.exit_code == 1
-    assert "partial: no request was answered under 1 client" in result.output
+    assert (
+        "The report is incomplete: no request was answered with a load of 1 client" in result.output
+    )
     [path] = (tmp_path / "reports").glob("*.json")
     assert [each.kind for each in read_report(path).results[0].errors] == ["timeout"]
 
@@ -238,5 +243,5 @@ def test_a_port_that_is_taken_by_another_is_told(server, hello, tmp_path):
     process = started(server, tmp_path, "--input", hello, "--web", "--web-port", taken)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert f"error: Locust's page cannot be served on port {taken}" in said
+    assert f"error: Locust's web page cannot be served on port {taken}" in said
     assert "--web-port" in said and "Address already in use" in said

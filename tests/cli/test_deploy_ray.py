@@ -15,7 +15,7 @@ def deploy(*arguments: object):
 def test_fewer_replicas_at_most_than_at_least_are_refused():
     result = deploy("--min-replicas", 3, "--max-replicas", 2)
     assert result.exit_code == 2
-    assert "2 is below --min-replicas, which is 3." in unboxed(result.output)
+    assert "2 is less than --min-replicas (3)." in unboxed(result.output)
 
 
 def test_the_configuration_is_written_whole_and_the_next_command_named(tiny_table, tmp_path):

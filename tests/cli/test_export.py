@@ -15,6 +15,12 @@ def test_either_a_recipe_or_an_artifact_is_needed(arguments):
     assert "Give either a RECIPE or --rechoose ARTIFACT." in unboxed(result.output)
 
 
+def test_overwrite_is_refused_when_the_programs_of_an_artifact_are_chosen_again():
+    result = CliRunner().invoke(app, ["export", "--rechoose", "artifact", "--overwrite"])
+    assert result.exit_code == 2
+    assert "--overwrite cannot be combined with --rechoose." in unboxed(result.output)
+
+
 def test_a_budget_below_zero_is_refused():
     result = CliRunner().invoke(app, ["export", "recipe.py", "--accuracy-budget", "-1"])
     assert result.exit_code == 2 and "--accuracy-budget" in result.output

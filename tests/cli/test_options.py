@@ -15,5 +15,5 @@ def test_a_latency_is_read_in_milliseconds(text, value):
 
 @pytest.mark.parametrize("text", ["50", "0ms", "-5ms", "ms", "1e3ms", "5m", ""])
 def test_anything_else_is_refused_with_what_to_write(text):
-    with pytest.raises(typer.BadParameter, match="Write 50ms, or 0.05s"):
+    with pytest.raises(typer.BadParameter, match="for example 50ms or 0.05s"):
         milliseconds(text)

@@ -13,12 +13,12 @@ def test_a_version_goes_through_its_life_and_every_step_prints_one_line(shipway,
 
     printed = says("register", echo_mars["2.0"], "--batch-size", 3, "--max-batch-delay", 7)
     assert "registered echo 2.0 (1 worker, batches of 3, 7 ms delay)" in printed
-    assert "the default is still 1.0; `shipway promote echo 2.0`" in printed
+    assert "the default version is still 1.0; change it with `shipway promote echo 2.0`" in printed
     assert (server.model_store / "echo-2.0.mar").exists()
 
     shipway("register", echo_mars["2.0"], fails=VersionExists)
 
-    assert "promoted echo 2.0, from 1.0" in says("promote", "echo", "2.0")
+    assert "promoted echo 2.0 (previous default: 1.0)" in says("promote", "echo", "2.0")
     table = shipway("models").stdout
     assert all(word in table for word in ("echo", "1.0", "2.0", "●", "1 of 1", "7 ms"))
 

@@ -10,7 +10,7 @@ def test_a_history_has_a_line_for_each_change_and_says_what_a_rollback_does(ship
     assert shipway("promote", "echo", "2.0").exit_code == 0
     shown = shipway("releases", "echo").stdout
     assert "for [a] test" in shown and "promoted" in shown
-    assert "`shipway rollback echo` makes 1.0 the default." in shown
+    assert "return to 1.0 with `shipway rollback echo`." in shown
     history = json.loads(shipway("releases", "echo", "--json").stdout)
     assert history["default"] == "2.0"
     assert shipway("rollback", "echo").exit_code == 0
@@ -19,5 +19,5 @@ def test_a_history_has_a_line_for_each_change_and_says_what_a_rollback_does(ship
 
 def test_a_model_without_a_history_is_named_with_those_that_have_one(shipway):
     error = shipway("releases", "nobody", fails=ReleasesError).exception
-    assert "no history of a model 'nobody'" in str(error)
-    assert "Models with a history: " in str(error)
+    assert "no release history of a model 'nobody'" in str(error)
+    assert "Give one of these models: " in str(error)

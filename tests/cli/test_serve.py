@@ -16,7 +16,7 @@ def run(*arguments: object):
 def test_a_models_file_and_an_archive_beside_it_contradict_each_other(tmp_path):
     result = run("--models", tmp_path / "models.yaml", "--register", tmp_path / "m-1.0.mar")
     assert result.exit_code == 2
-    assert "Add the archive to that file" in unboxed(result.output)
+    assert "Add the archive to the models.yaml file" in unboxed(result.output)
 
 
 @pytest.mark.parametrize("option", ["--models", "--register"])

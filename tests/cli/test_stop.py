@@ -17,7 +17,7 @@ def test_a_server_in_the_background_runs_until_it_is_stopped(tmp_path):
     )
     assert started.returncode == 0, started.stderr
     assert "TorchServe is ready." in started.stdout
-    assert "`shipway stop` stops it." in started.stdout
+    assert "Stop the server with `shipway stop`." in started.stdout
     stopped = subprocess.run(
         [*SHIPWAY, "stop", "--state", state], capture_output=True, text=True, timeout=120
     )

@@ -31,11 +31,11 @@ def tune(store, *arguments: str) -> subprocess.CompletedProcess[str]:
     ("arguments", "code", "said"),
     [
         ((NAME,), 2, "--slo-p99"),
-        ((NAME, "--slo-p99", "50"), 2, "Write 50ms, or 0.05s"),
-        ((NAME, "--slo-p99", "0ms"), 2, "Write 50ms, or 0.05s"),
+        ((NAME, "--slo-p99", "50"), 2, "for example 50ms or 0.05s"),
+        ((NAME, "--slo-p99", "0ms"), 2, "for example 50ms or 0.05s"),
         ((NAME, "--slo-p99", "50ms", "--exhaustive", "--trials", "2"), 2, "tries every setting"),
-        (("dog", "--slo-p99", "50ms"), 1, "has no dog-*.mar; its archives are: tiny-1.0.mar"),
-        ((NAME, "--version", "7", "--slo-p99", "50ms"), 1, "has no tiny-7.mar"),
+        (("dog", "--slo-p99", "50ms"), 1, "contains no dog-*.mar. Its archives: tiny-1.0.mar"),
+        ((NAME, "--version", "7", "--slo-p99", "50ms"), 1, "contains no tiny-7.mar"),
     ],
 )
 def test_what_cannot_be_tuned_is_told_before_anything_starts(store, arguments, code, said):
@@ -53,7 +53,7 @@ def test_settings_are_found_written_and_taken_by_register(store, tmp_path):
     tuned = read_tuned(store, NAME, "1.0")
     assert tuned.evidence.slo_p99_ms == 200
     assert 0 < tuned.evidence.p99_ms <= 200
-    assert f"carries {tuned.evidence.rate:.0f} requests a second" in " ".join(done.stdout.split())
+    assert f"{tuned.evidence.rate:.0f} requests/s with a p99 of" in " ".join(done.stdout.split())
     serving = tuned.serving.model_copy(update={"batch_size": 7, "workers": 2, "threads": 1})
     write_tuned(store, NAME, "1.0", Tuned(serving=serving))
     with running_server(tmp_path, model_store=store) as server:
@@ -69,8 +69,8 @@ def test_a_latency_that_nothing_keeps_is_told_with_the_nearest(store):
     tuned_path(store, NAME, "1.0").unlink(missing_ok=True)
     done = tune(store, NAME, "--slo-p99", "0.1ms", "--seconds", "1", "--trials", "1")
     assert done.returncode == 1
-    assert "keeps 99% of requests below 0.1 ms" in done.stderr
-    assert "The nearest was" in done.stderr
+    assert "has a p99 below 0.1 ms" in done.stderr
+    assert "The closest was" in done.stderr
     assert not tuned_path(store, NAME, "1.0").exists()
 
 

@@ -22,7 +22,7 @@ def test_a_version_names_its_archive(store):
 
 
 def test_an_archive_that_is_missing_is_told_with_those_there_are(store):
-    with pytest.raises(NotReady, match="has no m-3.mar; its archives are: m-1.10.mar, "):
+    with pytest.raises(NotReady, match="contains no m-3.mar. Its archives: m-1.10.mar, "):
         find_archive(store, "m", "3")
 
 

@@ -172,7 +172,7 @@ def test_a_default_that_does_not_answer_as_certified_leaves_the_old_one(running,
     write(running.path.parent, one(mars, "3.0"))
     done = shipway(running, "apply", "models.yaml")
     assert done.returncode == 1
-    assert f"not promoted {MODEL} 3.0" in done.stderr and "off by" in done.stderr
+    assert f"{MODEL} 3.0 was not promoted" in done.stderr and "off by" in done.stderr
     assert described(running) == before, "nor is 2.0 gone, which the file does not name"
     assert ask_why_not_ready(running) == []
 
@@ -196,7 +196,7 @@ def test_a_server_that_cannot_serve_all_of_its_file_is_not_ready_until_another_i
     with served(tmp_path) as state:
         until(lambda: state.unapplied_file.exists(), within_s=60)
         assert ask_why_not_ready(state) != []
-        until(lambda: ask_why_not_ready(state) == [f"not promoted {MODEL} 3.0"], within_s=120)
+        until(lambda: ask_why_not_ready(state) == [f"{MODEL} 3.0 was not promoted"], within_s=120)
         assert {each[:2] for each in described(state)} == {("tiny-array", "1.0")}
         write(tmp_path, one(mars, "1.0", sha256=inspect_mar(mars["1.0"]).digest), array)
         assert shipway(state, "apply", "models.yaml").returncode == 0

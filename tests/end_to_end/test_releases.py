@@ -175,7 +175,10 @@ def test_a_promotion_and_a_rollback_under_load_lose_no_request_and_give_no_wrong
         rolled_back_at = time.monotonic()
         time.sleep(0.3)
     assert promoted.returncode == 0, promoted.stderr
-    assert "promoted tiny-table 2.0, from 1.0: 8 samples answered as certified" in promoted.stdout
+    assert (
+        "promoted tiny-table 2.0 (previous default: 1.0): 8 samples answered as certified"
+        in promoted.stdout
+    )
     assert load.errors == []
     for asked, found in load.answers:
         assert is_answer(found.value, archives.answers[found.version])
@@ -246,7 +249,7 @@ def test_a_rollback_repeated_goes_further_back_and_ends_with_an_error(first):
     promote(first.state, "2.0")
     assert promote(first.state, "2.0").previous == "2.0"  # which changes nothing
     assert (
-        "rolled back tiny-table to 1.0, from 2.0" in shipway(first.state, "rollback", MODEL).stdout
+        "rolled back tiny-table from 2.0 to 1.0" in shipway(first.state, "rollback", MODEL).stdout
     )
     again = shipway(first.state, "rollback", MODEL)
     assert again.returncode == 1

@@ -63,7 +63,7 @@ def test_the_page_has_the_reports_numbers(tmp_path, results):
     assert "http 503 ServiceUnavailableException" in page.text
     assert "the queue is full" in page.text
     assert "The load generator was the bottleneck under 1 of 6 loads" in page.text
-    assert "Latency rises steeply beyond 40 a second" in page.text
+    assert "Latency rises steeply beyond 40 requests/s" in page.text
     assert "This report is partial" not in page.text
 
 
@@ -79,9 +79,9 @@ def test_the_drawings_are_well_formed_and_described(tmp_path, results):
 
 def test_a_partial_report_says_so_even_if_nothing_was_measured(tmp_path):
     for results in ([], [result_of(OpenLoop(rate=10), lognormal_ms(10, count=40), last=False)]):
-        report = report_of(results, partial="stopped in the middle")
+        report = report_of(results, partial="stopped before all loads were measured")
         _, page = page_of(tmp_path, report)
-        assert "This report is partial: stopped in the middle." in page.text
+        assert "This report is partial: stopped before all loads were measured." in page.text
         assert page.open == []
 
 

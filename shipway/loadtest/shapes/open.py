@@ -25,7 +25,7 @@ class OpenLoop(LoadShape):
     """Requests under way at once. An arrival beyond that waits, and its wait counts."""
 
     def __str__(self) -> str:
-        return f"{self.rate:g} a second"
+        return f"{self.rate:g} requests/s"
 
     def arrivals(
         self, start: float, end: float, now: Callable[[], float] = time.monotonic

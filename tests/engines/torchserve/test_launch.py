@@ -37,7 +37,7 @@ def foreground(folder: Path):
     ) as process:
         try:
             for line in process.stdout or ():
-                if "Ctrl-C stops it" in line:
+                if "Press Ctrl-C to stop" in line:
                     break
             yield process, StateDirectory(folder / ".shipway")
         finally:

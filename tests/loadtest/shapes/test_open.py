@@ -29,7 +29,7 @@ def test_clients_are_added_as_arrivals_need_them():
 
 
 def test_it_says_what_repeats_it():
-    assert str(OpenLoop(rate=12.5)) == "12.5 a second"
+    assert str(OpenLoop(rate=12.5)) == "12.5 requests/s"
     assert OpenLoop(rate=12.5).bench_option() == "--rate 12.5"
 
 
