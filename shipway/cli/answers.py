@@ -1,4 +1,4 @@
-"""How `shipway predict` prints an answer: a table where its JSON has a known shape."""
+"""Prints the answers of `shipway predict`: as tables if their JSON has a known shape."""
 
 from collections.abc import Callable
 from typing import Any, TypeGuard
@@ -12,7 +12,7 @@ BAR_WIDTH = 20
 
 
 def print_answer(answer: dict[str, Any]) -> None:
-    """Prints the answer for one file: a table of classes, an embedding in short, or its JSON."""
+    """Prints the answer for one file: a table of classes, a summary of an embedding, or JSON."""
     out.print(answer["file"], style="bold")
     if "error" in answer:
         error = answer["error"]

@@ -1,4 +1,4 @@
-"""A command that changes a server leaves the cores to those who answer."""
+"""Low CPU priority for commands that change a running server."""
 
 import ctypes
 import os
@@ -8,16 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 
 NICE = 10
-"""A tenth of what a process of the server gets where both want a core (sched(7): 110 to 1024)."""
+"""Where both need a core, a tenth of the share of a server process (sched(7): 110 to 1024)."""
 PARENT_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
 
 def step_aside() -> None:
-    """Goes on in a process that yields; this one passes signals on, and ends as that one does.
+    """Continues in a child process of low priority.
 
-    A process of its own, since Linux shares the cores among sessions first (sched(7), autogroup):
-    in its terminal's session a command would get as much as the whole server, however nice it is.
+    The parent forwards signals to the child and exits with its exit code. The child has its own
+    session, because Linux divides the cores among sessions first (sched(7), autogroup): in the
+    session of its terminal the command would get as much as the whole server, at any priority.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -33,5 +34,5 @@ def step_aside() -> None:
     set_process_option(PARENT_DEATH_SIGNAL, signal.SIGKILL)
     os.setsid()
     os.nice(NICE)
-    with suppress(OSError):  # a kernel without, or one that cares for containers instead
+    with suppress(OSError):  # the kernel has no autogroups, or divides by container
         Path("/proc/self/autogroup").write_text(str(NICE))

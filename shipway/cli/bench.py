@@ -202,7 +202,7 @@ def _target(url: str) -> "Target":
     try:
         parts = urlsplit(url)
         complete = bool(parts.hostname) and parts.port != 0 and len(parts.path) > 1
-    except ValueError:  # a port that is no number, or out of range
+    except ValueError:  # the port is not a number, or out of range
         complete = False
     if not complete or parts.scheme not in ("http", "https", "grpc"):
         raise typer.BadParameter(

@@ -1,4 +1,4 @@
-"""What `shipway bench` shows while it measures."""
+"""The progress display of `shipway bench`."""
 
 from typing import TYPE_CHECKING, Self
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LoadProgress:
-    """A table that grows on a terminal; elsewhere a line for each load that is done."""
+    """On a terminal, a table with a progress bar; otherwise a line for each finished load."""
 
     def __init__(self, loads: int) -> None:
         self._loads = loads
@@ -36,15 +36,15 @@ class LoadProgress:
         self._live.stop()
 
     def begin(self, load: "LoadShape") -> None:
-        """A load starts."""
+        """Shows that a load has started."""
         self._load, self._latest = load, None
 
     def update(self, progress: "Progress") -> None:
-        """The load was measured for a while longer."""
+        """Shows the latest measurements of the current load."""
         self._latest = progress
 
     def end(self, result: "Result") -> None:
-        """The load ended with this result."""
+        """Adds the result of the current load to the table."""
         self._results.append(result)
         self._load = None
         if not err.is_terminal:

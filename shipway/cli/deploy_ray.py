@@ -119,8 +119,10 @@ def ray_version(
     cores: int | None = None,
     scaling: tuple[int, int] = (1, 4),
 ) -> "Version":
-    """A version of a models file as Ray serves it. `scaling` is the least and the most replicas,
-    where the file does not say how many."""
+    """The settings with which Ray Serve runs a version of a models file.
+
+    `scaling` is the smallest and the largest number of replicas, unless the file sets `workers`.
+    """
     # pydantic takes half a second to import.
     from shipway.engines.ray.config import Version
 

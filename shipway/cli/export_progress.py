@@ -1,4 +1,4 @@
-"""What `shipway export` shows while it works."""
+"""The progress display of `shipway export`."""
 
 import time
 from types import TracebackType
@@ -10,7 +10,7 @@ from rich.text import Text
 
 
 class ShownSteps:
-    """A line with a moving bar and a clock for the current step, and a line for each step done."""
+    """A progress bar and a clock for the current step, and a line for each finished step."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -29,11 +29,11 @@ class ShownSteps:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._console.is_terminal:  # elsewhere it would print an empty line
+        if self._console.is_terminal:  # otherwise it would print an empty line
             self._progress.stop()
 
     def step(self, doing: str) -> "ShownStep":
-        """Starts a step; `doing` says what it does. Use it in a `with` statement."""
+        """Returns a step, described by `doing`. Use it in a `with` statement."""
         return ShownStep(self._progress, self._console, doing)
 
 
@@ -50,7 +50,7 @@ class ShownStep:
         return self
 
     def note(self, outcome: str) -> None:
-        """Adds what the step found to its line."""
+        """Adds the outcome of the step to its line."""
         self._outcome = f"  {outcome}"
 
     def __exit__(

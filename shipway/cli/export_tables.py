@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def candidates_table(exported: "Exported") -> Table:
-    """Every candidate with what was found of it, the chosen one marked."""
+    """A row for each candidate with its measurements; the chosen one is marked."""
     # numpy and pydantic take half a second to import.
     from shipway.tasks import TASKS
 
@@ -64,8 +64,11 @@ def candidates_table(exported: "Exported") -> Table:
 
 
 def accuracy_lines(exported: "Exported") -> list[str]:
-    """Where true classes are known: the accuracy of eager, of the chosen program and of all that
-    compute in fewer bits, the refused ones too, with intervals."""
+    """Accuracy with 95% intervals, if the evaluation inputs have labels; otherwise no lines.
+
+    The lines are for eager PyTorch, the chosen program, and every candidate of lower precision,
+    including refused ones.
+    """
     chosen = exported.manifest.chosen
     known = {
         name: each.accuracy

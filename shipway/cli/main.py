@@ -34,7 +34,7 @@ from shipway.cli.unregister import unregister
 from shipway.errors import ShipwayError
 
 BESIDE_REQUESTS = ("apply", "promote", "register")
-"""Commands that run while a server answers, and that need not be quick."""
+"""Commands that run beside a busy server and may take longer: they get a low priority."""
 
 USERS_TO_SOLVE = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),

@@ -81,7 +81,7 @@ def plan(
 def _simulate(
     reports: list[Path] | None, rate: float, slo_ms: float, spare: int
 ) -> "tuple[list[Fleet], list[Kind]]":
-    """The fleets that carry the load, and the replicas that are too slow in any number."""
+    """The fleets that meet the target, and the kinds of replica that are too slow."""
     # httpx, numpy and pydantic take more than a second to import.
     from shipway.loadtest.capacity import calibrated, fleet, newest_of_each
     from shipway.loadtest.report_files import read_report

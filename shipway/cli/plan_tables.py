@@ -1,4 +1,4 @@
-"""The fleets that `shipway plan` found, as tables, lines of text and JSON."""
+"""The fleets of `shipway plan` as tables, lines of text and JSON."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING

@@ -81,7 +81,7 @@ def register_archive(
 ) -> None:
     """Copies an archive into the store, registers it and prints how it is served.
 
-    Returns when its workers are ready. Raises ServerError; the store is then as it was.
+    Returns when its workers are ready. Raises ServerError, and then leaves the store unchanged.
     """
     # httpx and pydantic take a second to import.
     from shipway.archive.store import stored

@@ -151,9 +151,9 @@ def serve(
 
 
 def _restore(state: StateDirectory, archives: "list[MarInfo]") -> bool:
-    """Restores what was served, and registers the archives whose versions are not among it.
+    """Restores the served models, and registers the archives whose versions are not among them.
 
-    Returns whether all of it is served; what is not was printed.
+    Prints each version that was not restored. Returns whether all of them were.
     """
     # httpx and pydantic take a second to import.
     from shipway.releases.history import read_releases
@@ -184,9 +184,9 @@ def _restore(state: StateDirectory, archives: "list[MarInfo]") -> bool:
 def _serve_models(
     state: StateDirectory, wanted: "list[TargetModel]", file: Path, inspect: Inspect
 ) -> bool:
-    """Changes a server that has just started to what the file says; it is not ready before.
+    """Makes a server that has just started serve the models of the file.
 
-    Returns whether all of it is served; what is not was printed.
+    The server is not ready before that. Prints each failure. Returns whether there was none.
     """
     # httpx and pydantic take a second to import.
     from shipway.releases.apply import plan

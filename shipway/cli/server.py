@@ -1,4 +1,4 @@
-"""What several commands do with the running server."""
+"""Functions that several commands use with the running server."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -19,7 +19,7 @@ Inspect = Callable[[Path], "MarInfo"]
 
 
 def inspector(context: typer.Context) -> Inspect:
-    """What checks archives: `inspect_mar`, or what the caller of the app passed as its `obj`."""
+    """The function that checks archives: `inspect_mar`, or the `obj` that was passed to the app."""
     if context.obj is not None:
         return context.obj
     # pydantic takes half a second to import.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shipway.loadtest.trials import Trials
 
 TURNS = 3
-"""How often two settings are measured, one after the other."""
+"""How many times each of two settings is measured, in alternation."""
 
 VersionOption = Annotated[
     str | None,
@@ -116,7 +116,7 @@ def tune(
                 )
                 for setting, rate in zip((before, best.setting), rates, strict=True):
                     out.print(f"     {setting}: {rate:.0f} requests/s")
-        # Once more: of many loads that were measured, the highest is partly luck.
+        # Measured again: the highest of many measurements is too high, because of noise.
         load = proven(bench.serve(best.setting), best)
     tuned = tuned_record(best.setting, load, slo_ms)
     path = write_tuned(store, info.name, info.version, tuned)

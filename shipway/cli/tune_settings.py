@@ -64,7 +64,7 @@ def step_in_words(step: Step) -> str:
 
 
 def best_trial(steps: list[Step], slo_ms: float) -> Trial:
-    """The last trial that kept the latency. Raises NoSettingKeeps, which names the nearest."""
+    """The last trial that met the target. Raises NoSettingKeeps with the closest setting."""
     kept = [step.trial for step in steps if step.trial.best]
     if kept:
         return kept[-1]
@@ -81,7 +81,7 @@ def best_trial(steps: list[Step], slo_ms: float) -> Trial:
 
 
 def tuned_record(setting: Setting, load: MeasuredRate, slo_ms: float) -> "Tuned":
-    """What is written beside the archive: the setting and the measurement behind it."""
+    """The record that is written beside the archive: the setting and its measurement."""
     # numpy and pydantic take half a second to import.
     from shipway.artifact.manifest import Serving
     from shipway.artifact.tuned import Evidence, Tuned
