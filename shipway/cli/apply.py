@@ -108,8 +108,12 @@ def carry_out_changes(
             if error is None:
                 out.print(f"{verb} {version}")
             else:
-                failures.append(f"{version} was not {verb}")
-                err.print(f"{failures[-1]}: {error}", style="red")
+                failure = f"{version} was not {verb}"
+                failures.append(failure)
+                message = str(error)  # some errors begin with the same words
+                err.print(
+                    message if message.startswith(failure) else f"{failure}: {message}", style="red"
+                )
     return failures
 
 
