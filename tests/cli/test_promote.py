@@ -22,7 +22,7 @@ def test_a_version_goes_through_its_life_and_every_step_prints_one_line(shipway,
     table = shipway("models").stdout
     assert all(word in table for word in ("echo", "1.0", "2.0", "●", "1 of 1", "7 ms"))
 
-    assert "promoted echo 1.0, from 2.0" in says("promote", "echo", "1.0")
+    assert "promoted echo 1.0 (previous default: 2.0)" in says("promote", "echo", "1.0")
     assert says("unregister", "echo", "2.0") == "unregistered echo 2.0\n"
 
 
