@@ -12,7 +12,7 @@ sys.dont_write_bytecode = True
 
 
 def _check(folder: Path) -> None:
-    """Raises RuntimeError unless `folder` holds exactly what was packaged.
+    """Raises RuntimeError unless `folder` contains exactly what was packaged.
 
     It repeats shipway.artifact.digests in a few lines, since that module is not checked yet.
     """
@@ -23,17 +23,28 @@ def _check(folder: Path) -> None:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise RuntimeError(f"{path} is a link, a pipe or a device; only files may be here")
+            raise RuntimeError(
+                f"{path} is a link, a pipe or a device. "
+                "An archive may contain only regular files. Package it again."
+            )
         if path.is_file() and name not in sealed and path != sums and path not in own:
-            raise RuntimeError(f"{path} was not there when the archive was packaged")
+            raise RuntimeError(
+                f"{path} is not part of the archive as it was packaged. "
+                "Copy or package the archive again."
+            )
     for name, digest in sealed.items():
         path = folder / name
         if not path.is_file():
-            raise RuntimeError(f"{path} is missing; it was there when the archive was packaged")
+            raise RuntimeError(
+                f"{path} is missing from the archive. Copy or package the archive again."
+            )
         with path.open("rb") as file:
             found = file_digest(file, "sha256").hexdigest()
         if found != digest:
-            raise RuntimeError(f"{path} is not the file that was sealed; copy or package it again")
+            raise RuntimeError(
+                f"{path} has changed since the archive was packaged. "
+                "Copy or package the archive again."
+            )
 
 
 _check(_ARCHIVE)
@@ -49,8 +60,8 @@ _handlers = [
 ]
 if len(_handlers) != 1:
     raise RuntimeError(
-        f"{handler.__file__} defines {len(_handlers)} handler classes, and TorchServe needs one. "
-        "Correct handlers/TASK.py and package it again."
+        f"{handler.__file__} defines {len(_handlers)} handler classes; TorchServe needs exactly "
+        "one. Correct handlers/TASK.py and package the artifact again."
     )
 
 

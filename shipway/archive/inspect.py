@@ -33,12 +33,15 @@ _HEADER_BYTES = 30
 _LARGE_SIZES_BYTES = 20
 _END_BYTES = 22
 _BLOCK_BYTES = 2**20
-_COPY_AGAIN = "It was cut short or damaged, or is something else; package or copy it again."
+_COPY_AGAIN = (
+    "The file is truncated, damaged or not an archive. "
+    "Copy it again, or package the artifact again."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarInfo:
-    """What a `.mar` that passed the checks says of itself."""
+    """What registration needs to know about a `.mar` that passed the checks."""
 
     path: Path
     name: str
@@ -47,7 +50,7 @@ class MarInfo:
     max_batch_delay_ms: int
     workers: int
     max_batch: int | None = None
-    """The most rows that one run of its programs may hold."""
+    """The largest batch, in rows, that its programs accept; None if the manifest has no limit."""
     digest: str
     """SHA-256 of the file, in hexadecimal."""
 
@@ -95,7 +98,7 @@ class _Outline(BaseModel):
 
 
 def inspect_mar(path: Path) -> MarInfo:
-    """Checks the form and every digest of a `.mar`; raises ArchiveError, naming what is wrong.
+    """Checks the structure and every digest of a `.mar`; raises ArchiveError for the first fault.
 
     Nothing is unpacked, and no member is read before the names, number and sizes of all are
     checked.
@@ -107,8 +110,8 @@ def inspect_mar(path: Path) -> MarInfo:
         for needed in REQUIRED:
             if needed not in names:
                 raise ArchiveError(
-                    f"{path} is a zip file but no archive of Shipway's: it has no {needed}. "
-                    "`shipway package ARTIFACT` makes one."
+                    f"{path} is a zip file, but not a Shipway archive: {needed} is missing. "
+                    "Create an archive with `shipway package ARTIFACT`."
                 )
         _check_members(path, archive)
         _check_headers(path, file, archive)
@@ -121,17 +124,21 @@ def inspect_mar(path: Path) -> MarInfo:
                 read_small(path, archive, TORCHSERVE_MANIFEST)
             ).model
         except ValidationError as error:
-            raise ArchiveError(f"{path} has a manifest that does not read: {error}") from error
+            raise ArchiveError(
+                f"{path} has an invalid manifest: {error}. Package the artifact again."
+            ) from error
         settings = read_small(path, archive, TORCHSERVE_SETTINGS).decode(errors="replace")
         if not SETTINGS.fullmatch(settings):
             raise ArchiveError(
-                f"{path} has a {TORCHSERVE_SETTINGS} with more than batch size, delay and "
-                "timeouts. Package it again; `shipway register` has options for these."
+                f"{path}: {TORCHSERVE_SETTINGS} may set only batchSize, maxBatchDelay, "
+                "responseTimeout and startupTimeout. Package the artifact again. Set batch size "
+                "and delay with the options of `shipway register`."
             )
     if (served.modelName, served.modelVersion) != (manifest.name, manifest.version):
         raise ArchiveError(
-            f"{path} would be served as {served.modelName} {served.modelVersion}, but its artifact "
-            f"is {manifest.name} {manifest.version}. Package it again."
+            f"{path} is named {served.modelName} {served.modelVersion} in TorchServe's manifest, "
+            f"but contains the artifact {manifest.name} {manifest.version}. "
+            "Package the artifact again."
         )
     return MarInfo(
         path=path,
@@ -147,20 +154,23 @@ def inspect_mar(path: Path) -> MarInfo:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[BufferedReader, zipfile.ZipFile]]:
-    """The file and the zip in it. What is wrong with the zip in the block raises ArchiveError."""
+    """Opens a `.mar` as a file and as a zip. A zip error in the block becomes an ArchiveError."""
     if path.is_dir():
         raise ArchiveError(
-            f"{path} is a folder, not a .mar. `shipway package {path}` makes one of an artifact."
+            f"{path} is a folder, not a .mar file. If it is an artifact, package it with "
+            f"`shipway package {path}`."
         )
     if not path.is_file():
-        raise ArchiveError(f"{path} does not exist. `shipway package ARTIFACT` makes a .mar.")
+        raise ArchiveError(
+            f"{path} does not exist. Create a .mar file with `shipway package ARTIFACT`."
+        )
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             yield file, archive
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OSError) as error:
-        raise ArchiveError(f"{path} is no whole .mar: {error}. {_COPY_AGAIN}") from error
+        raise ArchiveError(f"{path} is not a complete .mar file: {error}. {_COPY_AGAIN}") from error
     except (NotImplementedError, OverflowError) as error:  # an unknown version; an absurd number
-        raise ArchiveError(f"{path} is no .mar: {error}. {_COPY_AGAIN}") from error
+        raise ArchiveError(f"{path} is not a .mar file: {error}. {_COPY_AGAIN}") from error
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
@@ -169,23 +179,32 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
     if len(members) > MAX_FILES or unpacked > MAX_UNPACKED_BYTES:
         raise ArchiveError(
             f"{path} would unpack to {len(members)} files and {unpacked / 2**30:.1f} GiB; at most "
-            f"{MAX_FILES} files and {MAX_UNPACKED_BYTES / 2**30:.0f} GiB are accepted."
+            f"{MAX_FILES} files and {MAX_UNPACKED_BYTES / 2**30:.0f} GiB are accepted. "
+            "Package a smaller artifact."
         )
     if unpacked > MAX_COMPRESSION * path.stat().st_size:
         raise ArchiveError(
-            f"{path} would unpack to more than {MAX_COMPRESSION} times its size, as no model does."
+            f"{path} would unpack to more than {MAX_COMPRESSION} times its size, which is not "
+            "plausible for a model. Package the artifact again."
         )
     for member in members:
         name = member.orig_filename
         if not ALLOWED.fullmatch(name) or not {".", ".."}.isdisjoint(name.split("/")):
             raise ArchiveError(
-                f"{path} holds {name[:100]!r}, which has no place in an archive of Shipway's."
+                f"{path} contains {name[:100]!r}, which a Shipway archive may not contain. Package "
+                "the artifact again."
             )
         if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
-            raise ArchiveError(f"{path} holds {name!r}, which is a link or a device, not a file.")
+            raise ArchiveError(
+                f"{path} contains {name!r}, which is a link or a device. Only regular files are "
+                "accepted. Package the artifact again."
+            )
     names = {member.filename.lower() for member in members}
     if len(names) != len(members):
-        raise ArchiveError(f"{path} holds two files of the same name.")
+        raise ArchiveError(
+            f"{path} contains two files with the same name, ignoring case. Package the artifact "
+            "again."
+        )
 
 
 def _check_headers(path: Path, file: BufferedReader, archive: zipfile.ZipFile) -> None:
@@ -203,14 +222,14 @@ def _check_headers(path: Path, file: BufferedReader, archive: zipfile.ZipFile) -
         matching = [form for form in _headers_of(member) if header.startswith(form)]
         if member.header_offset != end or not matching:
             raise ArchiveError(
-                f"{path} does not say the same of {name!r} in its two places for that. "
-                f"{_COPY_AGAIN}"
+                f"{path} has different headers for {name!r} before the file and in the zip "
+                f"directory. {_COPY_AGAIN}"
             )
         end += len(matching[0]) + member.compress_size
     file.seek(-_END_BYTES, 2)
     last = file.read()
     if end != archive.start_dir or not last.startswith(b"PK\5\6") or archive.comment:
-        raise ArchiveError(f"{path} holds more than its members. {_COPY_AGAIN}")
+        raise ArchiveError(f"{path} contains data outside of its zip members. {_COPY_AGAIN}")
 
 
 def _headers_of(member: zipfile.ZipInfo) -> list[bytes]:
@@ -231,15 +250,22 @@ def _check_digests(path: Path, archive: zipfile.ZipFile) -> None:
     sealed = _sums(path, archive, SUMS)
     found = set(archive.namelist())
     if extra := sorted(found - set(sealed) - {SUMS}):
-        raise ArchiveError(f"{path} holds {extra[0]}, which was not there when it was packaged.")
+        raise ArchiveError(
+            f"{path} contains {extra[0]}, which SHA256SUMS does not list. Copy or package it again."
+        )
     if missing := sorted(set(sealed) - found):
-        raise ArchiveError(f"{path} lacks {missing[0]}, which was there when it was packaged.")
+        raise ArchiveError(
+            f"{path} lacks {missing[0]}, which SHA256SUMS lists. Copy or package it again."
+        )
     inner = _sums(path, archive, f"artifact/{SUMS}")
     outer = {name: sealed[name] for name in sealed if name.startswith("artifact/")}
     if {f"artifact/{name}": digest for name, digest in inner.items()} != {
         name: digest for name, digest in outer.items() if name != f"artifact/{SUMS}"
     }:
-        raise ArchiveError(f"{path} holds another artifact than was sealed. Package it again.")
+        raise ArchiveError(
+            f"{path} contains an artifact that does not match the digests of the archive. "
+            "Package the artifact again."
+        )
     for name, expected in sealed.items():
         try:
             with archive.open(name) as member:
@@ -247,11 +273,13 @@ def _check_digests(path: Path, archive: zipfile.ZipFile) -> None:
                 while block := member.read(_BLOCK_BYTES):
                     digest.update(block)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ArchiveError(f"{path}: {name} is damaged: {error}. Copy it again.") from error
+            raise ArchiveError(
+                f"{path}: {name} is damaged: {error}. Copy the archive again."
+            ) from error
         if digest.hexdigest() != expected:
             raise ArchiveError(
-                f"{path}: {name} is not the file that was packaged: its SHA-256 is "
-                f"{digest.hexdigest()[:12]}…, expected {expected[:12]}…. Package or copy it again."
+                f"{path}: {name} has changed since the archive was packaged: its SHA-256 is "
+                f"{digest.hexdigest()[:12]}…, expected {expected[:12]}…. Copy or package it again."
             )
 
 
@@ -259,11 +287,14 @@ def _sums(path: Path, archive: zipfile.ZipFile, name: str) -> dict[str, str]:
     try:
         return parse_sums(read_small(path, archive, name), Path(f"{path}:{name}"))
     except ArtifactError as error:
-        raise ArchiveError(f"{path} has a {name} that does not read: {error}") from error
+        raise ArchiveError(f"{path} has an invalid {name}: {error}") from error
 
 
 def read_small(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     """The bytes of a member that is read whole. Raises ArchiveError if it is too large."""
     if archive.getinfo(name).file_size > MAX_RECORD_BYTES:
-        raise ArchiveError(f"{path}: {name} is larger than {MAX_RECORD_BYTES >> 20} MiB.")
+        raise ArchiveError(
+            f"{path}: {name} is larger than the limit of {MAX_RECORD_BYTES >> 20} MiB. Package the "
+            "artifact again."
+        )
     return archive.read(name)

@@ -49,8 +49,9 @@ def pack(artifact: Artifact, model_store: Path, *, project: Path | None = None) 
             if sha256_of(destination) == sha256_of(packed):
                 return destination
             raise ArchiveError(
-                f"{destination} exists with other content, and an archive never changes. "
-                "Export under another version (--version 2.0), or remove the old file first."
+                f"{destination} already exists with different content, and archives are immutable. "
+                "Export the model under another version (--version 2.0), or remove the old "
+                "archive first."
             )
         packed.replace(destination)
     return destination

@@ -1,4 +1,4 @@
-"""The samples in a `.mar`: what a server's answers are compared with before it is promoted."""
+"""The samples in a `.mar`: reference outputs to compare a version with before promotion."""
 
 import json
 from collections.abc import Mapping
@@ -39,8 +39,8 @@ class _Tensors(BaseModel):
 def read_samples(path: Path) -> Samples | None:
     """The samples of a `.mar` that passed `inspect_mar`.
 
-    None if it holds none: archives carried none at first. Raises ArchiveError if they cannot be
-    read.
+    None if it contains none, as archives of early versions do. Raises ArchiveError if they are
+    invalid.
     """
     with opened(path) as (_, archive):
         if not any(name.startswith(f"artifact/{FOLDER}/") for name in archive.namelist()):
@@ -68,5 +68,5 @@ def read_samples(path: Path) -> Samples | None:
             )
         except (ShipwayError, ValidationError, KeyError, TypeError, AttributeError) as error:
             raise ArchiveError(
-                f"{path} has samples that do not read: {error}. Export and package it again."
+                f"{path} contains invalid samples: {error}. Export the model and package it again."
             ) from error

@@ -31,7 +31,8 @@ def sign(mar: Path, private_key: Path) -> Path:
         partial.replace(path)
     except (OSError, ValueError, TypeError) as error:  # TypeError: the key has a password
         raise SignatureError(
-            f"{private_key} cannot sign: {error}. An unencrypted EC key in PEM is needed: "
+            f"Cannot sign with {private_key}: {error}. Use an unencrypted EC private key in PEM "
+            "format. Create one with "
             "`openssl ecparam -name prime256v1 -genkey -noout -out KEY.pem`."
         ) from error
     finally:
@@ -40,37 +41,39 @@ def sign(mar: Path, private_key: Path) -> Path:
 
 
 def check_signature(mar: Path, trusted_keys: Sequence[Path], *, required: bool) -> str | None:
-    """What there is to say of the signature of `mar`; None if it is by one of the trusted keys,
-    or if there is none and none is required.
+    """A warning about the signature of `mar`, or None if a trusted key made it, or if it is
+    neither present nor required.
 
-    Raises SignatureError if one is required and there is none that such a key made.
+    Raises SignatureError if a signature is required and no trusted key made one.
     """
     path = signature_of(mar)
     if not path.is_file():
         if required:
             raise SignatureError(
-                f"{mar} is not signed, and the configuration requires it: there is no {path.name} "
-                "beside it. `shipway package ARTIFACT --sign KEY.pem` makes one."
+                f"{mar} has no signature ({path.name} is missing), and the configuration requires "
+                "one. Sign the archive with `shipway package ARTIFACT --sign KEY.pem`."
             )
         return None
     if not required and not trusted_keys:
-        return f"{path.name} was not checked: the configuration names no trusted_keys."
+        return f"{path.name} was not checked, because trusted_keys is not set in the configuration."
     reasons = [reason for key in trusted_keys if (reason := _why_not(mar, path, key))]
     if len(reasons) < len(trusted_keys):
         return None
-    said = f"{path} is no signature of {mar.name} by a trusted key: {'; '.join(reasons)}."
+    fault = f"{path} is not a valid signature of {mar.name} by a trusted key: {'; '.join(reasons)}."
     if required:
-        raise SignatureError(f"{said} Sign it with a key whose public half trusted_keys names.")
-    return said
+        raise SignatureError(
+            f"{fault} Sign the archive with a key whose public key is listed in trusted_keys."
+        )
+    return fault
 
 
 def _why_not(mar: Path, signature: Path, key: Path) -> str | None:
-    """None if the private half of `key` signed `mar`."""
+    """Why the public key `key` does not verify the signature of `mar`; None if it does."""
     _, verifying = _model_signing()
     try:
         verifying.Config().use_elliptic_key_verifier(public_key=key).verify(mar, signature)
-    except Exception as error:  # of many kinds, for a file that may hold anything: none is a yes
-        return f"{key.name} says {type(error).__name__} {str(error)[:200]}".strip()
+    except Exception as error:  # many kinds: the file may contain anything
+        return f"{key.name}: {type(error).__name__} {str(error)[:200]}".strip()
     return None
 
 
@@ -80,6 +83,6 @@ def _model_signing():  # type: ignore[no-untyped-def]
         from model_signing import signing, verifying
     except ImportError as error:
         raise SignatureError(
-            f'Signing needs the extra "signing": {install_command("signing")}.'
+            f'Signing needs the extra "signing". Install it with `{install_command("signing")}`.'
         ) from error
     return signing, verifying

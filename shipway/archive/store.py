@@ -13,36 +13,40 @@ from shipway.artifact.digests import sha256_of
 
 @contextmanager
 def stored(mar: Path, model_store: Path, *, digest: str) -> Iterator[str]:
-    """The name under which TorchServe finds `mar` in the store, where it is copied if need be.
+    """The name under which TorchServe finds `mar` in the store. Copies it there if it is missing.
 
-    A signature beside it comes along. What is in the store then has that SHA-256, whatever became
-    of `mar` since it was taken. If the block raises, what was copied for it is removed again.
+    A signature beside it is copied too. The archive in the store then has the SHA-256 `digest`,
+    even if `mar` changed after it was checked. If the block raises, the copies are removed.
     """
     check_place(mar, model_store, digest=digest)
     target = model_store / mar.name
     copied = []
     try:
-        for source, wanted in ((mar, target), (signature_of(mar), signature_of(target))):
-            if source.is_file() and not wanted.exists():
-                copied.append(wanted)
-                _copy(source, wanted)
-        check_place(mar, model_store, digest=digest)
+        for source, copy in ((mar, target), (signature_of(mar), signature_of(target))):
+            if source.is_file() and not copy.exists():
+                copied.append(copy)
+                _copy(source, copy)
+        if sha256_of(target) != digest:
+            raise StoreError(f"{mar} changed after it was checked. Run the command again.")
         yield target.name
     except BaseException:
-        for each in copied:
-            each.unlink(missing_ok=True)
+        for path in copied:
+            path.unlink(missing_ok=True)
         raise
 
 
 def check_place(mar: Path, model_store: Path, *, digest: str) -> None:
-    """Raises StoreError unless `mar` can be in the store, or what is there has that SHA-256."""
+    """Raises StoreError unless `mar` is a .mar file that replaces no other in the store."""
     if mar.suffix != ".mar":
-        raise StoreError(f"{mar} must be named *.mar: TorchServe opens an archive by its name.")
+        raise StoreError(
+            f"{mar} must have the suffix .mar, because TorchServe recognizes archives by it. "
+            "Rename the file."
+        )
     target = model_store / mar.name
     if target.exists() and sha256_of(target) != digest:
         raise StoreError(
-            f"{target} is another file than {mar} was when it was checked, and a stored "
-            "archive never changes. Package under a new version, or give it another name."
+            f"{target} already exists and differs from {mar}. Archives in the model store are "
+            "immutable. Package the model under a new version, or rename the archive."
         )
 
 
@@ -53,6 +57,9 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, partial)
         partial.replace(target)
     except OSError as error:
-        raise StoreError(f"{source} cannot be copied to {target.parent}: {error}.") from error
+        raise StoreError(
+            f"{source} cannot be copied to {target.parent}: {error}. Check the permissions of the "
+            "folder and the free space."
+        ) from error
     finally:
         partial.unlink(missing_ok=True)

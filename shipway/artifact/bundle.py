@@ -122,7 +122,7 @@ def _check_format(path: Path) -> None:
     try:
         found = json.loads(read_small(path))["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InvalidManifest(path, f"no format number could be read ({error})") from error
+        raise InvalidManifest(path, f"the format number is missing or invalid ({error})") from error
     if found != FORMAT:
         raise UnsupportedFormat(path, found, FORMAT)
 
@@ -147,4 +147,7 @@ def _check_agreement(
         if not _LAYOUT.fullmatch(name):
             raise UnexpectedFile(path / name)
     if unknown := manifest.programs.keys() - certificate.candidates.keys():
-        raise InvalidManifest(path / CERTIFICATE, f"it does not know {', '.join(sorted(unknown))}")
+        names = ", ".join(sorted(unknown))
+        raise InvalidManifest(
+            path / CERTIFICATE, f"it has no entry for {names}, which the manifest lists"
+        )

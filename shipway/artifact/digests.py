@@ -40,7 +40,7 @@ def read_small(path: Path) -> bytes:
     except OSError as error:
         raise Unreadable(path, error) from error
     if len(content) > MAX_RECORD_BYTES:
-        raise InvalidManifest(path, f"it is larger than {MAX_RECORD_BYTES >> 20} MiB")
+        raise InvalidManifest(path, f"it is larger than the limit of {MAX_RECORD_BYTES >> 20} MiB")
     return content
 
 
@@ -80,9 +80,13 @@ def parse_sums(content: bytes, path: Path) -> dict[str, str]:
     for line in content.decode("ascii", "replace").splitlines():
         found = _LINE.fullmatch(line)
         name = found[2] if found else ""
-        # Nor two names that are one where the case of letters does not count.
+        # Two names that differ only in case are one file on some file systems.
         if not found or not _inside(name) or name.lower() in seen:
-            raise InvalidManifest(path, f"{line[:100]!r} is not `<64 hex digits>  <file inside>`")
+            raise InvalidManifest(
+                path,
+                f"the line {line[:100]!r} is not valid; "
+                "expected `<SHA-256 in hex>  <relative path>`",
+            )
         seen.add(name.lower())
         digests[name] = found[1]
     return digests

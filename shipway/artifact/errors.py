@@ -6,16 +6,16 @@ from shipway.errors import ShipwayError
 
 
 class ArtifactError(ShipwayError):
-    """The base of everything below."""
+    """The base class of the errors below."""
 
 
 class NotAnArtifact(ArtifactError):
-    """A path that is no sealed folder."""
+    """A path that is not a sealed folder."""
 
     def __init__(self, path: Path, lacks: str) -> None:
         super().__init__(
             f"{path} is not an artifact: there is no {lacks}. "
-            "An artifact is the folder that `shipway export` writes."
+            "Give the folder that `shipway export` wrote."
         )
 
 
@@ -33,7 +33,7 @@ class InvalidManifest(ArtifactError):
     """A JSON file or list of digests with wrong or missing fields."""
 
     def __init__(self, path: Path, problems: str) -> None:
-        super().__init__(f"{path} does not read as what it should be: {problems}")
+        super().__init__(f"{path} is not valid: {problems}")
 
 
 class IncompleteArtifact(ArtifactError):
@@ -41,8 +41,8 @@ class IncompleteArtifact(ArtifactError):
 
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(
-            f"{path / name} is missing, though the SHA256SUMS or the manifest names it. "
-            "The folder was cut short; copy or export it again."
+            f"{path / name} is missing, but SHA256SUMS or the manifest lists it. "
+            "Copy the artifact again, or export the model again."
         )
 
 
@@ -51,8 +51,8 @@ class DigestMismatch(ArtifactError):
 
     def __init__(self, path: Path, found: str, expected: str) -> None:
         super().__init__(
-            f"{path} is not the file that was sealed: its SHA-256 is {found[:12]}…, "
-            f"expected {expected[:12]}…. Copy or export it again."
+            f"{path} has changed since the artifact was sealed: its SHA-256 is {found[:12]}…, "
+            f"expected {expected[:12]}…. Copy the artifact again, or export the model again."
         )
 
 
@@ -61,7 +61,7 @@ class UnexpectedFile(ArtifactError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path} was not there when the folder was sealed. Remove it, or export again."
+            f"{path} was added after the artifact was sealed. Remove it, or export the model again."
         )
 
 
@@ -70,23 +70,23 @@ class NotAFile(ArtifactError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path} is a link, a pipe or a device, and only files and folders can be sealed. "
-            "Put the file itself there."
+            f"{path} is a link, a pipe or a device. An artifact may contain only regular files and "
+            "folders. Replace it with a regular file."
         )
 
 
 class Unreadable(ArtifactError):
-    """A file that the operating system does not let us read."""
+    """The operating system does not allow reading the file."""
 
     def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__(f"{path} cannot be read: {error.strerror}.")
+        super().__init__(f"{path} cannot be read: {error.strerror}. Check its permissions.")
 
 
 class AlreadySealed(ArtifactError):
-    """An artifact exists already where one was to be published."""
+    """The destination of a new artifact already exists."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path} exists, and an artifact never changes. "
-            "Give the new one another version (--version 2.0), or remove the old one first."
+            f"{path} already exists, and artifacts are immutable. Choose another version with "
+            "--version, or remove the old artifact first."
         )

@@ -102,12 +102,15 @@ class Manifest(Record):
         for role in ("chosen", "fallback"):
             if getattr(self, role) not in self.programs:
                 raise ValueError(
-                    f"{role} is {getattr(self, role)!r}, which is not among {sorted(self.programs)}"
+                    f"{role} is {getattr(self, role)!r}, which is not one of the programs: "
+                    f"{sorted(self.programs)}"
                 )
         if not self.inputs or not self.inputs[0].shape or not self.outputs:
-            raise ValueError("there must be an input with axes, and an output")
+            raise ValueError("at least one input with a shape and at least one output are required")
         if not isinstance(self.inputs[0].shape[0], Axis):
-            raise ValueError("the first axis of the first input must be dynamic: it is the batch")
+            raise ValueError(
+                "the first axis of the first input must be dynamic, because it is the batch axis"
+            )
         return self
 
     @property

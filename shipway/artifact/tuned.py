@@ -1,7 +1,7 @@
 """`NAME-VERSION.tuned.json`: settings that did best under load, beside the archive in its store.
 
-An archive never changes and its settings are those of the exporting host; these are measured later,
-on the host that serves.
+Archives are immutable, and their settings were measured on the exporting host. These are measured
+later, on the host that serves.
 """
 
 from pathlib import Path
@@ -19,14 +19,14 @@ STORE_VARIABLE = "SHIPWAY_TUNED"
 
 
 class Evidence(Record):
-    """What the settings did."""
+    """The load test that the settings were chosen by."""
 
     slo_p99_ms: Annotated[float, Field(gt=0)]
-    """The latency that 99% of requests were to keep below."""
+    """The p99 latency limit of the load test."""
     rate: Annotated[float, Field(gt=0)]
-    """The most requests a second that did, arriving by themselves as a Poisson process."""
+    """The highest request rate within that limit, in requests/s with Poisson arrivals."""
     p99_ms: float
-    """At that rate."""
+    """The p99 latency at that rate."""
     measured: str
     """ISO 8601, UTC."""
     host: Host
@@ -38,7 +38,7 @@ class Tuned(Record):
     format: Literal[1] = 1
     serving: Serving
     evidence: Evidence | None = None
-    """None for settings that somebody wrote by hand."""
+    """None for settings that were written by hand."""
 
 
 def tuned_path(model_store: Path, name: str, version: str) -> Path:
@@ -47,7 +47,7 @@ def tuned_path(model_store: Path, name: str, version: str) -> Path:
 
 
 def read_tuned(model_store: Path, name: str, version: str) -> Tuned | None:
-    """None if nobody has tuned that version. Raises InvalidManifest if the file does not read."""
+    """The tuned settings, or None if there are none. Raises InvalidManifest for an invalid file."""
     path = tuned_path(model_store, name, version)
     return read_record(path, Tuned) if path.is_file() else None
 

@@ -14,7 +14,7 @@ class NotDeployable(DeployError):
 
 
 class NotWritable(DeployError):
-    """The output cannot be written, or would overwrite files of somebody else."""
+    """The output cannot be written, or would overwrite files that Shipway did not create."""
 
     def __init__(self, path: Path, why: object) -> None:
-        super().__init__(f"{path} cannot be written: {why}. Name another place with --output.")
+        super().__init__(f"Cannot write {path}: {why}. Choose another path with --output.")

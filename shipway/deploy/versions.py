@@ -19,7 +19,7 @@ def read_versions(artifacts: Sequence[Path], file: Path | None) -> list[tuple[Mo
         return _named_by(file, artifacts)
     if not artifacts:
         raise NotDeployable(
-            "There is nothing to deploy. Name artifacts, or a models.yaml with --models."
+            "Nothing to deploy. Give artifact folders, or a models.yaml file with --models."
         )
     given: dict[tuple[str, str], Artifact] = {}
     for artifact in map(open_artifact, artifacts):
@@ -27,7 +27,7 @@ def read_versions(artifacts: Sequence[Path], file: Path | None) -> list[tuple[Mo
         if key in given:
             raise NotDeployable(
                 f"{' '.join(key)} is given twice: {given[key].path} and {artifact.path}. "
-                "Name one of them."
+                "Give only one of them."
             )
         given[key] = artifact
     last = dict(given.keys())
@@ -40,16 +40,14 @@ def read_versions(artifacts: Sequence[Path], file: Path | None) -> list[tuple[Mo
 def _named_by(file: Path, artifacts: Sequence[Path]) -> list[tuple[Model, Artifact]]:
     if artifacts:
         raise NotDeployable(
-            f"Both {file} and {artifacts[0]} are given. Name either artifacts or --models; in the "
-            "file, the key `artifact` gives the folder of a version's artifact."
+            f"Both {file} and {artifacts[0]} were given. Give either artifacts or --models. In a "
+            "models.yaml file, set `artifact` to the artifact folder of a version."
         )
     models_file = read_models(file)
     # `shipway apply` may empty a running server, but deploying servers that serve nothing is a
     # mistake.
     if not models_file.models:
-        raise NotDeployable(
-            f"There is nothing to deploy: {file} names no model. Add one under `models`."
-        )
+        raise NotDeployable(f"Nothing to deploy: {file} lists no model. Add one under `models`.")
     return [
         (
             model.model_copy(update={"default": model is models_file.default_of(model.name)}),

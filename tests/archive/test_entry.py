@@ -34,4 +34,4 @@ def test_a_mar_changed_after_packing_is_refused_when_it_is_loaded(mar, tmp_path)
     )
     assert done.returncode != 0
     assert program.name in done.stderr
-    assert "is not the file that was sealed" in done.stderr
+    assert "has changed since the archive was packaged" in done.stderr

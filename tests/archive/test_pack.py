@@ -15,7 +15,7 @@ def test_packing_again_gives_the_same_bytes(mar, tiny_artifact, tmp_path):
 
 def test_a_mar_never_replaces_another(tiny_artifact, tmp_path):
     (tmp_path / "tiny-1.0.mar").write_bytes(b"another")
-    with pytest.raises(ArchiveError, match="exists with other content"):
+    with pytest.raises(ArchiveError, match="exists with different content"):
         pack(tiny_artifact, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny-1.0.mar"]
 

@@ -29,5 +29,5 @@ def test_samples_that_lack_an_output_are_told(mar, tmp_path):
     changed = rewritten(
         mar, tmp_path / "c.mar", lambda name, data: None if name.endswith("logits.npy") else data
     )
-    with pytest.raises(ArchiveError, match=r"c\.mar has samples that do not read.*logits"):
+    with pytest.raises(ArchiveError, match=r"c\.mar contains invalid samples.*logits"):
         read_samples(changed)

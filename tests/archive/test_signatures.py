@@ -66,16 +66,18 @@ def test_a_signature_counts_after_the_archive_was_copied_under_another_name(mar,
 
 def test_an_archive_without_a_signature_is_refused_only_where_one_is_required(mar, ours):
     assert check_signature(mar, [ours[1]], required=False) is None
-    with pytest.raises(SignatureError, match=r"is not signed.*no model-1\.0\.mar\.sig"):
+    with pytest.raises(SignatureError, match=r"has no signature.*model-1\.0\.mar\.sig is missing"):
         check_signature(mar, [ours[1]], required=True)
 
 
 def test_a_signature_by_a_stranger_is_refused_or_told(mar, ours, theirs):
     sign(mar, theirs[0])
-    with pytest.raises(SignatureError, match="no signature of model-1.0.mar by a trusted key"):
+    with pytest.raises(
+        SignatureError, match="not a valid signature of model-1.0.mar by a trusted key"
+    ):
         check_signature(mar, [ours[1]], required=True)
     assert "by a trusted key" in str(check_signature(mar, [ours[1]], required=False))
-    assert "no trusted_keys" in str(check_signature(mar, [], required=False))
+    assert "trusted_keys is not set" in str(check_signature(mar, [], required=False))
 
 
 def test_an_archive_that_changed_after_it_was_signed_is_refused(mar, ours):

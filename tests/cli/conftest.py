@@ -18,7 +18,7 @@ from tests.synthetic import stall, synthetic_server  # noqa: F401 — fixtures o
 def inspect(path: Path) -> MarInfo:
     """Accepts a .mar with nothing in it but a handler, which `shipway register` refuses."""
     if path.suffix != ".mar" or not path.exists():
-        raise ShipwayError(f"{path} is no .mar")
+        raise ShipwayError(f"{path} is not a .mar file")
     return mar_info(path, "echo", path.stem.removeprefix("echo-"))
 
 

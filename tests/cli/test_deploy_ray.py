@@ -30,4 +30,4 @@ def test_the_configuration_is_written_whole_and_the_next_command_named(tiny_tabl
 def test_a_folder_that_is_missing_is_named(tiny_table, tmp_path):
     result = deploy(tiny_table.path, "--output", tmp_path / "none" / "serve.yaml")
     assert isinstance(result.exception, NotWritable)
-    assert "Name another place with --output" in str(result.exception)
+    assert "Choose another path with --output" in str(result.exception)

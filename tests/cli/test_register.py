@@ -12,7 +12,7 @@ def test_an_archive_that_is_refused_never_reaches_the_server_or_the_store(
 ):
     before = sorted(server.model_store.iterdir())
     (tmp_path / "echo-4.0.zip").write_bytes(b"PK")
-    assert "is no .mar" in str(shipway("register", tmp_path / "echo-4.0.zip").exception)
+    assert "is not a .mar" in str(shipway("register", tmp_path / "echo-4.0.zip").exception)
     assert sorted(server.model_store.iterdir()) == before
 
 
@@ -25,7 +25,7 @@ def test_an_archive_whose_workers_fail_is_not_left_in_the_store(shipway, server,
 def test_register_checks_the_archive_and_then_asks_for_a_server(shipway, echo_mars, tmp_path):
     empty = tmp_path / "empty"
     missing = shipway("register", tmp_path / "m-1.0.mar", "--state", empty, fails=ShipwayError)
-    assert "is no .mar" in str(missing.exception)
+    assert "is not a .mar" in str(missing.exception)
     alone = shipway("register", echo_mars["1.0"], "--state", empty, fails=ShipwayError)
     assert "No server is running here" in str(alone.exception)
 

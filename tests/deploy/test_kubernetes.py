@@ -353,7 +353,7 @@ def test_a_folder_is_written_again_and_other_files_are_never_replaced(deploy, tm
     theirs.write_text("resources: [theirs]")
     refused = deploy("table-1.0")
     assert isinstance(refused.exception, NotWritable)
-    assert "no kustomization.yaml that this command wrote" in str(refused.exception)
+    assert "no kustomization.yaml created by this command" in str(refused.exception)
     assert [each.name for each in theirs.parent.iterdir()] == [theirs.name]
     assert theirs.read_text() == "resources: [theirs]"
     theirs.unlink()
@@ -366,7 +366,9 @@ def test_a_folder_is_written_again_and_other_files_are_never_replaced(deploy, tm
 def test_a_file_is_no_folder_to_write_to(deploy, tmp_path):
     (tmp_path / "out").write_text("theirs")
     told = str(deploy("table-1.0").exception)
-    assert "out cannot be written: Not a directory. Name another place with --output." in told
+    assert told == (
+        f"Cannot write {tmp_path / 'out'}: Not a directory. Choose another path with --output."
+    )
     assert (tmp_path / "out").read_text() == "theirs"
 
 
@@ -384,7 +386,7 @@ def test_an_image_is_the_one_that_was_named(deploy, tmp_path, image):
 @pytest.mark.parametrize("image", ["", "a b", "Shipway:1", "ship:", "ship:1:2", "ship@sha256:12"])
 def test_what_is_not_the_name_of_an_image_is_refused(deploy, tmp_path, option, image):
     told = str(deploy("table-1.0", option, image).exception)
-    assert f"{image!r} is not the name of an image" in told
+    assert f"{image!r} is not a valid image name" in told
     assert not (tmp_path / "out").exists()
 
 
@@ -392,18 +394,18 @@ def test_another_archive_than_the_file_says_is_told_with_both_digests(deploy, tw
     wanted = MODELS.replace("workers: 3", f"sha256: {'a' * 64}")
     (two / "models.yaml").write_text(wanted)
     told = str(deploy("--models", "models.yaml").exception)
-    assert told.startswith("model_store/tiny-table-1.0.mar is not the archive")
+    assert told.startswith("model_store/tiny-table-1.0.mar does not match the `sha256`")
     assert f"is {digest_in(two, '1.0')[:12]}…, expected aaaaaaaaaaaa…. Copy" in told
 
 
 @pytest.mark.parametrize(
     ("words", "models", "told"),
     [
-        ((), None, "There is nothing to deploy"),
-        (("--models", "models.yaml"), "models: []", "models.yaml names no model"),
+        ((), None, "Nothing to deploy"),
+        (("--models", "models.yaml"), "models: []", "models.yaml lists no model"),
         (("gone",), None, "gone is not an artifact"),
         (("table-1.0", "--model-store", "gone"), None, "Create it with `shipway package table"),
-        (("table-1.0", "--models", "models.yaml"), MODELS, "models.yaml and table-1.0 are given"),
+        (("table-1.0", "--models", "models.yaml"), MODELS, "models.yaml and table-1.0 were given"),
         (("--models", "models.yaml"), MODELS.replace("artifact: table-2.0", "workers: 1"),
          "names no artifact of tiny-table 2.0"),
         (("--models", "models.yaml"), MODELS.replace("table-2.0", "table-1.0"),

@@ -40,16 +40,16 @@ def test_a_version_that_is_given_twice_is_refused_with_both_places(tiny_table):
 
 
 def test_nothing_and_an_empty_file_are_refused(tmp_path):
-    with pytest.raises(NotDeployable, match="Name artifacts, or a models.yaml"):
+    with pytest.raises(NotDeployable, match="Give artifact folders, or a models.yaml"):
         read_versions([], None)
     file = tmp_path / "models.yaml"
     file.write_text("models: []\n")
-    with pytest.raises(NotDeployable, match="names no model"):
+    with pytest.raises(NotDeployable, match="lists no model"):
         read_versions([], file)
 
 
 def test_artifacts_and_a_file_together_are_refused(tiny_table, tmp_path):
-    with pytest.raises(NotDeployable, match="Name either artifacts or --models"):
+    with pytest.raises(NotDeployable, match="Give either artifacts or --models"):
         read_versions([tiny_table.path], tmp_path / "models.yaml")
 
 

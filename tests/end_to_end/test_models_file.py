@@ -160,7 +160,7 @@ def test_another_archive_under_a_version_that_is_served_changes_nothing(running,
     stored.write_bytes(b"another")
     done = shipway(running, "apply", "models.yaml")
     stored.write_bytes(kept)
-    assert done.returncode == 1 and "a stored archive never changes" in done.stderr
+    assert done.returncode == 1 and "Archives in the model store are immutable" in done.stderr
     assert described(running) == before
 
 

@@ -105,7 +105,7 @@ def corrupt_what_was_registered(site: Site) -> Seen:
     def refused() -> bool:
         with site.state.worker_log.open("rb") as log:
             log.seek(log_start)
-            return b"is not the file that was sealed" in log.read()
+            return b"has changed since the archive was packaged" in log.read()
 
     until(refused, NOTICED_WITHIN_S)
     _check(bool(site.ask(ROW)), "the other worker does not answer")

@@ -145,7 +145,7 @@ def test_a_file_of_one_server_is_one_of_the_others(file, tmp_path, tiny_table, n
         (f"{{{ONE}, default: true}}, {{{TWO}, default: true}}", "tiny-table has two defaults"),
         (f"{{{ONE}}}, {{{TWO}}}", "none of the versions of tiny-table says `default: true`"),
         (f"{{{ONE}}}, {{{ONE}}}", "tiny-table 1.0 is listed twice"),
-        ("", "models.yaml names no model"),
+        ("", "models.yaml lists no model"),
         (f"{{{ONE}, wokers: 2}}", "The keys of a model are name, version"),
         ('{name: tiny-table, version: "1.0"}', "names no artifact of tiny-table 1.0"),
         ('{name: tiny-table, version: "1.0", artifact: gone}', "gone is not an artifact"),
@@ -168,9 +168,9 @@ def test_what_a_models_file_cannot_mean_is_refused_before_anything_is_asked(
 
 def test_artifacts_and_a_models_file_are_not_given_at_once(shipway, file, tiny_table):
     done = shipway("deploy", "ray", tiny_table.path, "--models", file(f"{{{ONE}}}"))
-    assert "Name either artifacts or --models" in str(done.exception)
+    assert "Give either artifacts or --models" in str(done.exception)
     neither = shipway("deploy", "ray")
-    assert "There is nothing to deploy" in str(neither.exception)
+    assert "Nothing to deploy" in str(neither.exception)
 
 
 def test_the_command_writes_the_config_and_asks_no_cluster(
@@ -201,7 +201,7 @@ def test_a_config_that_cannot_be_written_is_told_and_leaves_nothing(
     (tmp_path / "file").touch()
     done = shipway("deploy", "ray", tiny_table.path, "--output", tmp_path / place)
     assert isinstance(done.exception, NotWritable)
-    assert f"{tmp_path / place} cannot be written: {why}. Name another" in str(done.exception)
+    assert f"Cannot write {tmp_path / place}: {why}. Choose another" in str(done.exception)
     assert {each.name for each in tmp_path.rglob("*")} == {"folder", "file"}
 
 
