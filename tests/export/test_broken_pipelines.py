@@ -35,7 +35,7 @@ def bench(tmp_path_factory) -> Workbench:
     folder = tmp_path_factory.mktemp("broken")
     recipe = folder / "large_recipe.py"
     text = TINY_RECIPE.read_text().replace("ReLU6", "ReLU").replace("shipway-tiny", "shipway-large")
-    saving = "    torch.save(Tiny().state_dict(), WEIGHTS)"
+    saving = "    torch.save(Tiny().state_dict(), content)"
     assert saving in text
     recipe.write_text(
         text.replace(
@@ -44,7 +44,7 @@ def bench(tmp_path_factory) -> Workbench:
     for name in ("features.3.weight", "features.3.bias", "features.5.bias"):
         state[name] *= {LARGE}
     state["classifier.bias"] *= 0
-    torch.save(state, WEIGHTS)""",
+    torch.save(state, content)""",
         )
     )
     made = Workbench(folder, recipe)

@@ -18,7 +18,7 @@ from shipway.artifact.errors import ArtifactError
 from shipway.cli.main import app
 from shipway.engines.state import LAUNCH_MARK, Addresses, ServerRecord, StateDirectory
 from shipway.registry import UnknownName
-from shipway.runtime.errors import BrokenProgram
+from shipway.runtime.errors import UnknownFormat
 from shipway.runtime.program import open_program
 from tests.hostile import archives, artifacts, payloads
 from tests.hostile.zips import zipped
@@ -70,7 +70,7 @@ def test_a_program_that_nothing_here_opens_is_refused(honest, tmp_path, mark, da
     folder = Path(shutil.copytree(honest.path, tmp_path / "artifact"))
     damage(folder)
     artifact = open_artifact(folder)
-    with pytest.raises((BrokenProgram, UnknownName)):
+    with pytest.raises((UnknownFormat, UnknownName)):
         open_program(artifact, artifact.manifest.chosen, threads=1)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from shipway.artifact.manifest import Requirements
 from shipway.runtime import choice, host
+from shipway.runtime.backends.packages import installed_exactly
 from shipway.runtime.choice import choose_program, unsupported_reason
 from shipway.runtime.errors import NoProgramFits
 from shipway.runtime.host import available_cores, cpu_flags, has_cuda, own_device, visible_devices
@@ -113,8 +114,8 @@ def test_a_worker_takes_the_gpu_it_was_given(monkeypatch, named, gpu_id, index, 
     ("here", "reason"),
     [
         ("9.0", None),
-        ("8.6", "made for a GPU of compute capability 9.0, and this host has 8.6"),
-        (None, "made for a GPU of compute capability 9.0, and this host has none"),
+        ("8.6", "it was made for a GPU of compute capability 9.0, and this host has 8.6"),
+        (None, "it was made for a GPU of compute capability 9.0, and this host has none"),
     ],
 )
 def test_a_program_compiled_for_a_gpu_wants_one_like_it(tiny, monkeypatch, here, reason):
@@ -131,7 +132,7 @@ def test_a_gpu_that_torch_does_not_see_has_no_compute_capability():
 
 
 def test_onnx_runtime_without_cuda_is_told_before_it_is_tried(tiny, monkeypatch):
-    if host.installed_exactly("onnxruntime-gpu"):
+    if installed_exactly("onnxruntime-gpu"):
         pytest.skip("ONNX Runtime is here with CUDA")
     monkeypatch.setattr(choice, "has_cuda", lambda: True)
     program = tiny.manifest.programs["onnx_fp32"].model_copy(update={"device": "cuda"})

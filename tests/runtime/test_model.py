@@ -1,14 +1,15 @@
 """Any rows in any company get what the bare program gives each of them alone."""
 
 import logging
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from shipway.artifact.certificate import Latency
+from shipway.runtime import model as model_module
 from shipway.runtime.backends.errors import DeviceLost, OutOfMemory
 from shipway.runtime.errors import WrongRows
+from shipway.runtime.measured import measured_ms
 from shipway.runtime.model import Model
 from shipway.runtime.program import open_program
 
@@ -291,15 +292,11 @@ def test_what_was_measured_beside_the_grid_does_not_hide_the_grid(tiny_classifie
     certificate = tiny_classifier.certificate
     name = tiny_classifier.manifest.chosen
     candidate = certificate.candidates[name].model_copy(update={"latency": latency})
-    model = Model(tiny_classifier)
-    model.artifact = replace(
-        tiny_classifier,
-        certificate=certificate.model_copy(update={"candidates": {name: candidate}}),
-    )
-    assert model._measured_ms() == {(1, 16): 1.0, (1, 64): 4.0, (4, 16): 4.0, (4, 64): 16.0}
+    shapes = measured_ms(candidate, threads=1)
+    assert shapes == {(1, 16): 1.0, (1, 64): 4.0, (4, 16): 4.0, (4, 64): 16.0}
 
 
 def test_an_artifact_of_which_nothing_was_measured_is_run_too(tiny_classifier, monkeypatch):
-    monkeypatch.setattr(Model, "_measured_ms", lambda self: {})
+    monkeypatch.setattr(model_module, "measured_ms", lambda candidate, threads: {})
     rows = texts([5, 60, 7, 2, 33])
     same(Model(tiny_classifier).run(rows), rows, alone(tiny_classifier))

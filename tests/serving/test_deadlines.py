@@ -79,7 +79,7 @@ def test_what_is_left_must_be_enough_for_a_batch_as_they_take_now():
     for _ in range(30):
         deadlines.ran(0.020, NOW)
     deadlines.check(asked(100, waited_ms=75), NOW)
-    with pytest.raises(DeadlinePassed, match="an answer takes 20 now"):
+    with pytest.raises(DeadlinePassed, match="an answer takes 20 ms now"):
         deadlines.check(asked(100, waited_ms=85), NOW)
 
 
