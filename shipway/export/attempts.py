@@ -49,8 +49,8 @@ def check_portable(candidates: Mapping[str, Candidate], log: Path) -> None:
     if not any(portable):
         verdicts = "\n".join(f"  {name}: {each.verdict}" for name, each in candidates.items())
         raise NothingPassed(
-            "No candidate that runs on every host passed, so nothing was sealed.\n"
-            f"{verdicts}\nThe log is {log}"
+            "No portable candidate passed, that is, one that runs on every host, so no "
+            f"artifact was written.\n{verdicts}\nSee the log for the causes: {log}"
         )
 
 

@@ -30,14 +30,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, Mapping) or not content:
         raise UnreadableCheckpoint(
-            f"{path} holds a {type(content).__name__}; expected a state_dict. "
-            "Save one with torch.save(model.state_dict(), PATH)."
+            f"{path} contains a {type(content).__name__}; expected a state_dict. Save one with "
+            "torch.save(model.state_dict(), PATH)."
         )
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise UnreadableCheckpoint(
-            f"{path} holds values that are not tensors: {', '.join(others[:SHOWN])}. "
-            "Save the state_dict only: torch.save(model.state_dict(), PATH)."
+            f"{path} contains values that are not tensors: {', '.join(others[:SHOWN])}. Save "
+            "the state_dict only: torch.save(model.state_dict(), PATH)."
         )
     if all(key.startswith("module.") for key in content):
         content = {key.removeprefix("module."): value for key, value in content.items()}
@@ -54,20 +54,22 @@ def _load(path: Path) -> object:
             return load_file(path)
         except SafetensorError as error:
             raise UnreadableCheckpoint(
-                f"{path} is not a complete safetensors file: {error}"
+                f"{path} is not a complete safetensors file: {error}. Copy or save it again."
             ) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnreadableCheckpoint(
-            f"{path} holds Python objects or is not a checkpoint; expected a state_dict. It was "
-            "not loaded, since a pickle can run code. If you trust the file, convert it: "
-            "model = torch.load(PATH, weights_only=False); "
+            f"{path} contains Python objects, or is not a checkpoint; expected a state_dict. "
+            "It was not loaded, because unpickling can run code. If you trust the file, "
+            "convert it: model = torch.load(PATH, weights_only=False); "
             "torch.save(model.state_dict(), NEW_PATH)."
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UnreadableCheckpoint(f"{path} is not a complete checkpoint: {reason}") from error
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise UnreadableCheckpoint(
+            f"{path} is not a complete checkpoint: {reason}. Copy or save it again."
+        ) from error
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -76,8 +78,8 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     differences = {
         "missing": sorted(expected.keys() - state.keys()),
         "unexpected": sorted(state.keys() - expected.keys()),
-        "of another shape": [
-            f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
+        "with another shape": [
+            f"{key} {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
             for key in expected
             if key in state and state[key].shape != expected[key].shape
         ],
@@ -89,8 +91,8 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     ]
     if listed:
         raise CheckpointDoesNotFit(
-            f"{path} does not fit {type(module).__name__}: of {len(expected)} tensors, "
-            f"{'; '.join(listed)}. Give a checkpoint of this architecture with --weights, "
-            "or change `module` in the recipe."
+            f"{path} does not match {type(module).__name__}, which has {len(expected)} "
+            f"tensors: {'; '.join(listed)}. Give a checkpoint of this architecture with "
+            "--weights, or change `module` in the recipe."
         )
     module.load_state_dict(dict(state), strict=True)

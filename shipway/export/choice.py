@@ -98,7 +98,7 @@ def slower_than_fp32(
     ours, theirs = latency_ms(candidate, shapes), latency_ms(rivals[rival], shapes)
     if ours <= theirs:
         return None
-    return f"it takes {ours:.3g} ms on this host, {rival} in fp32 only {theirs:.3g} ms"
+    return f"it takes {ours:.3g} ms on this host, but {rival} in fp32 takes only {theirs:.3g} ms"
 
 
 def choose(

@@ -51,7 +51,7 @@ def cause_of(suspect: Suspect) -> str:
         and _distance(outputs_NK, suspect.reference_NK[nearest_N]) <= suspect.allowed
     ):
         return (
-            "its rows come back in another order: the first one has the outputs of row "
+            "its rows come back in another order: the first row has the outputs of row "
             f"{nearest_N[0]}"
         )
     if _takes_pixels(suspect.inputs):
@@ -67,7 +67,7 @@ def cause_of(suspect: Suspect) -> str:
             "products that eager runs"
         )
     if suspect.dynamic:
-        return "one range for the whole batch is too coarse for some of its rows"
+        return "quantizing the whole batch with one range is too coarse for some of its rows"
     if suspect.precision == "int8":
         return (
             "the ranges of its activations do not fit these inputs, its weights come from another "

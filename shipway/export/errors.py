@@ -30,7 +30,7 @@ class ChildLost(ExportError):
 
     def __init__(self, reason: str, log: Path) -> None:
         self.reason = reason
-        super().__init__(f"The export failed: {reason}. The output of the process is in {log}.")
+        super().__init__(f"The export failed: {reason}. See {log} for the output of the process.")
 
 
 class NothingFitsBudget(ExportError):
@@ -42,8 +42,8 @@ class NothingFitsBudget(ExportError):
             for name, points in sorted(lost.items(), key=lambda item: item[1])
         )
         super().__init__(
-            f"No candidate loses at most {budget:g} points, so nothing was sealed: {listed}. "
-            "Allow more with --accuracy-budget."
+            f"No candidate is within the accuracy budget of {budget:g} points, so no artifact "
+            f"was written: {listed}. Raise the budget with --accuracy-budget."
         )
 
 

@@ -1,4 +1,4 @@
-"""`shipway new`: a recipe to start from, which exports as it is."""
+"""`shipway new`: a recipe to start from, which can be exported without changes."""
 
 import keyword
 import sys
@@ -13,7 +13,7 @@ class CannotStartRecipe(ExportError):
 
 
 TEMPLATE = '''\
-"""`shipway export __NAME__.py` works as it is. Then change the lines marked with <--."""
+"""`shipway export __NAME__.py` works without changes. Then change the lines marked with <--."""
 
 import torch
 
@@ -24,7 +24,7 @@ PHOTOS = example_photos(8)  # <-- your own: sorted(Path("my_photos").glob("*.jpg
 LABELS = ["first", "second", "third"]  # <-- your classes, in the order of the outputs
 
 
-def module() -> torch.nn.Module:  # <-- your architecture; it may come from a file beside this one
+def module() -> torch.nn.Module:  # <-- your architecture; it may be in a file next to this one
     torch.manual_seed(0)  # random weights have to be the same in every process
     return torch.nn.Sequential(
         torch.nn.Conv2d(3, 16, 16, stride=16),  # takes normalised pixels (B, 3, height, width)
@@ -34,21 +34,21 @@ def module() -> torch.nn.Module:  # <-- your architecture; it may come from a fi
 
 
 recipe = Recipe(
-    name="__NAME__",  # what clients ask for
+    name="__NAME__",  # the model's name in requests
     module=module,  # built first; then the weights are loaded into it
-    weights=lambda: None,  # <-- "model.pth" or .safetensors, a state_dict; None: random ones
+    weights=lambda: None,  # <-- path of a state_dict (.pth, .safetensors); None: random weights
     preprocessing=ImagePreprocessing(  # <-- exactly as in training, or accuracy suffers
         height=64,  # what the module takes
         width=64,
-        crop_fraction=1.0,  # how much of the shorter side the centred square keeps
+        crop_fraction=1.0,  # side of the centre crop, as a fraction of the shorter side
         resample="bilinear",  # or "bicubic", or "lanczos"
         mean=(123.7, 116.3, 103.5),  # of red, green and blue, from 0 to 255
         std=(58.4, 57.1, 57.4),
-        source="where it is written that the weights were trained with this",
+        source="where the training preprocessing is documented: a URL, a paper or a file",
     ),
     labels=lambda: LABELS,
-    calibration=crops(PHOTOS[:4], each=16, seed=0),  # <-- for the ranges of int8
-    evaluation=crops(PHOTOS[4:], each=16, seed=1),  # <-- other photos, for the comparison
+    calibration=crops(PHOTOS[:4], each=16, seed=0),  # <-- inputs for int8 calibration
+    evaluation=crops(PHOTOS[4:], each=16, seed=1),  # <-- different photos, to compare with PyTorch
 )
 '''
 
@@ -58,8 +58,8 @@ def new_recipe(name: str, folder: Path) -> Path:
     path = folder / f"{name}.py"
     if not (name.isascii() and name.isidentifier() and name[0].isalpha()):
         raise CannotStartRecipe(
-            f"{name!r} cannot be the name of a recipe, which is a Python file. "
-            "Use letters, digits and _, a letter first: shipway new my_model"
+            f"{name!r} cannot be used as a recipe name. Use letters, digits and _, starting "
+            "with a letter, for example: shipway new my_model"
         )
     if path.exists():
         raise CannotStartRecipe(
@@ -68,7 +68,7 @@ def new_recipe(name: str, folder: Path) -> Path:
     if keyword.iskeyword(name) or name in sys.stdlib_module_names | packages_distributions().keys():
         raise CannotStartRecipe(
             f"A file {name}.py would hide the module {name!r} of Python or of an installed "
-            f"package. Use another name: shipway new my_{name}"
+            f"package. Use another name, for example: shipway new my_{name}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(TEMPLATE.replace("__NAME__", name))

@@ -22,7 +22,8 @@ def crops(photos: Sequence[str | Path | Image.Image], *, each: int, seed: int) -
         assert isinstance(recipe.preprocessing, ImagePreprocessing)
         if not photos:
             raise BadInputs(
-                "The recipe names no photos: is the folder empty, or the pattern wrong?"
+                "The recipe's list of photos is empty. Check the folder and the file pattern "
+                "in the recipe."
             )
         random = np.random.default_rng(seed)
         views = [

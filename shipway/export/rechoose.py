@@ -128,7 +128,10 @@ def rechoose(
     with child_process(assignment) as child:
         candidates = _recheck_all(child, steps, artifact)
         if not any(candidate.passed for candidate in candidates.values()):
-            raise NothingPassed(f"No program of {path} passed its check on this host.")
+            raise NothingPassed(
+                f"No program of {path} passed verification on this host. "
+                "Export the model on this host."
+            )
         outcome = measure_and_choose(
             child,
             steps,

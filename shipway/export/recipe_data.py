@@ -66,7 +66,10 @@ def load_labels(recipe: Recipe, row_shape: tuple[int, ...]) -> tuple[str, ...]:
     labels = _call("labels", lambda: tuple(recipe.labels()))
     if TASKS.get(recipe.task).classifies and (len(labels),) != row_shape:
         outputs = " × ".join(map(str, row_shape))
-        raise BadInputs(f"The recipe has {len(labels)} labels; the module has {outputs} outputs.")
+        raise BadInputs(
+            f"The recipe has {len(labels)} labels; the module has {outputs} "
+            "outputs. Give one label for each output."
+        )
     return labels
 
 
@@ -107,7 +110,9 @@ def _check_files(recipe: Recipe) -> Mapping[str, Path]:
     files = _call("files", recipe.files)
     for name, path in files.items():
         if not Path(path).is_file():
-            raise BadInputs(f"The recipe's file {name!r} does not exist: {path}")
+            raise BadInputs(
+                f"The recipe's file {name!r} does not exist: {path}. Correct `files` in the recipe."
+            )
     return files
 
 
@@ -121,9 +126,12 @@ def _load_rows(recipe: Recipe, source: Inputs, role: str) -> Rows:
     for array, spec in zip(rows.arrays, recipe.inputs, strict=True):
         _check_array(array, spec, f"{role} input {spec.name}")
     if len({len(array) for array in rows.arrays}) != 1:
-        raise BadInputs(f"The arrays of the {role} inputs have different numbers of rows.")
+        raise BadInputs(
+            f"The arrays of the {role} inputs have different numbers of rows. Give "
+            "the same number in each array."
+        )
     if len(rows) < 2:
-        raise BadInputs(f"The {role} inputs have {len(rows)} rows; at least 2 are needed.")
+        raise BadInputs(f"The {role} inputs have {len(rows)} rows. Give at least 2.")
     if rows.targets is not None and rows.targets.shape != (len(rows),):
         raise BadInputs(
             f"The {role} targets have shape {rows.targets.shape}; expected ({len(rows)},), one for "
@@ -148,7 +156,9 @@ def _check_array(array: np.ndarray, spec: TensorSpec, what: str) -> None:
         )
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise BadInputs(f"The {what} contains NaN or infinity, first in row {row}.")
+        raise BadInputs(
+            f"The {what} contains NaN or infinity, first in row {row}. Remove or correct such rows."
+        )
 
 
 def _check_held_out(calibration: Rows, evaluation: Rows) -> None:
@@ -162,6 +172,6 @@ def _check_held_out(calibration: Rows, evaluation: Rows) -> None:
     shared = sum(digest in seen for digest in digests(evaluation))
     if shared:
         raise BadInputs(
-            f"{shared} of {len(evaluation)} evaluation inputs are calibration inputs too. Evaluate "
-            "on held-out inputs, which calibration did not see."
+            f"{shared} of {len(evaluation)} evaluation inputs are also calibration inputs. Use "
+            "different inputs for `evaluation` and `calibration` in the recipe."
         )

@@ -23,7 +23,10 @@ def find_recipe(name: str) -> tuple[Recipe, Path]:
     if name.endswith(".py"):
         path = Path(name)
         if not path.is_file():
-            raise InvalidRecipe(f"There is no recipe file {path}.")
+            raise InvalidRecipe(
+                f"There is no recipe file {path}. Check the path, or create a "
+                "recipe with `shipway new NAME`."
+            )
     else:
         path = _in_project(name)
     module = _import_file(path)
@@ -53,14 +56,17 @@ def is_in_project(name: str) -> bool:
 
 def _in_project(name: str) -> Path:
     folder = recipes_folder(Path.cwd())
-    own = "Give a recipe of your own by its path: shipway export my_recipe.py"
+    own = "To use your own recipe, give its path: shipway export my_recipe.py"
     if folder is None:
         raise InvalidRecipe(
-            f"There is no recipe {name!r}: no {RECIPES}/ in this folder or above. {own}"
+            f"There is no recipe {name!r}: neither this folder nor a parent folder has "
+            f"{RECIPES}/. {own}"
         )
     known = sorted(path.stem for path in folder.glob("[a-z]*.py"))
     if name not in known:
-        raise InvalidRecipe(f"There is no recipe {name!r}. There are {', '.join(known)}. {own}")
+        raise InvalidRecipe(
+            f"There is no recipe {name!r}. Available recipes: {', '.join(known)}. {own}"
+        )
     return folder / f"{name}.py"
 
 

@@ -15,8 +15,8 @@ SHOWN_LAYERS = 15
 
 _KINDS: dict[charts.Kind, str] = {
     "chosen": "chosen",
-    "front": "on the front",
-    "beaten": "beaten by another",
+    "front": "on the Pareto front",
+    "beaten": "not on the Pareto front",
     "refused": "refused",
     "reference": "eager PyTorch, the reference",
 }

@@ -28,7 +28,10 @@ def passages(files: Sequence[Path], *, rows: int, seed: int, of: str) -> Inputs:
     def load(recipe: Recipe) -> Rows:
         texts = [text for file in files for text in passages_of(file)]
         if len(texts) < rows:
-            raise BadInputs(f"The files hold {len(texts)} passages; {rows} are needed.")
+            raise BadInputs(
+                f"The files contain {len(texts)} passages; {rows} are needed. Add "
+                "files, or lower `rows`."
+            )
         chosen = np.random.default_rng(seed).choice(len(texts), rows, replace=False)
         return Rows(tokenized([texts[index] for index in sorted(chosen)], recipe))
 
@@ -44,7 +47,9 @@ def tokenized(texts: Sequence[str], recipe: Recipe) -> tuple[np.ndarray, np.ndar
     ids_B = []
     for tokens in tokenizer.encode(texts):
         if isinstance(tokens, ShipwayError):
-            raise BadInputs(f'{tokens} Leave it out, or set too_long="truncate".') from tokens
+            raise BadInputs(
+                f'{tokens} Remove this text, or set too_long="truncate" in the recipe.'
+            ) from tokens
         ids_B.append(tokens.ids)
     ids_BT = np.full((len(ids_B), max(map(len, ids_B))), spec.pad_id, np.int64)
     mask_BT = np.zeros_like(ids_BT)

@@ -19,7 +19,7 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         Explanation(
             title="The program it starts from is missing",
             meaning="It is built from the file of another candidate, which was not built.",
-            advice="See the verdict of that candidate. If you used --only, name both.",
+            advice="See the verdict of that candidate. If you used --only, list both.",
         ),
     ),
     (
@@ -35,11 +35,11 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         Explanation(
             title="A package is not installed",
             meaning="A package that builds or runs this program is missing.",
-            advice="Install the package and export again, or go without this candidate.",
+            advice="Install the package and export again, or ignore this candidate.",
         ),
     ),
     (
-        r"made with \S+ \S+, here is",
+        r"made with \S+ \S+, and this host has",
         Explanation(
             title="Built with another version",
             meaning="Its format is only guaranteed to load with the version that built it.",
@@ -47,7 +47,7 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         ),
     ),
     (
-        r"this processor (has no|lacks)|made for \S+, this is",
+        r"this processor (has no|lacks)|made for \S+, and this host is",
         Explanation(
             title="The processor lacks an instruction set",
             meaning="The program uses instructions that this processor does not have. Without them "
@@ -57,7 +57,7 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         ),
     ),
     (
-        r"^skipped: .*(GPU|CUDA)",
+        r"^skipped: .*(GPU|CUDA)|made for a GPU of|there is no CUDA device",
         Explanation(
             title="It needs a GPU",
             meaning="The candidate is for a GPU, and this host has none that can be used.",
@@ -96,7 +96,7 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
             title="Its process crashed",
             meaning="The child process that built or ran it ended. A common cause is a lack of "
             "memory.",
-            advice="Read the end of the log beside the artifact. Free memory, then export again. "
+            advice="Read the end of the log next to the artifact. Free memory, then export again. "
             "Finished candidates are not built again.",
         ),
     ),
@@ -104,8 +104,8 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         r"it took longer than",
         Explanation(
             title="It took too long",
-            meaning="Its process was ended at the time limit.",
-            advice="Read the log beside the artifact. If the host was busy, export again.",
+            meaning="Its process was stopped at the time limit.",
+            advice="Read the log next to the artifact. If the host was busy, export again.",
         ),
     ),
     (
@@ -176,8 +176,8 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
             title="It ranks classes differently",
             meaning="The outputs are close to eager's, but too often another class is the most "
             "probable one.",
-            advice="Look at the worst row: inputs between two classes change first. Calibrate on "
-            "more varied inputs, or set a tolerance in the recipe.",
+            advice="Check the worst row: an input that is close to two classes changes first. "
+            "Calibrate on more varied inputs, or set a tolerance in the recipe.",
         ),
     ),
     (
@@ -207,15 +207,15 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
             meaning="The runtime's own record shows another precision: weights may be stored in 8 "
             "bits and still be multiplied in fp32. Such a program has the errors of quantization "
             "without the speed.",
-            advice="See “Kernels that ran” above. Quantize per channel, with types that this "
-            "runtime has kernels for; AOTInductor needs freezing.",
+            advice="See “Kernels that ran” above. Quantize per channel, and use types for "
+            "which this runtime has kernels. For AOTInductor, enable freezing.",
         ),
     ),
     (
         r"it takes \S+ ms on this host, ",
         Explanation(
             title="Quantized, but slower than fp32",
-            meaning="It loses accuracy and gains nothing: on this host fp32 is faster.",
+            meaning="It is less accurate than fp32 and slower on this host.",
             advice="No action needed. A processor with faster 8-bit or 16-bit arithmetic may give "
             "another result; choose again on that host.",
         ),
@@ -227,15 +227,15 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
             title="The module cannot be traced",
             meaning="A branch or a shape in its code depends on the values or the number of its "
             "inputs. A traced program cannot have such a branch.",
-            advice="The reason names the place. Write the branch with torch.where or torch.cond, "
-            "and do not fix the batch axis.",
+            advice="The reason contains the place in the code. Write the branch with torch.where "
+            "or torch.cond, and do not fix the batch axis.",
         ),
     ),
     (
         r"[Uu]nsupported|not supported|not implemented|No decomposition|No ONNX function",
         Explanation(
             title="An operator is not supported",
-            meaning="The model uses an operator that this exporter or runtime does not have.",
+            meaning="The model uses an operator that this export tool or runtime does not support.",
             advice="Use another format, or replace the operator with simpler ones.",
         ),
     ),
@@ -243,8 +243,8 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
 
 _OTHER = Explanation(
     title="It could not be built",
-    meaning="The exporter or the runtime raised this error. Other candidates are not affected.",
-    advice="The log beside the artifact has the traceback.",
+    meaning="The export tool or the runtime raised this error. Other candidates are not affected.",
+    advice="The log next to the artifact contains the traceback.",
 )
 
 

@@ -34,7 +34,7 @@ class BrokenProgram(RuntimeProblem):
     def __init__(self, path: Path, runtime: str, error: Exception) -> None:
         message = " ".join(str(error).split())
         super().__init__(
-            f"{path} is no program that {runtime} opens: {message[:500]}. Export the model again."
+            f"{path} cannot be opened by {runtime}: {message[:500]}. Export the model again."
         )
 
 
@@ -43,4 +43,7 @@ class WrongRows(RuntimeProblem):
     be matched to its row."""
 
     def __init__(self, found: list[int], expected: int) -> None:
-        super().__init__(f"The program gave outputs of {found} rows for a run of {expected} rows.")
+        super().__init__(
+            f"The program returned {found} output rows for {expected} input rows. "
+            "Export a module that returns one output row for each input row."
+        )

@@ -58,7 +58,7 @@ def test_a_bare_pickle_is_refused_unrun(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [([1, 2], "holds a list"), ({}, "holds a dict"), ({"a": 1}, "not tensors: a")],
+    [([1, 2], "contains a list"), ({}, "contains a dict"), ({"a": 1}, "not tensors: a")],
 )
 def test_what_is_no_state_dict_is_called_what_it_is(tmp_path, content, complaint):
     torch.save(content, tmp_path / "w.pth")
@@ -93,8 +93,8 @@ def test_what_does_not_fit_is_named_missing_unexpected_and_misshapen(module, tmp
     for part in (
         "1 missing (0.bias)",
         "1 unexpected (head.bias)",
-        "0.weight (4, 5) for (4, 3)",
-        "of 7 tensors",
+        "0.weight (4, 5), expected (4, 3)",
+        "which has 7 tensors",
     ):
         assert part in str(caught.value)
 

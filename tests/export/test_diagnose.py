@@ -40,11 +40,11 @@ def wrong(arrays: Arrays) -> np.ndarray:
         (
             lambda arrays: flat(arrays)[::-1],
             {},
-            "another order: the first one has the outputs of row 3",
+            "another order: the first row has the outputs of row 3",
         ),
         (lambda arrays: flat((arrays[0][..., ::-1],)), {}, "order blue, green, red"),
         (wrong, {"layers_ran": 2}, "it runs 2 of the 3 convolutions"),
-        (wrong, {"precision": "int8", "dynamic": True}, "one range for the whole batch"),
+        (wrong, {"precision": "int8", "dynamic": True}, "the whole batch with one range"),
         (wrong, {"precision": "int8"}, "ranges of its activations"),
         (wrong, {"precision": "bf16"}, "bf16 is too coarse"),
         (wrong, {}, "its weights come from another checkpoint"),

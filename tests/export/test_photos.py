@@ -70,5 +70,5 @@ def test_example_photos_are_varied_and_the_same_each_time():
 
 
 def test_no_photos_at_all_are_refused():
-    with pytest.raises(BadInputs, match="names no photos"):
+    with pytest.raises(BadInputs, match="list of photos is empty"):
         crops([], each=1, seed=0).load(RECIPE)

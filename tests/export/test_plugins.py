@@ -127,14 +127,14 @@ def test_a_technique_of_an_installed_package_is_found_by_its_entry_point(tmp_pat
 
 def test_an_unknown_technique_is_refused_before_any_work_with_those_that_are_known(tmp_path):
     recipe = recipe_in(tmp_path)
-    with pytest.raises(UnknownName, match=r"no technique 'abacus'.*onnx_fp32.*openvino_int8"):
+    with pytest.raises(UnknownName, match=r"no technique named 'abacus'.*onnx_fp32.*openvino_int8"):
         export(str(recipe), Silent(), out=tmp_path / "out", only=("onnx_fp32", "abacus"))
     assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_task_is_refused_before_any_work_with_those_that_are_known(tmp_path):
     recipe = recipe_in(tmp_path, task="divination")
-    with pytest.raises(UnknownName, match=r"no task 'divination'.*image_classification"):
+    with pytest.raises(UnknownName, match=r"no task named 'divination'.*image_classification"):
         export(str(recipe), Silent(), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -28,8 +28,8 @@ def test_a_checkpoint_of_another_architecture_is_refused_before_any_work(tmp_pat
     [
         (("coarse.repeat(16, axis=1)", "coarse.repeat(8, axis=1)"), "of shape"),
         (("np.uint8)", "np.int64)"), "int64"),
-        (("(24, 4, 4, 3)", "(1, 4, 4, 3)"), "at least 2"),
-        (("evaluation=noise(1)", "evaluation=noise(0)"), "did not see"),
+        (("(24, 4, 4, 3)", "(1, 4, 4, 3)"), "Give at least 2"),
+        (("evaluation=noise(1)", "evaluation=noise(0)"), "also calibration inputs"),
         (("range(10)", "range(9)"), "9 labels; the module has 10"),
     ],
 )
@@ -79,7 +79,7 @@ def test_random_weights_have_a_digest_of_their_own(recipe, tmp_path):
     [
         (Rows(()), "with 1 arrays, one for each of features"),
         (Rows((table(4, np.nan),)), "NaN or infinity, first in row 0"),
-        (Rows((table(1),)), "have 1 rows; at least 2"),
+        (Rows((table(1),)), "have 1 rows. Give at least 2"),
         (Rows((table(4),), np.zeros(3, np.int64)), r"targets have shape \(3,\); expected \(4,\)"),
         (Rows((table(4)[:, :3],)), r"is float32 of shape \(4, 3\); the recipe says .*\(rows, 5\)"),
     ],

@@ -11,7 +11,7 @@ from tests.conftest import REPOSITORY
 
 
 def test_an_unknown_recipe_is_told_which_there_are():
-    with pytest.raises(InvalidRecipe, match="There are .*efficientnet_lite0"):
+    with pytest.raises(InvalidRecipe, match="Available recipes: .*efficientnet_lite0"):
         find_recipe("efficientnet_lite00")
 
 

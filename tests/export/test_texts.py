@@ -40,5 +40,5 @@ def test_passages_hold_prose_and_neither_code_nor_tables(tmp_path):
 def test_too_few_passages_are_refused_with_their_number(tmp_path):
     (tmp_path / "short.txt").write_text("Only this.")
     recipe, _ = find_recipe("minilm")
-    with pytest.raises(BadInputs, match="hold 1 passages; 2 are needed"):
+    with pytest.raises(BadInputs, match="contain 1 passages; 2 are needed"):
         passages([tmp_path / "short.txt"], rows=2, seed=0, of="a test").load(recipe)

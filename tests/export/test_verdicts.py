@@ -1,14 +1,17 @@
 """Every reason that the checks give is explained."""
 
 import numpy as np
+import pytest
 from torch import nn
 
 from shipway.artifact.certificate import Candidate, Kernels, Latency
+from shipway.artifact.manifest import Program, Requirements
 from shipway.export import kernels
 from shipway.export import verdicts as reasons
 from shipway.export.choice import slower_than_fp32
 from shipway.export.techniques import applicability
 from shipway.export.verify import TOLERANCES, compare, why_mixed, why_off
+from shipway.runtime.choice import unsupported_reason
 
 
 def reasons_given() -> list[str]:
@@ -65,3 +68,29 @@ def test_every_reason_the_checks_give_is_explained_as_what_it_is():
     assert not [each for each in explained if each in generic]
     # Two kinds of wrong kernels are one, and three of another kind of model; all others differ.
     assert len({each.title for each in explained}) == len(explained) - 3
+
+
+@pytest.mark.parametrize(
+    ("requires", "title"),
+    [
+        (Requirements(packages={"torch": "0.1"}), "Built with another version"),
+        (Requirements(packages={"no-such-package": "1"}), "Built with another version"),
+        (Requirements(machine="s390x"), "The processor lacks an instruction set"),
+        (Requirements(cpu_flags=("no_such_flag",)), "The processor lacks an instruction set"),
+    ],
+)
+def test_a_program_that_this_host_cannot_run_is_explained(requires, title):
+    program = Program(
+        file="programs/model.pt",
+        format="torchscript",
+        runtime="torch",
+        precision="fp32",
+        requires=requires,
+        bytes=1,
+        sha256="0" * 64,
+    )
+    reason = unsupported_reason(program)
+    assert reason is not None
+    # The verdict of a program that an artifact already has, and that of a candidate not built.
+    assert reasons.explain(reason).title == title
+    assert reasons.explain(f"skipped: {reason}").title == title

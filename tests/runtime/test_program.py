@@ -27,7 +27,7 @@ def test_a_program_runs_at_any_number_of_rows(tiny_table):
 
 def test_an_unknown_runtime_is_refused_with_the_known_ones(tiny_table, tmp_path):
     artifact = changed(tiny_table, tmp_path / "artifact", runtime="abacus")
-    known = "no runtime backend 'abacus'. Known are .*onnxruntime, openvino, torch"
+    known = "no runtime backend named 'abacus'. Known names: .*onnxruntime, openvino, torch"
     with pytest.raises(UnknownName, match=known):
         open_program(artifact, artifact.manifest.chosen, threads=1)
     with pytest.raises(UnknownName, match=known):
@@ -46,5 +46,5 @@ def test_an_unknown_format_is_refused_with_those_that_the_backend_opens(tiny_tab
 
 def test_a_file_that_its_runtime_cannot_read_is_named(tiny_table, tmp_path):
     artifact = changed(tiny_table, tmp_path / "artifact", runtime="torch", format="torchscript")
-    with pytest.raises(BrokenProgram, match="is no program that torch opens"):
+    with pytest.raises(BrokenProgram, match="cannot be opened by torch"):
         open_program(artifact, artifact.manifest.chosen, threads=1)

@@ -13,7 +13,9 @@ def convolutional(module: nn.Module) -> str | None:
     convolutions, linear = heavy_layers(module)
     if convolutions:
         return None
-    return f"for convolutional models; this one has {linear} linear layers and no convolution"
+    return (
+        f"for convolutional models only; this model has {linear} linear layers and no convolution"
+    )
 
 
 def linear(module: nn.Module) -> str | None:
@@ -23,7 +25,7 @@ def linear(module: nn.Module) -> str | None:
     """
     convolutions, linear = heavy_layers(module)
     if not linear:
-        return "for models of linear layers; this one has none"
+        return "for models with linear layers only; this model has none"
     if convolutions:
-        return f"for models of linear layers; this one has {convolutions} convolutions"
+        return f"for models with linear layers only; this model has {convolutions} convolutions"
     return None

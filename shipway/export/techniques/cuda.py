@@ -18,5 +18,5 @@ def require_cuda_in_onnx_runtime() -> None:
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise Unavailable(
-            "the installed ONNX Runtime has no CUDA support (the package onnxruntime-gpu has)"
+            "the installed ONNX Runtime has no CUDA support (install onnxruntime-gpu)"
         )

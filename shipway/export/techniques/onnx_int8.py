@@ -229,15 +229,17 @@ def _technique(name: str, calibration: str, *, average: bool) -> Technique:
         format="onnx",
         runtime="onnxruntime",
         precision="int8",
-        quantization=f"static QDQ, uint8 activations by {calibration}, int8 weights per channel",
+        quantization=(
+            f"static QDQ; uint8 activations (ranges: {calibration}), int8 weights per channel"
+        ),
         build=partial(build, average=average),
         requires=requires,
         layer_ranking=RANKING,
     )
 
 
-TECHNIQUE = _technique(NAME, "the extremes of all batches", average=False)
+TECHNIQUE = _technique(NAME, "minimum and maximum over all batches", average=False)
 register(
     TECHNIQUE,
-    _technique("onnx_int8_average", "the average batch's extremes", average=True),
+    _technique("onnx_int8_average", "average minimum and maximum of the batches", average=True),
 )

@@ -19,8 +19,8 @@ def build(job: Job, path: Path) -> None:
     costly = [node for node, layer in layers if layer.relative_error > COSTLY][:most]
     if not costly:
         raise Unavailable(
-            f"none of {len(layers)} layers both costs more than {COSTLY:.0%} and may stay in fp32, "
-            f"so it would be the same program as {onnx_int8.TECHNIQUE.name}"
+            f"none of the {len(layers)} layers both has an error above {COSTLY:.0%} and can "
+            f"stay in fp32, so the program would be the same as {onnx_int8.TECHNIQUE.name}"
         )
     model = onnx_int8.quantized(job, in_fp32=costly)
     onnx_int8.feed_pixels_directly(model)
@@ -35,7 +35,9 @@ TECHNIQUE = Technique(
     format="onnx",
     runtime="onnxruntime",
     precision="int8",
-    quantization=f"{onnx_int8.TECHNIQUE.quantization}; the costliest layers in fp32",
+    quantization=(
+        f"{onnx_int8.TECHNIQUE.quantization}; the layers with the largest errors in fp32"
+    ),
     unsupported_reason=applicability.convolutional,
     build=build,
     requires=onnx_int8.requires,

@@ -87,7 +87,9 @@ register(
         format="aot_inductor",
         runtime="torch",
         precision="int8",
-        quantization="static PT2E, uint8 activations by histogram, int8 weights per channel",
+        quantization=(
+            "static PT2E; uint8 activations (ranges from histograms), int8 weights per channel"
+        ),
         unsupported_reason=applicability.convolutional,
         build=build(dynamic=False),
         requires=requires,
@@ -100,7 +102,7 @@ register(
         format="aot_inductor",
         runtime="torch",
         precision="int8",
-        quantization="dynamic PT2E, uint8 activations by each run's range, int8 weights per "
+        quantization="dynamic PT2E; uint8 activations (range of each run), int8 weights per "
         "channel",
         dynamic=True,
         unsupported_reason=applicability.linear,

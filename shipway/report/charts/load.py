@@ -163,7 +163,7 @@ def throughput(
             style = "strong" if each.kind == "chosen" else each.kind
             parts += label_at(each.label, box, at_x, at_y, style)
     parts += [
-        mark(each.kind, at_x, at_y, f"{each.rate:.4g} a second, p99 {each.p99_ms:.4g} ms")
+        mark(each.kind, at_x, at_y, f"{each.rate:.4g} requests/s, p99 {each.p99_ms:.4g} ms")
         for at_x, at_y, each in reversed(shown)
     ]
     return picture(name, width, height, title, description, parts)

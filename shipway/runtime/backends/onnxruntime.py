@@ -49,8 +49,9 @@ def open_session(
     session = ort.InferenceSession(path, options, providers=[on_gpu, CPU])  # shapes on the CPU
     if CUDA not in session.get_providers():
         raise DeviceUnusable(
-            f"ONNX Runtime {ort.__version__} cannot use the GPU {device_index}; what it printed "
-            "says why. Its package must be onnxruntime-gpu, for the CUDA that is installed."
+            f"ONNX Runtime {ort.__version__} cannot use GPU {device_index}. See its log "
+            "messages for the cause. Install the onnxruntime-gpu version that matches the "
+            "installed CUDA."
         )
     return session
 
@@ -103,7 +104,7 @@ class OnnxRuntime:
     def unsupported_reason(self, program: Described) -> str | None:
         """A program for a GPU needs the package onnxruntime-gpu."""
         if program.device == "cuda" and not installed_exactly("onnxruntime-gpu"):
-            return "ONNX Runtime is here without CUDA (its package is onnxruntime-gpu)"
+            return "the installed ONNX Runtime has no CUDA support (install onnxruntime-gpu)"
         return None
 
     def kernels(

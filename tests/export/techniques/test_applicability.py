@@ -11,20 +11,20 @@ from shipway.export.techniques.applicability import convolutional, linear
     [
         (
             nn.ReLU(),
-            "for convolutional models; this one has 0 linear layers and no convolution",
-            "for models of linear layers; this one has none",
+            "for convolutional models only; this model has 0 linear layers and no convolution",
+            "for models with linear layers only; this model has none",
         ),
         (
             nn.Linear(1, 1),
-            "for convolutional models; this one has 1 linear layers and no convolution",
+            "for convolutional models only; this model has 1 linear layers and no convolution",
             None,
         ),
         (
             nn.Sequential(nn.Conv1d(1, 1, 1), nn.Linear(1, 1)),
             None,
-            "for models of linear layers; this one has 1 convolutions",
+            "for models with linear layers only; this model has 1 convolutions",
         ),
-        (nn.Conv3d(1, 1, 1), None, "for models of linear layers; this one has none"),
+        (nn.Conv3d(1, 1, 1), None, "for models with linear layers only; this model has none"),
     ],
 )
 def test_a_model_is_judged_by_its_layers(module, for_convolutions, for_linear):

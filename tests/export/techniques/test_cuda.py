@@ -28,7 +28,7 @@ def test_what_needs_a_gpu_is_skipped_with_that_reason(images, name):
 def test_what_is_for_a_gpu_comes_back_from_disk_and_agrees(request, bench, name):
     technique = TECHNIQUES.get(name)
     if technique.runtime == "onnxruntime" and CUDA not in ort.get_available_providers():
-        pytest.skip("ONNX Runtime is here without CUDA (its package is onnxruntime-gpu)")
+        pytest.skip("the installed ONNX Runtime has no CUDA support (install onnxruntime-gpu)")
     assert set(passes(request.getfixturevalue(bench), name)) == {technique.precision}
 
 

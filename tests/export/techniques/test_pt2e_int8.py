@@ -14,14 +14,14 @@ def test_a_transformer_comes_back_from_disk_and_agrees(texts):
 
 def test_the_dynamic_variant_is_not_for_convolutions(images):
     assert images.attempt("pt2e_dynamic_int8").verdict == (
-        "skipped: for models of linear layers; this one has 3 convolutions"
+        "skipped: for models with linear layers only; this model has 3 convolutions"
     )
 
 
 def test_the_static_variant_is_not_for_linear_layers_alone(texts):
     verdict = texts.attempt("pt2e_int8").verdict
     assert verdict == (
-        "skipped: for convolutional models; this one has 6 linear layers and no convolution"
+        "skipped: for convolutional models only; this model has 6 linear layers and no convolution"
     )
 
 

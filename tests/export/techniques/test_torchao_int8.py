@@ -17,7 +17,7 @@ def test_a_transformer_comes_back_from_disk_and_agrees(texts, name, ran):
 
 def test_it_is_not_for_convolutions(images):
     assert images.attempt("torchao_dynamic_int8").verdict == (
-        "skipped: for models of linear layers; this one has 3 convolutions"
+        "skipped: for models with linear layers only; this model has 3 convolutions"
     )
 
 

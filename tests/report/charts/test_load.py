@@ -10,12 +10,12 @@ FRAME = {"name": "l", "width": 1040, "height": 420, "title": "t", "description":
 
 
 def test_each_further_nine_has_the_same_distance():
-    curve = Curve(label="10 a second", points=[(50, 1), (90, 2), (99, 3), (99.9, 4)], style="c0")
+    curve = Curve(label="10 requests/s", points=[(50, 1), (90, 2), (99, 3), (99.9, 4)], style="c0")
     drawing = by_percentile([curve], **FRAME)
     (path,) = re.findall(r'<path d="M([^"]*)" class="curve c0"', drawing)
     x = [float(point.split()[0]) for point in path.split("L")]
     assert abs((x[2] - x[1]) - (x[3] - x[2])) < 0.2
-    assert "10 a second" in drawing
+    assert "10 requests/s" in drawing
 
 
 def test_a_second_without_answers_is_a_gap_and_one_with_errors_a_cross():

@@ -261,7 +261,7 @@ def test_errors_after_which_the_gpu_can_go_on_do_not_end_the_worker(text, kind):
 @without_a_gpu
 def test_onnx_runtime_does_not_take_the_cpu_behind_our_back(tiny_artifact, capfd):
     path = tiny_artifact.program_path("onnx_fp32")
-    with pytest.raises(DeviceUnusable, match="cannot use the GPU 0.*onnxruntime-gpu"):
+    with pytest.raises(DeviceUnusable, match="cannot use GPU 0.*onnxruntime-gpu"):
         OnnxRuntimeProgram(path, threads=1, device="cuda")
 
 
