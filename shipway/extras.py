@@ -23,7 +23,9 @@ class MissingExtra(ShipwayError):
     """Something was asked for whose dependencies are not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f'{what} needs the extra "{extra}": {install_command(extra)}.')
+        super().__init__(
+            f'{what} needs the extra "{extra}". Install it with `{install_command(extra)}`.'
+        )
 
 
 def install_command(extra: str) -> str:

@@ -64,7 +64,8 @@ def _load(name: str, path: Path) -> Path:
         else:
             sys.modules[name] = previous
         raise PluginError(
-            f"The plugin {path} cannot be imported: {type(error).__name__}: {error}"
+            f"The plugin {path} cannot be imported: {type(error).__name__}: {error}. Correct "
+            "the plugin."
         ) from error
     _loaded[name] = path
     return path

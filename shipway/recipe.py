@@ -320,7 +320,8 @@ class Recipe:
                 )
         if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 1:
             raise InvalidRecipe(
-                f"The recipe's top_k is {_described(self.top_k)}. Give a whole number from 1."
+                f"The recipe's top_k is {_described(self.top_k)}. Give a whole number of at "
+                "least 1."
             )
         self._check_plugins()
 
@@ -333,8 +334,9 @@ class Recipe:
         for name in self.plugins:
             if not isinstance(name, str) or not PLUGIN_NAME.fullmatch(name):
                 raise InvalidRecipe(
-                    f"The recipe's plugins hold {_described(name)}. Name a module beside the "
-                    'recipe without its folder and without .py, in lower case: "keypoints".'
+                    f"The recipe's plugins contain {_described(name)}. Give the name of a "
+                    "module next to the recipe, in lower case, without folder and without .py, "
+                    'for example "keypoints".'
                 )
 
     @property

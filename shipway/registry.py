@@ -29,8 +29,8 @@ class UnknownName(ShipwayError):
         self, kind: str, name: str, known: list[str], group: str, *, plugins: bool
     ) -> None:
         super().__init__(
-            f"There is no {kind} {name!r}. Known are {', '.join(known) or 'none'}. To add one, "
-            f"install a package with an entry point in the group {group!r}"
+            f"There is no {kind} named {name!r}. Known names: {', '.join(known) or 'none'}. To "
+            f"add one, install a package with an entry point in the group {group!r}"
             + (", or name a module in the recipe's `plugins`." if plugins else ".")
         )
 

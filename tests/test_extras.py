@@ -25,7 +25,8 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     with pytest.raises(extras.MissingExtra) as error:
         extras.require_extra("export", "Exporting")
     assert (
-        str(error.value) == "Exporting needs the extra \"export\": pip install 'shipway[export]'."
+        str(error.value)
+        == "Exporting needs the extra \"export\". Install it with `pip install 'shipway[export]'`."
     )
 
 
@@ -100,4 +101,7 @@ main()
         cwd=tmp_path,
     )
     assert done.returncode == 1
-    assert f'needs the extra "{extra}": {extras.install_command(extra)}.' in done.stderr
+    assert (
+        f'needs the extra "{extra}". Install it with `{extras.install_command(extra)}`.'
+        in done.stderr
+    )

@@ -87,11 +87,11 @@ def test_only_texts_are_padded_and_need_a_file():
         ({"module": None}, "module is 'None'.*Give a function without arguments"),
         ({"labels": ["a"]}, "labels is .*of type list. Give a function.*`labels=lambda: …`"),
         ({"files": {}}, "files is .*of type dict. Give a function"),
-        ({"top_k": 0}, "top_k is '0', of type int. Give a whole number from 1"),
+        ({"top_k": 0}, "top_k is '0', of type int. Give a whole number of at least 1"),
         ({"top_k": True}, "top_k is 'True', of type bool"),
         ({"plugins": "points"}, "plugins are 'points', of type str. Give a list of names"),
-        ({"plugins": ["points.py"]}, "plugins hold 'points.py', of type str. Name a module"),
-        ({"plugins": ["../points"]}, "plugins hold '../points'"),
+        ({"plugins": ["points.py"]}, "plugins contain 'points.py', of type str. Give the name"),
+        ({"plugins": ["../points"]}, "plugins contain '../points'"),
     ],
 )
 def test_a_field_that_cannot_be_used_is_refused_with_what_to_give(changes, says):

@@ -51,7 +51,9 @@ def test_an_unknown_name_lists_the_known_parts_and_where_others_come_from(shapes
         with pytest.raises(UnknownName) as caught:
             find("triangle")
         message = str(caught.value)
-        assert message.startswith("There is no shape 'triangle'. Known are circle, ring, square.")
+        assert message.startswith(
+            "There is no shape named 'triangle'. Known names: circle, ring, square."
+        )
         assert f"the group {shapes._package!r}" in message
 
 

@@ -88,9 +88,9 @@ class Kind:
         worst = max(self.compared, key=lambda each: abs(math.log1p(each.p99_off)))
         if abs(worst.p99_off) > SOUND:
             found.append(
-                f"the simulation is off by {worst.p99_off:+.0%} at {worst.rate:g} a second, where "
-                f"a p99 of {worst.measured_p99_ms:.1f} ms was measured. Measure on a quiet machine "
-                "and for longer (`shipway bench NAME --seconds 60`)"
+                f"the simulation is off by {worst.p99_off:+.0%} at {worst.rate:g} requests/s, "
+                f"where a p99 of {worst.measured_p99_ms:.1f} ms was measured. Measure on a quiet "
+                "machine and for longer (`shipway bench NAME --seconds 60`)"
             )
         return found
 
@@ -136,8 +136,8 @@ def newest_of_each(folder: Path) -> list[Path]:
         found[which] = max(found.get(which, ("", path)), (report.made, path))
     if not found:
         raise ReportError(
-            f"{folder} has no report of a sweep. `shipway bench NAME` makes one of the server on "
-            "this machine, `make bench` of the demo model. Name another report with --from."
+            f"{folder} contains no sweep report. Create one with `shipway bench NAME` (server "
+            "on this machine) or `make bench` (demo model), or give a report with --from."
             + "".join(f"\n  {each}" for each in unusable[-LISTED:])
         )
     return [path for _, path in found.values()]
@@ -168,8 +168,8 @@ class _Measured:
         if not subject.workers or not subject.batch_size:
             raise _too_little(
                 report,
-                "does not say how many workers the server has and how they batch. `shipway bench "
-                "NAME` on the server's machine records it, --url cannot",
+                "does not contain the number of workers and the batch settings of the server. "
+                "Run `shipway bench NAME` on the server's machine; --url does not record them",
             )
         if report.partial:
             raise _too_little(report, f"is partial: {report.partial}. Measure again")
@@ -181,7 +181,14 @@ class _Measured:
             if isinstance(each.load, ClosedLoop) and each.latency
         }
         if len(by_clients) < 2 or 1 not in by_clients:
-            raise _too_little(report, "lacks the closed loops of a sweep: 1 client, and several")
+            raise _too_little(
+                report,
+                (
+                    "has no closed loops with 1 client and with several "
+                    "clients. Run `shipway bench NAME` without --clients and "
+                    "--rate"
+                ),
+            )
         self._alone = by_clients[1]
         self._busiest = max(report.results, key=lambda each: each.rate)
         self._loads = [
@@ -192,10 +199,10 @@ class _Measured:
         if len(self._loads) < FEWEST_LOADS:
             raise _too_little(
                 report,
-                f"has fewer than {FEWEST_LOADS} open loops (--rate) with {FEWEST_ANSWERS} answers, "
-                f"no failures and at most {USABLE_SHARE:.0%} of the {self._busiest.rate:.0f} "
-                "requests a second that the server could answer. `shipway bench NAME` without "
-                "--clients and --rate finds such rates",
+                f"has fewer than {FEWEST_LOADS} open loops (--rate) with {FEWEST_ANSWERS} "
+                f"answers, no failures and at most {USABLE_SHARE:.0%} of the "
+                f"{self._busiest.rate:.0f} requests/s that the server reached. Run `shipway "
+                "bench NAME` without --clients and --rate, which chooses such rates",
             )
 
     def _is_usable(self, result: Result) -> bool:
@@ -254,7 +261,7 @@ class _Measured:
 
 
 def _too_little(report: Report, what: str) -> ReportError:
-    return ReportError(f"The report on {report.title} of {report.made} {what}.")
+    return ReportError(f"The report of {report.title}, made {report.made}, {what}.")
 
 
 def _compared(replica: Replica, result: Result, latency: Latency, requests: int) -> Compared:

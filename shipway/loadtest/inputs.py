@@ -22,7 +22,7 @@ def from_files(paths: Sequence[Path]) -> tuple[Input, ...]:
     ]
     if not files:
         raise NoInput(
-            f"There is no file in {', '.join(map(str, paths))}. Name others with --input."
+            f"There are no files in {', '.join(map(str, paths))}. Give other files with --input."
         )
     return tuple(map(_from_file, files))
 
@@ -31,9 +31,9 @@ def _from_file(path: Path) -> Input:
     try:
         body = path.read_bytes()
     except OSError as error:
-        raise NoInput(f"{path} cannot be read: {error.strerror}. Name another with --input.") from (
-            error
-        )
+        raise NoInput(
+            f"{path} cannot be read: {error.strerror}. Give another file with --input."
+        ) from error
     content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return Input(name=path.name, content_type=content_type, body=body)
 
@@ -63,9 +63,9 @@ def for_task(task: str, tensors: Sequence[Mapping[str, Any]]) -> tuple[Input, ..
 
 def no_examples(model: str) -> NoInput:
     """The error for a model without example inputs."""
-    message = f"There are no example inputs for {model}. Name files to send with --input"
+    message = f"There are no example inputs for {model}. Give files to send with --input"
     if not is_installed("demo"):
-        message += f", or install the examples: {install_command('demo')}"
+        message += f", or install the example inputs with `{install_command('demo')}`"
     return NoInput(f"{message}.")
 
 

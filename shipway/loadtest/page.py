@@ -248,7 +248,7 @@ class View:
                 height=440 if width > NARROW else 400,
                 title="Latency against throughput",
                 description="; ".join(
-                    f"{each.label}: {each.rate:.3g} answers a second, p99 {each.p99_ms:.3g} ms"
+                    f"{each.label}: {each.rate:.3g} requests/s, p99 {each.p99_ms:.3g} ms"
                     for each in now
                 ),
             ),

@@ -69,7 +69,7 @@ def local_model(
         matching = [described for described in versions if version in (None, described.version)]
         if not matching:
             known = ", ".join(described.version for described in versions)
-            raise VersionNotFound(f"{name} has no version {version}. Its versions are {known}.")
+            raise VersionNotFound(f"{name} has no version {version}. Registered versions: {known}.")
         chosen = next((described for described in matching if described.default), matching[0])
         program = engine.describe(name, chosen.version)
     path = quote(name) + (f"/{quote(version)}" if version else "")
@@ -81,7 +81,7 @@ def local_model(
     )
     if not given and "task" not in program:
         raise NoInput(
-            f"{name} does not describe its task, so there are no example inputs for it. Name files "
+            f"{name} does not report its task, so no example inputs can be chosen. Give files "
             "to send with --input."
         )
     sent = given or inputs.for_task(program["task"], program["metadata"]["inputs"])
@@ -134,14 +134,14 @@ def _explained(target: Target, refusal: Refused, sent: Input) -> NotReady | NoIn
     match refusal:
         case Refused(type="InvalidKeyException"):
             return NotReady(
-                f"{target.address} refuses the token. Pass that server's inference token, from "
-                "its key_file.json, with --token, and send requests to its inference port."
+                f"{target.address} refuses the token. Give the inference token from that "
+                "server's key_file.json with --token, and use its inference port."
             )
         case Refused(type="ModelNotFoundException" | "ModelVersionNotFoundException"):
             version = f" {target.version}" if target.version else ""
             return NotReady(
-                f"{target.address} has no model {target.model}{version}. `shipway models` lists "
-                "the models of a server."
+                f"{target.address} has no model {target.model}{version}. List the models of a "
+                "server with `shipway models`."
             )
         case Refused(code=404 | 405):
             return NotReady(
@@ -151,9 +151,10 @@ def _explained(target: Target, refusal: Refused, sent: Input) -> NotReady | NoIn
         case Refused(code=400 | 413 | 415 | 422):
             return NoInput(
                 f"The model refuses {sent.name} ({len(sent.body):,} bytes, "
-                f"{sent.content_type}): {answer} Name files that it accepts with --input."
+                f"{sent.content_type}): {answer} Give files that the model accepts with "
+                "--input."
             )
-    return NotReady(f"{target.url} does not answer {sent.name}: {answer}")
+    return NotReady(f"{target.url} returned an error for {sent.name}: {answer}")
 
 
 def _send(target: Target, headers: Mapping[str, str], sent: Input) -> Refused | None:
@@ -175,13 +176,14 @@ def _send_http(target: Target, headers: Mapping[str, str], sent: Input) -> Refus
     except httpx.ConnectError as error:
         raise _unreachable(target, error) from error
     except httpx.TimeoutException as error:
-        raise NotReady(f"{target.url} did not answer within {ANSWER_WITHIN_S:g} seconds.") from (
-            error
-        )
+        raise NotReady(
+            f"{target.url} did not answer within {ANSWER_WITHIN_S:g} seconds. Check "
+            "the load and the logs of the server."
+        ) from error
     except httpx.TransportError as error:
         raise NotReady(
-            f"{target.address} does not speak HTTP ({error}). Use the inference port. For a gRPC "
-            "port, write grpc://HOST:PORT/NAME."
+            f"{target.address} did not send a valid HTTP response ({error}). Use the inference "
+            "port. For a gRPC port, use grpc://HOST:PORT/NAME."
         ) from error
     return http_refusal(answer) if answer.is_error else None
 

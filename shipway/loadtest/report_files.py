@@ -20,11 +20,13 @@ def read_report(path: Path) -> Report:
     try:
         return Report.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise ReportError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ReportError(
+            f"{path} cannot be read: {error.strerror}. Check the path and its permissions."
+        ) from error
     except ValidationError as error:
         raise ReportError(
-            f"{path} is not a report of `shipway bench` that this version reads: "
-            f"{problems_in(error)}. Name the .json file of a report."
+            f"{path} is not a valid report of this version of `shipway bench`: "
+            f"{problems_in(error)}. Give the .json file of a report."
         ) from error
 
 
@@ -59,6 +61,6 @@ def write_report(
 
 def _unwritable(folder: Path, error: OSError) -> ReportError:
     return ReportError(
-        f"The report cannot be written to {folder}: {error.strerror}. Name another folder with "
-        "--out."
+        f"The report cannot be written to {folder}: {error.strerror}. Choose another folder "
+        "with --out."
     )

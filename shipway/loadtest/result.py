@@ -302,11 +302,11 @@ def _generator(measured: Sequence[tuple[float, Tick]], latency: Latency | None) 
     late_ms = _percentile(99, lags_us) or 0.0
     reasons = []
     if busy > BUSIEST:
-        reasons.append(f"it was busy {busy:.0%} of the time (up to {BUSIEST:.0%} is acceptable)")
+        reasons.append(f"it was busy {busy:.0%} of the time (limit: {BUSIEST:.0%})")
     if latency and late_ms > LATEST * latency.p99_ms:
         reasons.append(
-            f"its timers were {late_ms:.1f} ms late at p99, {late_ms / latency.p99_ms:.0%} of the "
-            f"p99 that it measured (up to {LATEST:.0%} is acceptable)"
+            f"its timers were {late_ms:.1f} ms late at p99, {late_ms / latency.p99_ms:.0%} of "
+            f"the measured p99 (limit: {LATEST:.0%})"
         )
     return Generator(
         cpu=float(np.average([each.cpu for each in ticks], weights=took)),

@@ -37,7 +37,7 @@ def measure(load_test: LoadTest, observe: Callable[[Progress], object] = lambda 
                 collector.add(Tick.read(line))
             raise Interrupted(collector.result()) from None
         if not collector.finished:
-            raise GeneratorFailed("The load generator ended before the load did.")
+            raise GeneratorFailed("The load generator stopped before the load test was complete.")
     return collector.result()
 
 

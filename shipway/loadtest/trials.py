@@ -76,7 +76,7 @@ class Trials:
             if failed and (alone_ms := self._alone_ms(setting)) > self._slo_ms:
                 because = f"a single request takes {alone_ms:.1f} ms"
                 return MeasuredRate(rate=rate, p99_ms=alone_ms, kept=False, because=because)
-            self._observe(f"{setting}: {rate:.0f} requests a second …")
+            self._observe(f"{setting}: {rate:.0f} requests/s …")
             seconds = min(LONGEST_S, max(self._seconds, math.ceil(FEWEST_REQUESTS / rate)))
             load_test = self._load_test(OpenLoop(rate=rate), seconds)
             for _ in range(TRIES):

@@ -152,7 +152,7 @@ def search(
     neighbour is better. `guess` is the rate to start from."""
     left = trials
     best = highest_rate(serve(start), start, guess)
-    yield Step(best, "the archive's own settings, where the search starts", True)
+    yield Step(best, "settings of the archive (start of the search)", True)
     left -= 1
     tried = {start}
     improving = True
@@ -207,12 +207,12 @@ def in_turns(serve: Serve, settings: Sequence[Setting], start: float, turns: int
 def _outcome(trial: Trial, best: Trial, floor: float) -> str:
     if trial.best:
         return (
-            f"{trial.rate / best.rate - 1:+.0%} against the best so far"
+            f"{trial.rate / best.rate - 1:+.0%} compared with the best so far"
             if best.rate
-            else "the first to keep the target"
+            else "first setting that meets the target"
         )
     last = trial.loads[-1]
-    return f"not better: {last.because} at {last.rate:.0f} requests a second"
+    return f"not better: {last.because} at {last.rate:.0f} requests/s"
 
 
 def _layouts(now: Setting, settings: Sequence[Setting], *, full: bool) -> list[Setting]:
@@ -252,8 +252,8 @@ def _delays(now: Setting, settings: Sequence[Setting]) -> list[Setting]:
 
 Moves = Callable[[Setting, Sequence[Setting]], list[Setting]]
 MOVES: tuple[tuple[str, Moves], ...] = (
-    ("other workers and threads, or single requests", partial(_layouts, full=True)),
-    ("other batches", _sizes),
-    ("another delay", _delays),
-    ("a core left idle", partial(_layouts, full=False)),
+    ("other numbers of workers and threads", partial(_layouts, full=True)),
+    ("other batch size", _sizes),
+    ("other batch delay", _delays),
+    ("one core unused", partial(_layouts, full=False)),
 )

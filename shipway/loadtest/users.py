@@ -43,8 +43,8 @@ class Failure:
     message: str
 
 
-NEVER_SENT = Failure("timeout", "", "NeverSent", "all clients were busy for too long")
-NO_ANSWER = Failure("timeout", "", "NoAnswer", "no answer in time")
+NEVER_SENT = Failure("timeout", "", "NeverSent", "no free client in time")
+NO_ANSWER = Failure("timeout", "", "NoAnswer", "no answer within the timeout")
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,10 @@ class Metric:
 REQUEST = Metric(
     name="shipway_request_seconds",
     kind="histogram",
-    help="A whole request in the handler: from the arrival of its batch to its written answer.",
+    help=(
+        "Time of a request in the handler, from the arrival of its batch until its reply is "
+        "written."
+    ),
     labels=PROGRAM,
     buckets=SECONDS,
 )
@@ -58,10 +61,10 @@ STAGE = Metric(
     name="shipway_stage_seconds",
     kind="histogram",
     help=(
-        "A request's time by stage. queue: from the X-Request-Start that a proxy or client set, "
-        "and absent without one (see shipway_queue_mean_seconds). decode: bytes to tensors. "
-        "preprocess: rows put together. host_to_device: their way to a GPU, absent on a CPU. "
-        "inference: the program's run. postprocess: the answer written."
+        "A request's time by stage. queue: from the X-Request-Start that a proxy or client "
+        "set, and absent without one (see shipway_queue_mean_seconds). decode: bytes to "
+        "tensors. preprocess: batching the rows. host_to_device: copy to the GPU, absent on a "
+        "CPU. inference: running the program. postprocess: writing the reply."
     ),
     labels=(*PROGRAM, "stage"),
     buckets=SECONDS,
@@ -76,7 +79,9 @@ BATCH = Metric(
 PADDING = Metric(
     name="shipway_padding_ratio",
     kind="histogram",
-    help="Share of a run that was padding: rows that nobody asked for, tokens that no text has.",
+    help=(
+        "Share of a batch that was padding: rows or tokens that were added only to fill the shape."
+    ),
     labels=PROGRAM,
     buckets=SHARES,
 )
@@ -119,7 +124,7 @@ STARTS = Metric(
 INFO = Metric(
     name="shipway_model_info",
     kind="gauge",
-    help="1 for each program that is served now, and what it is.",
+    help="1 for each program that is served; its labels describe the program.",
     labels=(*PROGRAM, "precision", "artifact", "fallback"),
 )
 
@@ -128,7 +133,7 @@ INFO = Metric(
 SOURCE_UP = Metric(
     name="shipway_source_up",
     kind="gauge",
-    help="1 if what the exporter reads answered it: TorchServe's management API, its metrics.",
+    help="1 if the exporter could read the source: TorchServe's management API or its metrics.",
     labels=("source",),
 )
 QUEUE_DEPTH = Metric(
@@ -140,16 +145,16 @@ QUEUE_DEPTH = Metric(
 QUEUE_LIMIT = Metric(
     name="shipway_queue_limit",
     kind="gauge",
-    help="Requests that may wait; one more is answered 503.",
+    help="Maximum number of waiting requests. Further requests get status 503.",
     labels=VERSION,
 )
 QUEUE_MEAN = Metric(
     name="shipway_queue_mean_seconds",
     kind="summary",
     help=(
-        "Waiting in TorchServe, from its own counters: sum and count, so a mean and no percentile. "
-        "HTTP requests alone: TorchServe counts none over gRPC. Its version is `default` for "
-        "requests that name none."
+        "Time in TorchServe's queue, from TorchServe's own counters. Only sum and count are "
+        "known, so there are no percentiles. gRPC requests are not counted. The version is "
+        "`default` for requests without a version."
     ),
     labels=VERSION,
 )
@@ -168,13 +173,13 @@ WORKERS_WANTED = Metric(
 RESTARTS = Metric(
     name="shipway_worker_restarts_total",
     kind="counter",
-    help="Workers that came back under another process id, since the exporter started.",
+    help="Worker restarts since the exporter started, detected by a new process id.",
     labels=VERSION,
 )
 DEFAULT = Metric(
     name="shipway_default_version",
     kind="gauge",
-    help="1 for the version that answers requests which name none, 0 for the others.",
+    help="1 for the default version, 0 for the others.",
     labels=VERSION,
 )
 MEMORY = Metric(
@@ -186,7 +191,7 @@ MEMORY = Metric(
 GPU_USED = Metric(
     name="shipway_gpu_memory_used_bytes",
     kind="gauge",
-    help="Memory in use on a GPU, by anybody. Absent without NVML.",
+    help="GPU memory in use by all processes. Absent without NVML.",
     labels=("gpu",),
 )
 GPU_TOTAL = Metric(

@@ -128,7 +128,10 @@ def serve(
             status = "200 OK" if found is None else "503 Service Unavailable"
             body = f"{found or 'ready'}\n"
         else:
-            status, body = "404 Not Found", f"Here are {', '.join(pages)} and /readyz.\n"
+            status, body = (
+                "404 Not Found",
+                (f"Not found. Available pages: {', '.join(pages)} and /readyz."),
+            )
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [body.encode()]
 

@@ -47,7 +47,10 @@ def tracer_for(served: ServedProgram) -> "Tracer | None":
         return Tracer(served)
     except ImportError as error:
         logger.warning(
-            'no traces, though a collector is named (%s). Traces need the extra "traces": %s.',
+            (
+                'traces are disabled: a collector is configured (%s), but the extra "traces" is '
+                "not installed. Install it with `%s`."
+            ),
             error,
             install_command("traces"),
         )

@@ -41,7 +41,7 @@ class TextTooLong(ShipwayError):
 
 
 class BadImage(ShipwayError):
-    """An image in a supported format is damaged."""
+    """An image in a supported format is damaged, or too small to crop."""
 
 
 class NotAnImage(ShipwayError):

@@ -98,7 +98,9 @@ def _pixels(image: Image.Image, spec: ImagePreprocessing) -> np.ndarray:
     width, height = image.size
     side = int(spec.crop_fraction * min(width, height))
     if side < 1:
-        raise ValueError(f"{width}×{height} pixels leave nothing to crop")
+        raise BadImage(
+            f"The image of {width}×{height} pixels is too small to crop. Send a larger image."
+        )
     # If the centre lies between two pixels, it is the later one of the upright picture.
     left = (width - side + (orientation not in _MIRRORED_X)) // 2
     top = (height - side + (orientation not in _MIRRORED_Y)) // 2

@@ -61,7 +61,7 @@ def only_field(fields: Mapping[str, Any], names: Iterable[str], holder: str, acc
         return fields[known[0]]
     found = ", ".join(f"`{str(name)[:40]}`" for name in list(fields)[:5]) or "none"
     raise BadRequest(
-        f"{holder} must have one field with the input, and its fields are {found}. {accepted}"
+        f"{holder} must have exactly one field with the input; its fields are {found}. {accepted}"
     )
 
 
@@ -82,7 +82,7 @@ def input_of(request: Request, names: Iterable[str], accepted: str) -> Any:
     empty."""
     value = only_field(request.fields, names, "The request", accepted)
     if isinstance(value, bytes | bytearray) and not value:
-        raise BadRequest(f"The request's body is empty: 0 bytes. {accepted}")
+        raise BadRequest(f"The request body is empty. {accepted}")
     return value
 
 

@@ -55,21 +55,24 @@ def check_shape(shape: Sequence[int], spec: TensorSpec) -> None:
 def check_together(arrays: Sequence[np.ndarray], inputs: Sequence[TensorSpec]) -> None:
     """Raises BadTensor if inputs differ in their rows, or in another axis that they share."""
     if len({len(each) for each in arrays}) != 1:
-        raise BadTensor("The inputs differ in their number of rows.")
+        raise BadTensor(
+            "The inputs have different numbers of rows. Send the same number of "
+            "rows for each input."
+        )
     sizes: dict[str, int] = {}
     for array, spec in zip(arrays, inputs, strict=True):
         for size, axis in zip(array.shape, spec.shape, strict=True):
             if isinstance(axis, Axis) and sizes.setdefault(axis.name, size) != size:
                 raise BadTensor(
-                    f"{spec.name!r} has {axis.name} {size}; an input before it has "
-                    f"{sizes[axis.name]}."
+                    f"{spec.name!r} has {axis.name} {size}; another input has "
+                    f"{sizes[axis.name]}. Send the same size for both."
                 )
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
     """Raises BadTensor for NaN or infinity."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadTensor(f"{name!r} holds NaN or infinity. Send finite numbers.")
+        raise BadTensor(f"{name!r} contains NaN or infinity. Send finite numbers.")
 
 
 def as_array(data: Any, spec: TensorSpec) -> np.ndarray:
@@ -78,7 +81,10 @@ def as_array(data: Any, spec: TensorSpec) -> np.ndarray:
     try:
         found = np.array(data)
     except (ValueError, OverflowError) as error:  # lists of several lengths, among others
-        raise BadTensor(f"The data of {spec.name!r} is not a tensor: {error}.") from error
+        raise BadTensor(
+            f"The data of {spec.name!r} is not a tensor: {error}. Send nested "
+            "lists of equal lengths."
+        ) from error
     if found.dtype == float and spec.dtype == "uint64":
         # NumPy takes large and small whole numbers together for floats.
         exact = np.array(data, object)
@@ -87,13 +93,15 @@ def as_array(data: Any, spec: TensorSpec) -> np.ndarray:
     kinds = {"b": "b", "u": "ui", "i": "ui", "f": "uif"}[np.dtype(spec.dtype).kind]
     if found.size and found.dtype.kind not in kinds:
         raise BadTensor(
-            f"The data of {spec.name!r} holds values that {DATATYPE_OF[spec.dtype]} cannot hold."
+            f"The data of {spec.name!r} contains values that do not fit the datatype "
+            f"{DATATYPE_OF[spec.dtype]}. Send values of this datatype."
         )
     with np.errstate(over="ignore", invalid="ignore"):
         array = found.astype(spec.dtype)
     if found.dtype.kind in "ui" and array.dtype.kind in "ui" and not np.array_equal(array, found):
         raise BadTensor(
-            f"The data of {spec.name!r} is beyond the range of {DATATYPE_OF[spec.dtype]}."
+            f"The data of {spec.name!r} is outside the range of {DATATYPE_OF[spec.dtype]}. "
+            "Send values within this range."
         )
     check_finite(array, spec.name)
     return array
@@ -115,8 +123,8 @@ def from_npy(data: bytes | bytearray, spec: TensorSpec, *, one_row: bool = False
         ) from error
     if str(dtype) != spec.dtype:
         raise BadTensor(
-            f"The array is {str(dtype)[:40]}; {spec.name!r} is {spec.dtype} "
-            f"({DATATYPE_OF[spec.dtype]} in v2)."
+            f"The array has dtype {str(dtype)[:40]}; {spec.name!r} needs {spec.dtype} "
+            f"({DATATYPE_OF[spec.dtype]} in v2). Convert the array."
         )
     if one_row:
         shape = (1, *shape)
@@ -124,7 +132,8 @@ def from_npy(data: bytes | bytearray, spec: TensorSpec, *, one_row: bool = False
     rest, expected = data[file.tell() :], prod(shape) * dtype.itemsize
     if len(rest) != expected:
         raise BadTensor(
-            f"An array of shape {list(shape)} has {expected} bytes, and {len(rest)} are there."
+            f"An array of shape {list(shape)} needs {expected} bytes; the body contains "
+            f"{len(rest)}. Send the complete file."
         )
     array = np.frombuffer(rest, dtype).reshape(shape, order="F" if in_columns else "C")
     check_finite(array, spec.name)

@@ -57,8 +57,9 @@ class Texts:
             cut = bool(encoding.overflowing)
             if cut and self._spec.too_long == "refuse":
                 found[place] = TextTooLong(
-                    f"The text has {len(text):,} characters, which are more tokens than the "
-                    f"{self._spec.max_length} that this model reads. Send a shorter text."
+                    f"The text is too long: its {len(text):,} characters have more than the "
+                    f"{self._spec.max_length} tokens that this model accepts. Send a shorter "
+                    "text."
                 )
             elif not encoding.ids:
                 found[place] = BadText(
@@ -85,6 +86,7 @@ def _error_of(text: str) -> TextTooLong | BadText | None:
         text.encode()
     except UnicodeEncodeError:
         return BadText(
-            "The text holds half a surrogate pair, which is not a character. Send valid Unicode."
+            "The text contains an unpaired surrogate, which is not a valid character. Send "
+            "valid Unicode."
         )
     return None

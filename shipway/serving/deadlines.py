@@ -35,16 +35,17 @@ class Deadlines:
         within_ms = _number(within)
         if within_ms is None:
             raise BadRequest(
-                f"{WITHIN} is {within[:40]!r}; a number of milliseconds above 0 is expected."
+                f"The header {WITHIN} is {within[:40]!r}; expected a number of milliseconds "
+                "above 0. Correct the header."
             )
         sent = sent_at(request)
         waited_ms = 0.0 if sent is None else max(0.0, 1000 * (now - sent))
         needed_ms = 1000 * self._needed_s(now)
         if waited_ms + needed_ms >= within_ms:
             raise DeadlinePassed(
-                f"The request may take {within_ms:.0f} ms; it has waited for {waited_ms:.0f} ms, "
-                f"and an answer takes {needed_ms:.0f} ms now. Send it again when the server has "
-                "less load, or allow more time."
+                f"The deadline of {within_ms:.0f} ms cannot be met: the request has waited for "
+                f"{waited_ms:.0f} ms, and processing currently takes {needed_ms:.0f} ms. Send "
+                "it again when the server has less load, or allow more time."
             )
 
     def ran(self, took_s: float, now: float) -> None:

@@ -27,8 +27,8 @@ from shipway.recipe import Axis, TensorSpec
 
 HEADER_LENGTH = "inference-header-content-length"
 ACCEPTED = (
-    'Accepted is {"inputs": [{"name", "shape", "datatype", "data"}, …]}, or the same without data, '
-    "followed by the tensors' bytes."
+    'Send {"inputs": [{"name", "shape", "datatype", "data"}, …]}, or the same without "data", '
+    "followed by the bytes of the tensors."
 )
 
 
@@ -74,7 +74,7 @@ def parse_request(
         )
     header, rest = _split(request, value)
     if not isinstance(header, Mapping) or not isinstance(header.get("inputs"), list):
-        raise BadRequest(f"The v2 request has no list `inputs`. {ACCEPTED}")
+        raise BadRequest(f"The v2 request has no `inputs` list. {ACCEPTED}")
     declared = _by_name(header["inputs"])
     all_binary = bool(_parameters(header).get("binary_data_output"))
     requested = header.get("outputs")
@@ -85,7 +85,9 @@ def parse_request(
     for each in requested or ():
         name = str(each.get("name")) if isinstance(each, Mapping) else ""
         if name not in outputs:
-            raise BadTensor(f"There is no output {name!r}; the outputs are {', '.join(outputs)}.")
+            raise BadTensor(
+                f"There is no output {name!r}. Available outputs: {', '.join(outputs)}."
+            )
         parameters = _parameters(each)
         if "classification" in parameters:
             raise BadRequest(
@@ -105,8 +107,8 @@ def parse_request(
         return InferRequest(items=items, **found)
     if set(declared) != {spec.name for spec in inputs}:
         raise BadTensor(
-            f"The inputs are {', '.join(map(repr, declared)) or 'none'}; "
-            f"this model takes {', '.join(spec.name for spec in inputs)}."
+            f"The request has the inputs {', '.join(map(repr, declared)) or 'none'}; this "
+            f"model takes {', '.join(spec.name for spec in inputs)}. Send these inputs."
         )
     specs = {spec.name: spec for spec in inputs}
     found_arrays: dict[str, np.ndarray] = {}
@@ -115,7 +117,10 @@ def parse_request(
     arrays = [found_arrays[spec.name] for spec in inputs]
     check_together(arrays, inputs)
     if rest:
-        raise BadTensor(f"{len(rest)} bytes are left after the last tensor.")
+        raise BadTensor(
+            f"The body has {len(rest)} extra bytes after the last tensor. Check "
+            "the shapes and binary_data_size."
+        )
     return InferRequest(arrays=tuple(arrays), **found)
 
 
@@ -188,7 +193,8 @@ def _split(request: Request, value: Any) -> tuple[Any, memoryview]:
         return parse_json(value, ACCEPTED), memoryview(b"")
     if not re.fullmatch("[0-9]{1,18}", length) or int(length) > len(value):
         raise BadRequest(
-            f"The header {HEADER_LENGTH} is {length[:40]!r}; the body has {len(value)} bytes."
+            f"The header {HEADER_LENGTH} is {length[:40]!r}, but the body has {len(value)} "
+            "bytes. Set it to the length of the JSON part in bytes."
         )
     body = memoryview(value)
     return parse_json(bytes(body[: int(length)]), ACCEPTED), body[int(length) :]
@@ -207,7 +213,7 @@ def _by_name(inputs: list[Any]) -> dict[str, Mapping[str, Any]]:
         name = each.get("name") if isinstance(each, Mapping) else None
         if not isinstance(name, str) or name in declared:
             raise BadTensor(
-                f"Each of `inputs` must be an object with a name of its own. {ACCEPTED}"
+                f"Each element of `inputs` must be an object with a unique name. {ACCEPTED}"
             )
         declared[name[:128]] = each
     return declared
@@ -239,24 +245,28 @@ def _tensor(
     expected = prod(shape) * np.dtype(spec.dtype).itemsize
     if size != expected or len(rest) < expected:
         raise BadTensor(
-            f"{spec.name!r} of shape {list(shape)} has {expected} bytes; {str(size)[:40]} are "
-            f"declared and {len(rest)} are there."
+            f"{spec.name!r} of shape {list(shape)} needs {expected} bytes; binary_data_size is "
+            f"{str(size)[:40]}, and the body has {len(rest)} bytes left."
         )
     array = np.frombuffer(rest[:expected], spec.dtype).reshape(shape)
     if array.dtype == bool and array.view(np.uint8).max(initial=0) > 1:
-        raise BadTensor(f"{spec.name!r} holds bytes other than 0 and 1.")
+        raise BadTensor(
+            f"{spec.name!r} contains bytes other than 0 and 1. Send 0 or 1 for each BOOL element."
+        )
     check_finite(array, spec.name)
     return array, rest[expected:]
 
 
 def _from_data(data: Any, shape: tuple[int, ...], spec: TensorSpec) -> np.ndarray:
     if not isinstance(data, list):
-        raise BadTensor(f"{spec.name!r} has neither a list `data` nor a binary_data_size.")
+        raise BadTensor(
+            f"{spec.name!r} has neither a `data` list nor a binary_data_size. Send one of them."
+        )
     array = as_array(data, spec)
     if array.size != prod(shape):
         raise BadTensor(
-            f"{spec.name!r} of shape {list(shape)} has {prod(shape)} elements; "
-            f"its data has {array.size}."
+            f"{spec.name!r} of shape {list(shape)} needs {prod(shape)} elements; its data has "
+            f"{array.size}. Correct the shape or the data."
         )
     return array.reshape(shape)
 
@@ -268,26 +278,41 @@ def _bytes_tensor(declared: Mapping[str, Any], rest: memoryview) -> tuple[bytes,
     if prod(shape) > MAX_ROWS or not 1 <= len(shape) <= 2 or shape[1:] not in ((), (1,)):
         if len(shape) in (1, 2) and shape[1:] in ((), (1,)):
             check_count(shape[0], "rows")
-        raise BadTensor(f"The shape of {name!r} is {list(shape)[:8]}; [rows] is accepted.")
+        raise BadTensor(f"The shape of {name!r} is {list(shape)[:8]}; expected [rows].")
     check_count(shape[0], "rows")
     size = _parameters(declared).get("binary_data_size")
     if size is None:
         data = declared.get("data")
         if not isinstance(data, list) or not all(isinstance(each, str) for each in data):
-            raise BadTensor(f"{name!r} has neither a list of strings nor a binary_data_size.")
+            raise BadTensor(
+                f"{name!r} has neither a `data` list of strings nor a "
+                "binary_data_size. Send one of them."
+            )
         if rest:
-            raise BadTensor(f"{len(rest)} bytes are left after the last tensor.")
+            raise BadTensor(
+                f"The body has {len(rest)} extra bytes after the last tensor. "
+                "Check the shapes and binary_data_size."
+            )
         items = [each.encode(errors="surrogatepass") for each in data]
     else:
         if size != len(rest):
-            raise BadTensor(f"{name!r} declares {str(size)[:40]} bytes; {len(rest)} are there.")
+            raise BadTensor(
+                f"The binary_data_size of {name!r} is {str(size)[:40]}, but the "
+                f"body has {len(rest)} bytes after the JSON part."
+            )
         items = []
         while rest and len(items) <= shape[0]:
             length = struct.unpack("<I", rest[:4])[0] if len(rest) >= 4 else len(rest)
             if len(rest) < 4 or 4 + length > len(rest):
-                raise BadTensor(f"The elements of {name!r} end in the middle of one.")
+                raise BadTensor(
+                    f"The data of {name!r} ends in the middle of an element. Send "
+                    "each element with its length before it, as 4 bytes."
+                )
             items.append(bytes(rest[4 : 4 + length]))
             rest = rest[4 + length :]
     if len(items) != shape[0]:
-        raise BadTensor(f"{name!r} of shape {list(shape)} has {len(items)} elements.")
+        raise BadTensor(
+            f"The shape of {name!r} is {list(shape)}, but its data has "
+            f"{len(items)} elements. Correct the shape or the data."
+        )
     return tuple(items)

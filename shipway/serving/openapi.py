@@ -17,7 +17,10 @@ ERROR: Schema = {
         "code": {"type": "integer"},
         "type": {"type": "string"},
         "message": {"type": "string"},
-        "error": {"type": "string", "description": "The message once more, for v2."},
+        "error": {
+            "type": "string",
+            "description": ("The same message, in the field that v2 clients read."),
+        },
     },
     "required": ["code", "type", "message"],
 }
@@ -61,7 +64,7 @@ def _operation(
 ) -> Schema:
     error = {"content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
     responses: Schema = {
-        "200": {"description": "An answer.", "content": {JSON: {"schema": answer}}},
+        "200": {"description": "The prediction.", "content": {JSON: {"schema": answer}}},
         **{
             str(status): {"description": ", ".join(_kinds(status, answered_by_server))} | error
             for status in sorted({*STATUS_OF.values(), *answered_by_server})
@@ -72,7 +75,7 @@ def _operation(
         "operationId": name,
         "parameters": [
             _header(WITHIN, "How long the request may take, in milliseconds."),
-            _header(SENT, "When it was sent: seconds since 1970."),
+            _header(SENT, "When the request was sent, in seconds since 1970-01-01 UTC."),
         ],
         "requestBody": {
             "required": True,

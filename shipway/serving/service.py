@@ -221,7 +221,7 @@ class Service:
             try:
                 observer.observe(answered)
             except Exception:  # a failure to count must not fail the answer
-                logger.exception("a batch was answered and not recorded")
+                logger.exception("recording the metrics of a batch failed")
 
     def _written(self, pending: _PendingRequest) -> Reply:
         """The answer to a request whose every row has finite outputs."""
@@ -263,8 +263,8 @@ def _error_of(results: Sequence[RowResult]) -> ShipwayError | None:
             error = InternalError("The model failed on this input. The server's log has the cause.")
         elif not all(np.isfinite(output).all() for output in result.outputs):
             error = NotFinite(
-                "The model's outputs for this input are not finite: it holds values that are too "
-                "large or too small for the model. Send other values."
+                "The model's outputs for this input are infinite or NaN, because the input "
+                "contains values that are too large or too small. Send other values."
             )
     return error
 

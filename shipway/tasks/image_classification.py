@@ -37,8 +37,8 @@ FIELDS = ("body", "data", "image", "file")
 """The fields that may hold the image. TorchServe names a plain HTTP body `body`."""
 
 ACCEPTED = (
-    "Accepted are the bytes of an image as the body, a multipart form with a field "
-    '`image`, or JSON such as {"image": "<base64>"}.'
+    "Send an image file as the body, a multipart form with a field `image`, or JSON such as "
+    '{"image": "<base64>"}.'
 )
 
 

@@ -27,8 +27,8 @@ from shipway.tasks.classes import rank, ranked_schema
 
 FIELDS = ("body", "data", "rows")
 ACCEPTED = (
-    "Accepted is JSON: a row as a list of numbers in the columns' order, or as an object with "
-    "a number for each column, or a list of such rows."
+    "Send JSON: a row as a list of numbers in the order of the columns, a row as an object "
+    "with a number for each column, or a list of such rows."
 )
 
 
@@ -89,7 +89,7 @@ class TabularClassification(Task):
             )
         numbers = as_array(row, self._input)
         if numbers.ndim != 1:
-            raise BadRequest(f"The row holds a list. {ACCEPTED}")
+            raise BadRequest(f"A value in the row is a list, not a number. {ACCEPTED}")
         return numbers
 
     def answers(

@@ -19,8 +19,8 @@ from shipway.tasks.base import Decoded, Example, Inputs, Task
 FIELDS = ("body", "data")
 NUMPY = b"\x93NUMPY"
 ACCEPTED = (
-    "Accepted are a .npy file as the body, for a model with one input, or JSON with a nested list "
-    "for each input: {name: [[…], …]}. The first axis is the rows."
+    "Send a .npy file as the body (for a model with one input), or JSON with a nested list for "
+    "each input: {name: [[…], …]}. The first axis contains the rows."
 )
 
 
@@ -50,7 +50,7 @@ class Tensors(Task):
                 else "none"
             )
             raise BadRequest(
-                f"The inputs are {found}; this model takes "
+                f"The request has the inputs {found}; this model takes "
                 f"{', '.join(each.name for each in self._inputs)}. {ACCEPTED}"
             )
         arrays = {each.name: as_array(value[each.name], each) for each in self._inputs}

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 FIELDS = ("body", "data", "text", "texts")
 ACCEPTED = (
-    'Accepted are a text as the body, JSON such as "a text" or ["one", "two"] or '
-    '{"text": …}, or a form with a field `text`.'
+    'Send a text as the body, JSON such as "a text" or ["one", "two"] or {"text": …}, or a '
+    "form with a field `text`."
 )
 
 
@@ -101,8 +101,8 @@ class TextTask(Task):
         ids_BT, mask_BT = arrays
         if ids_BT.min() < 0 or ids_BT.max() >= self._texts.vocabulary:
             raise BadTensor(
-                f"{self._manifest.inputs[0].name!r} holds ids outside of the vocabulary. "
-                f"Send ids from 0 to {self._texts.vocabulary - 1}."
+                f"{self._manifest.inputs[0].name!r} contains token ids outside of the "
+                f"vocabulary. Send ids from 0 to {self._texts.vocabulary - 1}."
             )
         if not np.isin(mask_BT, (0, 1)).all() or not mask_BT.any(axis=1).all():
             raise BadTensor(

@@ -45,7 +45,7 @@ def test_a_task_without_a_handler_of_its_own_gets_the_generic_one(tmp_path):
 
 def test_a_task_that_nothing_registers_is_refused_with_the_known_ones(tiny_table, tmp_path):
     artifact = retold(tiny_table, tmp_path / "artifact", task="telepathy")
-    with pytest.raises(UnknownName, match="no task 'telepathy'. Known are .*tensors"):
+    with pytest.raises(UnknownName, match="no task named 'telepathy'. Known names: .*tensors"):
         pack(artifact, tmp_path)
 
 
@@ -55,5 +55,7 @@ def test_a_runtime_that_nothing_registers_is_refused_with_the_known_ones(tiny_ta
         for name, program in tiny_table.manifest.programs.items()
     }
     artifact = retold(tiny_table, tmp_path / "artifact", programs=programs)
-    with pytest.raises(UnknownName, match="no runtime backend 'abacus'. Known are .*torch"):
+    with pytest.raises(
+        UnknownName, match="no runtime backend named 'abacus'. Known names: .*torch"
+    ):
         pack(artifact, tmp_path)

@@ -104,27 +104,34 @@ def test_bad_input_is_told_before_any_load(bench, server, token, hello, tmp_path
 
     for url in (f"http://{nobody}/predictions/synthetic", f"grpc://{nobody}/synthetic"):
         says(f"Nothing answers at {nobody}.*is its \\w+ port", "--url", url, fails=NotReady)
-    says("does not speak HTTP", "--url", f"http://{grpc}/predictions/x", fails=NotReady)
+    says(
+        "did not send a valid HTTP response",
+        "--url",
+        f"http://{grpc}/predictions/x",
+        fails=NotReady,
+    )
     says("Nothing answers", "--url", f"grpc://{http[7:]}/synthetic", fails=NotReady)
     for url in (f"{http}/predictions/synthetic", f"grpc://{grpc}/synthetic"):
         says("refuses the token", "--url", url, "--token", "wrong", fails=NotReady)
     for url in (f"{http}/predictions/other", f"grpc://{grpc}/other"):
         says("has no model other", "--url", url, "--token", token, fails=NotReady)
     management = f"{addresses.management}/predictions/synthetic"
-    says("to its inference port", "--url", management, "--token", token, fails=NotReady)
+    says("use its inference port", "--url", management, "--token", token, fails=NotReady)
     metrics = f"{addresses.metrics}/predictions/synthetic"
     says("Use the server.s inference address", "--url", metrics, fails=NotReady)
     says("No model 'other'.*there are: synthetic", "other", fails=ModelNotFound)
-    says("no version 9. Its versions are 1.0", "synthetic", "--version", 9, fails=VersionNotFound)
+    says(
+        "no version 9. Registered versions: 1.0", "synthetic", "--version", 9, fails=VersionNotFound
+    )
     says("No server is running", "synthetic", "--state", tmp_path / "none", fails=NoServer)
     says("refuses broken.txt.*NotAnImage", "synthetic", "--input", tmp_path / "broken.txt",
          fails=NoInput)  # fmt: skip
     says("cannot be written", "synthetic", "--out", tmp_path / "file" / "in", fails=ReportError)
     says("cannot be read", "synthetic", "--compare", tmp_path / "none.json", fails=ReportError)
     error = bench("synthetic", "--input", tmp_path / "empty", fails=NoInput).exception
-    assert "There is no file in" in str(error)
+    assert "There are no files in" in str(error)
     error = bench("synthetic", fails=NoInput).exception
-    assert "does not describe its task" in str(error)
+    assert "does not report its task" in str(error)
     assert not list((tmp_path / "reports").iterdir())
 
 

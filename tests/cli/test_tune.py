@@ -49,7 +49,7 @@ def test_what_cannot_be_tuned_is_told_before_anything_starts(store, arguments, c
 def test_settings_are_found_written_and_taken_by_register(store, tmp_path):
     done = tune(store, NAME, "--slo-p99", "200ms", "--seconds", "1", "--trials", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "where the search starts" in done.stdout
+    assert "start of the search" in done.stdout
     tuned = read_tuned(store, NAME, "1.0")
     assert tuned.evidence.slo_p99_ms == 200
     assert 0 < tuned.evidence.p99_ms <= 200

@@ -25,7 +25,7 @@ def test_a_file_of_no_known_type_is_sent_as_bytes(tmp_path):
 
 def test_an_empty_folder_and_an_unreadable_file_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NoInput, match="no file in .*empty"):
+    with pytest.raises(NoInput, match="no files in .*empty"):
         inputs.from_files([tmp_path / "empty"])
     with pytest.raises(NoInput, match="missing cannot be read: No such file"):
         inputs.from_files([tmp_path / "missing"])
@@ -37,12 +37,12 @@ def test_a_task_has_examples_that_fit_it():
 
 
 def test_a_task_that_is_not_known_asks_for_files():
-    with pytest.raises(NoInput, match="a model of the task juggling. Name files .* with --input"):
+    with pytest.raises(NoInput, match="a model of the task juggling. Give files .* with --input"):
         inputs.for_task("juggling", [])
 
 
 def test_without_the_packages_of_the_demo_files_are_asked_for(monkeypatch):
     monkeypatch.setattr(demo_inputs, "folder_of", lambda package: None)
     monkeypatch.setattr(inputs, "is_installed", lambda extra: False)
-    with pytest.raises(NoInput, match=r"Name files to send with --input, or .* 'shipway\[demo\]'"):
+    with pytest.raises(NoInput, match=r"Give files to send with --input, or .* 'shipway\[demo\]'"):
         inputs.for_task("image_classification", [])

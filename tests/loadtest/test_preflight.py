@@ -55,7 +55,7 @@ def test_without_inputs_photos_are_tried_and_then_sentences():
 def test_without_inputs_and_examples_files_are_asked_for(monkeypatch):
     monkeypatch.setattr(inputs, "photos", tuple)
     monkeypatch.setattr(inputs, "texts", tuple)
-    with answering(200) as target, pytest.raises(NoInput, match="Name files to send with --input"):
+    with answering(200) as target, pytest.raises(NoInput, match="Give files to send with --input"):
         preflight.model_at(target, {})
 
 
@@ -66,10 +66,10 @@ REFUSED = b'{"code": %d, "type": "%s", "message": "because"}'
     ("status", "kind", "error", "said"),
     [
         (415, b"NotAnImage", NoInput, "refuses hello.txt .5 bytes, text/plain.: 415 NotAnImage"),
-        (404, b"ModelNotFoundException", NotReady, "has no model m 2.0. `shipway models`"),
+        (404, b"ModelNotFoundException", NotReady, "has no model m 2.0. List the models"),
         (404, b"Other", NotReady, "was not found .*/predictions/NAME"),
-        (400, b"InvalidKeyException", NotReady, "refuses the token. Pass .* with --token"),
-        (503, b"Other", NotReady, "does not answer hello.txt: 503 Other"),
+        (400, b"InvalidKeyException", NotReady, "refuses the token. Give .* with --token"),
+        (503, b"Other", NotReady, "returned an error for hello.txt: 503 Other"),
     ],
 )
 def test_a_refusal_says_what_to_do(status, kind, error, said):
@@ -97,6 +97,6 @@ def test_a_server_of_another_protocol_is_told_apart():
         thread = threading.Thread(target=babble)
         thread.start()
         target = Target(url=f"http://127.0.0.1:{listener.getsockname()[1]}/predictions/m")
-        with pytest.raises(NotReady, match="does not speak HTTP"):
+        with pytest.raises(NotReady, match="did not send a valid HTTP response"):
             preflight.model_at(target, {}, HELLO)
         thread.join()

@@ -34,5 +34,5 @@ def test_what_is_no_report_is_refused(tmp_path):
         read_report(path)
     for text in ("{", '{"format": 2}', "[]"):
         path.write_text(text)
-        with pytest.raises(ReportError, match="is not a report"):
+        with pytest.raises(ReportError, match="is not a valid report"):
             read_report(path)

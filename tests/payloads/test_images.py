@@ -144,7 +144,7 @@ def test_a_picture_of_one_pixel_is_a_picture(spec):
 
 
 def test_a_picture_too_small_to_crop_is_called_that(spec):
-    with pytest.raises(BadImage, match="leave nothing to crop"):
+    with pytest.raises(BadImage, match="is too small to crop. Send a larger image"):
         decode_image(encoded(Image.new("RGB", (1, 1))), spec)
 
 

@@ -114,9 +114,9 @@ def test_a_npy_file_of_one_row_gets_its_batch_axis():
     ("data", "says"),
     [
         (b"", "not a .npy file"),
-        (npy(np.zeros((1, 3), "float64")), "The array is float64"),
+        (npy(np.zeros((1, 3), "float64")), "The array has dtype float64"),
         (npy(np.zeros((1, 2), "float32")), "The shape of 'x'"),
-        (npy(np.zeros((1, 3), "float32"))[:-1], "has 12 bytes"),
+        (npy(np.zeros((1, 3), "float32"))[:-1], "needs 12 bytes"),
         (npy(np.full((1, 3), np.nan, "float32")), "NaN"),
     ],
 )

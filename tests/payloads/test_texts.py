@@ -119,7 +119,7 @@ def test_a_text_that_is_too_long_is_refused_where_the_model_says_so():
     assert len(exact.ids) == LENGTH
     for each in (long, longest):
         assert isinstance(each, TextTooLong)
-        assert "more tokens than the 128" in str(each)
+        assert "more than the 128 tokens" in str(each)
 
 
 def test_more_than_a_million_characters_are_refused_and_a_million_are_not(texts):

@@ -137,5 +137,7 @@ def test_without_a_server_nothing_can_be_changed(state):
 
 
 def test_an_engine_that_is_not_installed_is_named_beside_those_that_are():
-    with pytest.raises(UnknownName, match=r"no engine 'abacus'.*ray, torchserve.*shipway\.engines"):
+    with pytest.raises(
+        UnknownName, match=r"no engine named 'abacus'.*ray, torchserve.*shipway\.engines"
+    ):
         ENGINES.get("abacus")

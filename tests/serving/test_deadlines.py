@@ -41,7 +41,7 @@ def test_a_request_past_its_deadline_is_answered_504_and_neither_read_nor_run(ti
     assert replies[1].body == replies[3].body
     error = json.loads(replies[0].body)
     assert error["type"] == "DeadlinePassed" and error["code"] == 504
-    assert "may take 100 ms; it has waited for 15" in error["message"]
+    assert "deadline of 100 ms cannot be met: the request has waited for 15" in error["message"]
     assert error["error"] == error["message"]  # as v2 has it, since nobody looked what it was
     assert replies[0].headers["Retry-After"] == "1"
     assert [(each.error, each.rows, len(each.batches)) for each in watching] == [
@@ -63,7 +63,7 @@ def test_over_grpc_fields_beside_the_body_say_the_deadline(tiny_table):
 
 @pytest.mark.parametrize("value", ["soon", "-1", "0", "nan", "inf", "5s"])
 def test_a_deadline_that_is_no_number_is_refused(value):
-    with pytest.raises(BadRequest, match=f"is '{value}'; a number of milliseconds"):
+    with pytest.raises(BadRequest, match=f"is '{value}'; expected a number of milliseconds"):
         Deadlines().check(Request({"body": ROW}, {WITHIN: value}), NOW)
 
 
@@ -79,7 +79,7 @@ def test_what_is_left_must_be_enough_for_a_batch_as_they_take_now():
     for _ in range(30):
         deadlines.ran(0.020, NOW)
     deadlines.check(asked(100, waited_ms=75), NOW)
-    with pytest.raises(DeadlinePassed, match="an answer takes 20 ms now"):
+    with pytest.raises(DeadlinePassed, match="processing currently takes 20 ms"):
         deadlines.check(asked(100, waited_ms=85), NOW)
 
 

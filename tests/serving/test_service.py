@@ -547,7 +547,7 @@ def test_outputs_that_are_not_finite_are_an_error_and_no_json_null(served, monke
     monkeypatch.setattr(one.model, "_program", Overflowing())
     replies = one.service.answer([*map(one.natural, ([1, 2, 3, 4, 5], [99, 2, 3, 4, 5]))])
     one.is_answer(good(replies[0]), [1, 2, 3, 4, 5])
-    bad(replies[1], 422, "not finite")
+    bad(replies[1], 422, "infinite or NaN")
 
 
 def test_a_tokenizer_that_fails_on_one_text_answers_the_others(served, monkeypatch):
@@ -600,18 +600,22 @@ def test_a_npy_file_of_format_two_is_read(served):
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     {
-        "an object": (npy(np.array([Evil()], object), allow_pickle=True), 400, "is object"),
+        "an object": (npy(np.array([Evil()], object), allow_pickle=True), 400, "has dtype object"),
         "a pickle": (b"\x93NUMPY" + pickle.dumps(Evil()), 400, "not a .npy file"),
-        "float64": (npy(NPY.astype(np.float64)), 400, "is float64; 'features' is float32 (FP32"),
-        "big endian": (npy(NPY.astype(">f4")), 400, "is >f4"),
-        "strings": (npy(np.array([["a"] * 5])), 400, "is <U1"),
+        "float64": (
+            npy(NPY.astype(np.float64)),
+            400,
+            "has dtype float64; 'features' needs float32 (FP32",
+        ),
+        "big endian": (npy(NPY.astype(">f4")), 400, "has dtype >f4"),
+        "strings": (npy(np.array([["a"] * 5])), 400, "has dtype <U1"),
         "structured": (npy(np.zeros(2, [("a", "<f4", 5)])), 400, "this"),
         "another shape": (npy(NPY.reshape(5, 2)), 400, "[5, 2]"),
         "no axis": (npy(NPY[0, 0]), 400, "[]"),
         "no rows": (npy(NPY[:0]), 400, "at least one"),
         "NaN": (npy(NPY * np.nan), 400, "NaN"),
-        "cut short": (npy(NPY)[:-1], 400, "39 are there"),
-        "trailing bytes": (npy(NPY) + b"x", 400, "41 are there"),
+        "cut short": (npy(NPY)[:-1], 400, "the body contains 39"),
+        "trailing bytes": (npy(NPY) + b"x", 400, "the body contains 41"),
         "the magic alone": (b"\x93NUMPY", 400, "not a .npy file"),
         "a header cut short": (npy(NPY)[:30], 400, "not a .npy file"),
         "format 9": (b"\x93NUMPY\x09\x00" + npy(NPY)[8:], 400, "not a .npy file"),

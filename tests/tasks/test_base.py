@@ -39,7 +39,9 @@ def test_a_task_that_does_not_fit_its_artifact_is_refused_when_it_is_opened(tiny
 
 def test_an_unknown_task_is_refused_with_the_known_ones(tiny_table, tmp_path):
     artifact = retold(tiny_table, tmp_path / "artifact", task="telepathy")
-    with pytest.raises(UnknownName, match="no task 'telepathy'.*image_classification.*tensors"):
+    with pytest.raises(
+        UnknownName, match="no task named 'telepathy'.*image_classification.*tensors"
+    ):
         Service(Model(artifact))
-    with pytest.raises(UnknownName, match="no task 'telepathy'"):
+    with pytest.raises(UnknownName, match="no task named 'telepathy'"):
         describe(artifact.manifest, {})

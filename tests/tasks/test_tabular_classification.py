@@ -42,8 +42,8 @@ def test_several_rows_are_a_list_by_itself_or_under_a_name(task, value):
         ([1, 2], BadRequest, "has 2 numbers, and this model takes 5"),
         ({"height": 1}, BadRequest, "Missing or unknown: depth"),
         ("text", BadRequest, "JSON string"),
-        ([[1], [2], [3], [4], [5]], BadRequest, "holds a list"),
-        ([1, 2, 3, 4, "5"], BadTensor, "cannot hold"),
+        ([[1], [2], [3], [4], [5]], BadRequest, "is a list, not a number"),
+        ([1, 2, 3, 4, "5"], BadTensor, "do not fit the datatype"),
         ([1, 2, 3, 4, 1e39], BadTensor, "NaN or infinity"),
     ],
 )

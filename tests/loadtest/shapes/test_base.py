@@ -138,7 +138,7 @@ def test_a_shape_keeps_its_fields_in_json_and_an_unknown_one_names_those_known(p
     sent = load_test("http://127.0.0.1:1/predictions/m", shape, path, seconds=1.0)
     assert LoadTest.read(sent.line()) == sent
     assert b'"load":{"kind":"bursts","size":5,"every_s":0.5}' in sent.line()
-    with pytest.raises(ValidationError, match="no load shape 'ramp'.*bursts, closed, open"):
+    with pytest.raises(ValidationError, match="no load shape named 'ramp'.*bursts, closed, open"):
         LoadTest.model_validate_json(sent.line().replace(b'"bursts","size"', b'"ramp","size"'))
 
 
