@@ -40,7 +40,7 @@ def _load(name: str, path: Path) -> Path:
     if not path.is_file():
         raise PluginError(
             f"There is no plugin {name!r}: {path} does not exist. A plugin is a file NAME.py "
-            "beside the recipe that names it."
+            "next to the recipe that lists it in `plugins`."
         )
     previous = sys.modules.get(name)
     if previous is not None and _file_of(previous) == path.resolve():

@@ -329,7 +329,7 @@ class Recipe:
         if isinstance(self.plugins, str) or not isinstance(self.plugins, Sequence):
             raise InvalidRecipe(
                 f"The recipe's plugins are {_described(self.plugins)}. Give a list of names, such "
-                'as ["keypoints"] for keypoints.py beside the recipe.'
+                'as ["keypoints"] for keypoints.py next to the recipe.'
             )
         for name in self.plugins:
             if not isinstance(name, str) or not PLUGIN_NAME.fullmatch(name):

@@ -31,7 +31,7 @@ class UnknownName(ShipwayError):
         super().__init__(
             f"There is no {kind} named {name!r}. Known names: {', '.join(known) or 'none'}. To "
             f"add one, install a package with an entry point in the group {group!r}"
-            + (", or name a module in the recipe's `plugins`." if plugins else ".")
+            + (", or list a module in the recipe's `plugins`." if plugins else ".")
         )
 
 

@@ -132,7 +132,7 @@ def throughput(
     def x(rate: float) -> float:
         return plot.left + (plot.right - plot.left) * rate / most
 
-    parts = frame(plot, y, y_ticks, "ms", "answers a second")
+    parts = frame(plot, y, y_ticks, "ms", "requests/s")
     for tick in x_ticks:
         anchor = "end" if tick == most else "middle"
         parts.append(words_at(f"{tick:g}", x(tick), plot.bottom + 19, class_=f"tick {anchor}"))
