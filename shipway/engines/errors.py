@@ -67,7 +67,7 @@ class VersionNotFound(Refused):
 
 
 class VersionExists(Refused):
-    """This version is registered already, and a version never changes."""
+    """This version is already registered, and versions are immutable."""
 
     _code = 409
     _type = "ConflictStatusException"

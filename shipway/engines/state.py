@@ -142,7 +142,7 @@ class StateDirectory:
             return None
         except (ValueError, TypeError, KeyError) as error:
             raise NoServer(
-                f"{self.record_file} cannot be read: {error}. Remove it if no server is running."
+                f"{self.record_file} cannot be read: {error}. Remove the file if no server runs."
             ) from error
 
     def running(self) -> ServerRecord | None:
@@ -155,8 +155,8 @@ class StateDirectory:
         if record := self.running():
             return record
         raise NoServer(
-            f"No server is running here ({self.path} records none). Start one with "
-            "`shipway serve`, or name another state directory with --state."
+            f"No server is running for the state directory {self.path}. Start one with "
+            "`shipway serve`, or give another state directory with --state."
         )
 
 

@@ -91,9 +91,9 @@ def _checked(model: Model, store: Path, inspect: "Callable[[Path], MarInfo]") ->
     info = inspect(path)
     if model.sha256 not in (None, info.digest):
         raise NotApplicable(
-            f"{path} is not the archive of {model} that the models file names: its SHA-256 is "
-            f"{info.digest[:12]}…, the file says {model.sha256[:12]}…. Copy the archive again, or "
-            "correct the file."
+            f"{path} does not match the `sha256` of {model} in the models file: its SHA-256 is "
+            f"{info.digest[:12]}…, expected {model.sha256[:12]}…. Copy the archive again, or "
+            "correct the models file."
         )
     check_serves(model, path, info.name, info.version, max_batch=info.max_batch)
     check_place(path, store, digest=info.digest)
@@ -256,14 +256,14 @@ def _check_same_archive(
     recorded = release.versions.get(target.info.version)
     if recorded and recorded.digest != target.info.digest:
         raise NotApplicable(
-            f"{target} was registered from an archive with the SHA-256 {recorded.digest[:12]}…; "
-            f"{target.info.path} has {target.info.digest[:12]}…, and a version never changes. "
-            "Package it under a new version."
+            f"{target} was registered from an archive with the SHA-256 {recorded.digest[:12]}…, "
+            f"but {target.info.path} has {target.info.digest[:12]}…. Versions are immutable: "
+            "package the model under a new version."
         )
     if registered and not recorded and registered.mar != target.settings.mar:
         raise NotApplicable(
-            f"{target} was registered by other means from {registered.mar}; the models file says "
-            f"{target.settings.mar}. Package it under a new version."
+            f"{target} was registered without Shipway, from {registered.mar}, but the models file "
+            f"gives {target.settings.mar}. Package the model under a new version."
         )
 
 

@@ -29,18 +29,26 @@ def compare(engine: Engine, name: str, version: str, samples: "Samples") -> str:
         try:
             answers.append(engine.infer(name, inputs, version=version))
         except PredictionFailed as error:
-            raise NotPromoted(f"{refused}: its sample {row} got no answer: {error}") from error
+            raise NotPromoted(
+                f"{refused}: the request with sample {row} failed: {error}"
+            ) from error
     program = answers[0].program
     tolerance = samples.tolerances.get(program)
     if tolerance is None:
-        raise NotPromoted(f"{refused}: its certificate has no program {program!r}, which answered.")
+        raise NotPromoted(
+            f"{refused}: the answer came from the program {program!r}, which its certificate "
+            "does not list. Export and package the model again."
+        )
     off_by = max(
         relative_error(reference, np.concatenate([answer.outputs[key] for answer in answers]))
         for key, reference in samples.outputs.items()
     )
     if not off_by <= tolerance:  # also true for NaN
         raise NotPromoted(
-            f"{refused}: on {rows} samples its outputs are off by {off_by:.2g} of eager's; its "
-            f"certificate allows {program} {tolerance:.2g}."
+            f"{refused}: on {rows} samples its outputs have a relative error of {off_by:.2g}; its "
+            f"certificate allows {program} an error of {tolerance:.2g}. Export the model on a host "
+            "like this one."
         )
-    return f"{rows} samples answered as certified (off by {off_by:.2g}, {tolerance:.2g} allowed)"
+    return (
+        f"{rows} samples match the certificate (relative error {off_by:.2g}, limit {tolerance:.2g})"
+    )

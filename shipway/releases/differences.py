@@ -15,7 +15,7 @@ def differences(name: str, release: Release | None, registered: list[ModelVersio
         if actual is None:
             clauses.append(f"{name} {version} should be registered but is not")
         elif recorded is None:
-            clauses.append(f"{name} {version} was registered by other means")
+            clauses.append(f"{name} {version} was registered without Shipway")
         elif (actual.workers, actual.batch_size, actual.max_batch_delay_ms) != (
             recorded.workers,
             recorded.batch_size,

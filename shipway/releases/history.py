@@ -32,7 +32,7 @@ LOCK_ATTEMPTS = 20
 LOCK_PAUSE_S = 0.05
 
 What = Literal["registered", "promoted", "rolled back", "scaled", "unregistered", "found"]
-"""`found` is a change that somebody made on the server by other means than this tool."""
+"""`found` is a change that somebody made on the server without Shipway."""
 
 
 class Version(Record):
@@ -91,7 +91,7 @@ def read_releases(state: StateDirectory) -> Releases:
     path = state.releases_file
     advice = (
         "Nothing was changed. Restore the file from a copy, or start with `shipway serve --fresh`, "
-        "which renames it and begins anew."
+        "which renames it and starts a new file."
     )
     try:
         number = json.loads(path.read_bytes())["format"]
@@ -141,7 +141,7 @@ def exclusively(state: StateDirectory, doing: str) -> Iterator[None]:
     try:
         try:
             # Written in place: a new file of that name would be a different lock.
-            state.releases_lock.write_text(f"{whoami()} is {doing} since {now()}")
+            state.releases_lock.write_text(f"{whoami()} has been {doing} since {now()}")
         except OSError as error:
             raise ReleasesError(
                 f"{state.releases_lock} cannot be written: {error}. Nothing was changed."
@@ -166,8 +166,8 @@ def _locked(path: Path) -> FileLock:
         # The holder is about to write its name, or to release the lock.
         time.sleep(LOCK_PAUSE_S)
     else:
-        holder = "Another process is changing what is served"
-    raise ChangeUnderWay(f"{holder}. Nothing was changed. Try again when that is done.")
+        holder = "Another process is changing the served models"
+    raise ChangeUnderWay(f"{holder}. Nothing was changed. Try again when it has finished.")
 
 
 def now() -> str:

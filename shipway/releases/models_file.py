@@ -63,7 +63,9 @@ class ModelsFile(Record):
             if len(defaults) > 1:
                 raise ValueError(f"{name} has two defaults, {defaults[0]} and {defaults[1]}")
             if not defaults and (len(versions) > 1 or versions[0].default is False):
-                raise ValueError(f"none of the versions of {name} says `default: true`")
+                raise ValueError(
+                    f"no version of {name} has `default: true`; set it for one version"
+                )
         return self
 
     @property
@@ -106,7 +108,7 @@ def open_model(model: Model) -> Artifact:
     """
     if model.artifact is None:
         raise ModelsFileError(
-            f"The models file names no artifact of {model}. Add `artifact`, the folder that "
+            f"The models file has no `artifact` for {model}. Set it to the folder that "
             "`shipway export` wrote."
         )
     artifact = open_artifact(model.artifact)
@@ -126,12 +128,13 @@ def check_serves(
     """
     if (name, version) != (model.name, model.version):
         raise ModelsFileError(
-            f"{path} is {name} {version}; the models file says {model}. Correct one of them."
+            f"{path} contains {name} {version}, but the models file says {model}. Correct the path "
+            "or the version."
         )
     if model.batch_size and max_batch and model.batch_size > max_batch:
         raise ModelsFileError(
             f"The models file says batch_size: {model.batch_size} for {model}, which runs at most "
-            f"{max_batch} rows at once. Write a smaller one."
+            f"{max_batch} rows at once. Lower batch_size."
         )
 
 
@@ -151,7 +154,7 @@ def _located(model: Model, folder: Path) -> Model:
 def _advice(error: ValidationError) -> str:
     kinds = {(problem["type"], problem["loc"][-1:]) for problem in error.errors()}
     if not kinds.isdisjoint({("string_type", ("name",)), ("string_type", ("version",))}):
-        return '. Write names and versions in quotes: version: "1.0"'
+        return '. Put names and versions in quotes, for example version: "1.0"'
     if any(kind == "extra_forbidden" for kind, _ in kinds):
         return f". The keys of a model are {', '.join(Model.model_fields)}"
     return ""

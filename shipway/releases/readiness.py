@@ -51,8 +51,8 @@ def _why_not_warm(name: str, recorded: str | None, versions: list[ModelVersion])
     if default is None:
         return f"{name} is not registered"
     if recorded and recorded not in {version.version for version in versions}:
-        return f"{name} {recorded}, its default, is not registered"
+        return f"{name} {recorded} (the default version) is not registered"
     if not default.warm:
         ready = f"{default.workers_ready} of {default.workers} workers are ready"
-        return f"{name} {default.version}, its default: {ready}"
+        return f"{name} {default.version} (the default version): {ready}"
     return None

@@ -1,7 +1,7 @@
 """Changes to what is served: register, promote, roll back, scale, unregister, restore.
 
 A change is made on the server first and then recorded in the file of releases. What was changed on
-the server by other means is recorded as `found`, at the next change to the same model.
+the server without Shipway is recorded as `found`, at the next change to the same model.
 """
 
 import time
@@ -161,17 +161,17 @@ class Rollout:
         target, default = release.fallback, release.default
         if target is None or default is None:
             raise NoFallback(
-                f"{name} has no earlier default that is still registered. "
-                f"`shipway releases {name}` shows its history; `shipway promote {name} VERSION` "
-                "takes a version from the model store."
+                f"{name} has no earlier default version that is still registered. See its history "
+                f"with `shipway releases {name}`, or promote a version from the model store with "
+                f"`shipway promote {name} VERSION`."
             )
         ready = [
             one for one in self._on_server(name) if one.version == target and one.workers_ready
         ]
         if not ready:
             raise NoFallback(
-                f"{name} {target}, the default before {default}, has no ready worker. "
-                f"`shipway describe {name}` shows its workers."
+                f"Cannot roll back to {name} {target}, the default version before {default}: "
+                f"none of its workers is ready. Check them with `shipway describe {name}`."
             )
         self._engine.set_default(name, target)
         digest = release.versions[target].digest
@@ -210,7 +210,7 @@ class Rollout:
         if not drained:
             self._warn(
                 f"Some requests of {name} {version} were not answered within "
-                f"{DRAINED_WITHIN_S:.0f} s and are lost."
+                f"{DRAINED_WITHIN_S:.0f} s. They are lost; send them again."
             )
         return drained
 
@@ -247,7 +247,7 @@ class Rollout:
         return versions_on(self._engine, name)
 
     def _current_release(self, name: str) -> Release:
-        """The release as it is on the server, with events for changes made by other means."""
+        """The release as it is on the server, with events for changes made without Shipway."""
         release = self._releases.models.get(name, Release())
         on_server = self._on_server(name)
         default = default_of(on_server) or release.default
@@ -276,9 +276,9 @@ class Rollout:
             return sha256_of(self.store / one.mar)
         except ArtifactError as error:
             raise StoreError(
-                f"{one.name} {one.version} was registered by other means from {one.mar}, which is "
-                f"not in the model store ({error}), so it could not be restored. Unregister it by "
-                "the same means first."
+                f"{one.name} {one.version} was registered without Shipway, from {one.mar}, which "
+                f"is not in the model store ({error}). Shipway could not restore it after a "
+                "restart. Unregister it with TorchServe's management API first."
             ) from error
 
     def _publish(self, name: str, release: Release) -> None:
@@ -313,21 +313,22 @@ class Rollout:
         if not path.exists():
             registered = ", ".join(one.version for one in self._on_server(name)) or "none"
             raise VersionNotFound(
-                f"{name} {version} is neither registered ({registered}) nor in the model store as "
-                f"{path}. `shipway package` puts it there."
+                f"{name} {version} is not registered (registered versions: {registered}), and "
+                f"{path} does not exist. Create the archive with `shipway package ARTIFACT`."
             )
         return version_of(inspect(path), self.store)
 
     def _check_archive(self, name: str, version: str, settings: Version) -> None:
         path = self.store / settings.mar
         advice = (
-            f"Put the file back, or `shipway unregister {name} {version}` and register another."
+            f"Restore the file, or run `shipway unregister {name} {version}` and register another "
+            "version."
         )
         if not path.is_file():
-            raise StoreError(f"Its archive {path} is missing. {advice}")
+            raise StoreError(f"The archive {path} is missing. {advice}")
         if (found := sha256_of(path)) != settings.digest:
             raise StoreError(
-                f"Its archive {path} is not the file that was registered: its SHA-256 is "
+                f"The archive {path} is not the file that was registered: its SHA-256 is "
                 f"{found[:12]}…, expected {settings.digest[:12]}…. {advice}"
             )
 
@@ -353,7 +354,7 @@ class Rollout:
             if not one.workers or time.monotonic() > deadline:
                 raise NotPromoted(
                     f"{name} {version} was not promoted: {one.workers_ready} of its {one.workers} "
-                    f"workers are ready. {self._state.logs} has what they printed."
+                    f"workers are ready. See the logs in {self._state.logs}."
                 )
             time.sleep(LOOK_AGAIN_S)
 

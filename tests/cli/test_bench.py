@@ -119,7 +119,11 @@ def test_bad_input_is_told_before_any_load(bench, server, token, hello, tmp_path
     says("use its inference port", "--url", management, "--token", token, fails=NotReady)
     metrics = f"{addresses.metrics}/predictions/synthetic"
     says("Use the server.s inference address", "--url", metrics, fails=NotReady)
-    says("No model 'other'.*there are: synthetic", "other", fails=ModelNotFound)
+    says(
+        "Model 'other' is not registered.*Registered models: synthetic",
+        "other",
+        fails=ModelNotFound,
+    )
     says(
         "no version 9. Registered versions: 1.0", "synthetic", "--version", 9, fails=VersionNotFound
     )

@@ -42,7 +42,7 @@ def test_listing_models_imports_no_framework(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "1\n[]\n"
-    assert done.stderr.startswith("error: No server is running here")
+    assert done.stderr.startswith("error: No server is running for")
 
 
 def test_the_help_lists_every_command_in_the_order_of_a_models_life():
@@ -107,7 +107,7 @@ def test_a_command_that_steps_aside_fails_in_the_same_way(tmp_path, arguments):
         [*SHIPWAY, *arguments, "--state", tmp_path / "empty"], capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: No server is running here")
+    assert done.stderr.startswith("error: No server is running for")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_command_that_steps_aside_fails_in_the_same_way(tmp_path, arguments):
 def test_without_a_server_each_command_says_so_and_fails(fails, tmp_path, arguments):
     code, said = fails(*arguments, "--state", tmp_path / "empty")
     assert code == 1
-    assert said.startswith("error: No server is running here")
+    assert said.startswith("error: No server is running for")
 
 
 @pytest.mark.parametrize(

@@ -11,4 +11,4 @@ def test_models_are_listed_as_a_table_and_as_json(shipway):
 
 
 def test_a_model_that_shipway_did_not_register_is_noted(shipway):
-    assert "echo 1.0 was registered by other means" in shipway("models").stderr
+    assert "echo 1.0 was registered without Shipway" in shipway("models").stderr

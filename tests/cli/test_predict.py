@@ -54,7 +54,7 @@ def test_an_unknown_version_fails_the_whole_command(shipway, files):
 
 def test_an_unknown_model_fails_the_whole_command(shipway, files):
     result = shipway("predict", "nobody", files / "0.txt", fails=ModelNotFound)
-    assert "No model 'nobody' is registered" in str(result.exception)
+    assert "Model 'nobody' is not registered" in str(result.exception)
 
 
 def test_a_folder_is_refused_before_anything_is_sent(shipway, tmp_path):

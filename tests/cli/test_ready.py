@@ -22,4 +22,4 @@ def test_it_waits_as_long_as_it_may(shipway):
 
 def test_without_a_server_it_says_so(shipway, tmp_path):
     result = shipway("ready", "--state", tmp_path)
-    assert result.exit_code == 1 and "not ready: No server is running here" in result.stderr
+    assert result.exit_code == 1 and "not ready: No server is running for" in result.stderr

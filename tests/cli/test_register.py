@@ -27,7 +27,7 @@ def test_register_checks_the_archive_and_then_asks_for_a_server(shipway, echo_ma
     missing = shipway("register", tmp_path / "m-1.0.mar", "--state", empty, fails=ShipwayError)
     assert "is not a .mar" in str(missing.exception)
     alone = shipway("register", echo_mars["1.0"], "--state", empty, fails=ShipwayError)
-    assert "No server is running here" in str(alone.exception)
+    assert "No server is running for" in str(alone.exception)
 
 
 def test_a_registered_version_cannot_be_registered_again(shipway, echo_mars):

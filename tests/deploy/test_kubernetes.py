@@ -407,7 +407,7 @@ def test_another_archive_than_the_file_says_is_told_with_both_digests(deploy, tw
         (("table-1.0", "--model-store", "gone"), None, "Create it with `shipway package table"),
         (("table-1.0", "--models", "models.yaml"), MODELS, "models.yaml and table-1.0 were given"),
         (("--models", "models.yaml"), MODELS.replace("artifact: table-2.0", "workers: 1"),
-         "names no artifact of tiny-table 2.0"),
+         "has no `artifact` for tiny-table 2.0"),
         (("--models", "models.yaml"), MODELS.replace("table-2.0", "table-1.0"),
          "is tiny-table 1.0; the models file says tiny-table 2.0"),
         (("--models", "models.yaml"), MODELS.replace("workers", "wokers"), "wokers"),

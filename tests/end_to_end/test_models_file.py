@@ -172,7 +172,7 @@ def test_a_default_that_does_not_answer_as_certified_leaves_the_old_one(running,
     write(running.path.parent, one(mars, "3.0"))
     done = shipway(running, "apply", "models.yaml")
     assert done.returncode == 1
-    assert f"{MODEL} 3.0 was not promoted" in done.stderr and "off by" in done.stderr
+    assert f"{MODEL} 3.0 was not promoted" in done.stderr and "relative error" in done.stderr
     assert described(running) == before, "nor is 2.0 gone, which the file does not name"
     assert ask_why_not_ready(running) == []
 

@@ -124,7 +124,9 @@ def test_torchserves_own_words_are_those_of_the_documentation(server):
     with scaled_to_none(server):
         answer = httpx.post(url, content=BODY, headers=token, trust_env=False)
         for over in (server.inference, server.grpc):
-            with pytest.raises(PredictionFailed, match="has no worker: it was scaled to none"):
+            with pytest.raises(
+                PredictionFailed, match="has no workers, because it was scaled to 0"
+            ):
                 over.predict("tensors", BODY)
     assert answer.status_code == 503
     assert answer.headers["connection"] == "close" and "retry-after" not in answer.headers

@@ -165,7 +165,7 @@ def fill_temporary_files(site: Site) -> Seen:
     disk = site.disk(TEMPORARY)
     with disk.full():
         done = site.shipway("register", site.mars[NEXT_VERSION])
-        _told(done.returncode, done.stderr, "room left in its temporary folder")
+        _told(done.returncode, done.stderr, "free space in its temporary folder")
         gone = _replace_a_worker(site)
     left = [path.name for path in disk.folder.rglob("*.download")]
     _check(not left, f"{left} is left of what did not fit")

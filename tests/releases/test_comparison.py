@@ -38,7 +38,7 @@ class Answers:
 
 def test_outputs_within_the_tolerance_are_counted_and_measured():
     said = compare(Answers(OUTPUTS * 1.001), "echo", "1", SAMPLES)
-    assert said.startswith("2 samples answered as certified")
+    assert said.startswith("2 samples match the certificate")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_outputs_within_the_tolerance_are_counted_and_measured():
         (Answers(OUTPUTS * np.nan), "its certificate allows"),
         (Answers(OUTPUTS * 0 + OUTPUTS.mean()), "its certificate allows"),
         (Answers(OUTPUTS[:1]), "sample 1 .*It is out of answers"),
-        (Answers(OUTPUTS, program="other"), "no program 'other'"),
+        (Answers(OUTPUTS, program="other"), "program 'other', which its certificate does not list"),
     ],
     ids=["too far off", "no numbers", "constant", "no answer", "another program"],
 )

@@ -21,7 +21,7 @@ def test_what_is_missing_foreign_or_served_otherwise_is_named():
     assert len(found) == 4
     assert [each for each in found if "echo 1" in each and "settings" in each]
     assert [each for each in found if "echo 2" in each and "not" in each]
-    assert [each for each in found if "echo 3" in each and "other means" in each]
+    assert [each for each in found if "echo 3" in each and "without Shipway" in each]
     assert [each for each in found if "default of echo is 1" in each]
 
 

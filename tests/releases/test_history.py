@@ -96,7 +96,9 @@ def test_starting_afresh_keeps_the_file_under_another_name(state):
 def test_of_two_who_change_something_the_second_is_told_who_is_at_it_since_when(state):
     with (
         exclusively(state, "promoting echo 2.0"),
-        pytest.raises(ChangeUnderWay, match=rf"{whoami()} is promoting echo 2\.0 since 20\d\d-"),
+        pytest.raises(
+            ChangeUnderWay, match=rf"{whoami()} has been promoting echo 2\.0 since 20\d\d-"
+        ),
         exclusively(state, "promoting echo 3.0"),
     ):
         raise AssertionError("both had the lock")
@@ -120,4 +122,4 @@ def test_a_change_that_was_killed_keeps_nobody_out(state):
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     with exclusively(state, "y"):
-        assert state.releases_lock.read_text().startswith(f"{whoami()} is y since ")
+        assert state.releases_lock.read_text().startswith(f"{whoami()} has been y since ")

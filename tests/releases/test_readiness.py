@@ -53,4 +53,4 @@ def test_a_server_that_stops_or_has_not_all_that_it_was_started_for_is_not_ready
 
 def test_without_a_server_nothing_is_ready(tmp_path):
     [reason] = ask_why_not_ready(StateDirectory(tmp_path))
-    assert "No server is running here" in reason
+    assert "No server is running for" in reason

@@ -69,7 +69,7 @@ def test_versions_are_registered_promoted_rolled_back_and_unregistered_on_any_en
         assert ask_why_not_ready(state) == ["no model is registered"]
         register(state, store, "1.0")
         assert ask_why_not_ready(state) == []
-        assert "8 samples answered as certified" in promote(state, "2.0")
+        assert "8 samples match the certificate" in promote(state, "2.0")
         assert served(state) == {"1.0": False, "2.0": True}
         with changing(state, "rolling back") as rollout:
             assert rollout.rollback(MODEL) == ("1.0", "2.0")

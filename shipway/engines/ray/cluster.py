@@ -132,7 +132,7 @@ class Cluster:
             if fit.problem:
                 raise DoesNotFit(f"Node {where} cannot serve {application}: {fit.problem}")
             if fit.remark:
-                remarks.append(f"node {where} {fit.remark}")
+                remarks.append(f"node {where}: {fit.remark}")
         return remarks
 
     def apply(self, config: Config, say: Say = lambda doing: None) -> None:
@@ -225,7 +225,8 @@ def _check_unchanged(before: Mapping[str, Config], new: Mapping[str, Config]) ->
         if running != given:
             raise OtherArtifact(
                 f"{name} already runs from an artifact with the digest {running[:12]}…; this one "
-                f"has {given[:12]}…. A version never changes. Export it as another version."
+                f"has {given[:12]}…. Versions are immutable. Export the model under another "
+                "version."
             )
 
 

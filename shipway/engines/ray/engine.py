@@ -115,9 +115,10 @@ class RayEngine:
         if deployable.artifact is None:
             raise UnsupportedByEngine(
                 NAME,
-                f"opens artifacts, not archives, and {deployable.name} {deployable.version} comes "
-                "without its artifact",
-                "Name the folder that `shipway export` wrote, at the same path on every node.",
+                f"needs artifacts, not archives, but {deployable.name} {deployable.version} was "
+                "given without an artifact",
+                "Give the folder that `shipway export` wrote. It must be at the same path on every "
+                "node.",
             )
         artifact = open_artifact(deployable.artifact)
         version = Version(
@@ -128,14 +129,14 @@ class RayEngine:
         )
         if (version.name, version.version) != (deployable.name, deployable.version):
             raise OtherArtifact(
-                f"{deployable.artifact} is {version.name} {version.version}, not "
-                f"{deployable.name} {deployable.version}."
+                f"{deployable.artifact} contains {version.name} {version.version}, expected "
+                f"{deployable.name} {deployable.version}. Give the artifact of that version."
             )
         applications, table = self._served()
         if version.application in applications:
             raise VersionExists(
-                f"{version.name} {version.version} is registered already, and a version never "
-                "changes. Export it as another version."
+                f"{version.name} {version.version} is already registered, and versions are "
+                "immutable. Export the model under another version."
             )
         self._cluster.check([version])
         route = table.get(version.name, Route(default=version.version, versions={}))
@@ -179,8 +180,8 @@ class RayEngine:
         }
         if others and table[name]["default"] == version:
             raise DefaultVersionInUse(
-                f"{version} is the default version of {name}, and there are others: "
-                f"{', '.join(others)}. Promote one of them first."
+                f"{version} is the default version of {name} and cannot be unregistered. Promote "
+                f"another version first: {', '.join(others)}."
             )
         if others:
             table[name] = Route(default=table[name]["default"], versions=others)
@@ -207,7 +208,9 @@ class RayEngine:
     def metrics(self) -> EngineMetrics:
         """Raises UnsupportedByEngine."""
         raise UnsupportedByEngine(
-            NAME, "exports its metrics from each node", "Let Prometheus scrape the nodes."
+            NAME,
+            "exports its metrics from each node, not from one endpoint",
+            "Configure Prometheus to scrape every node.",
         )
 
     def signature_policy(self) -> SignaturePolicy:
@@ -243,13 +246,13 @@ class RayEngine:
         versions = table[name]["versions"]
         if version not in versions:
             raise VersionNotFound(
-                f"{name} has no version {version}; there are: {', '.join(versions)}."
+                f"{name} has no version {version}. Registered versions: {', '.join(versions)}."
             )
         return versions[version]
 
     def _no_model(self, name: str, table: Mapping[str, Route]) -> ModelNotFound:
         registered = ", ".join(sorted(table)) or "none"
-        return ModelNotFound(f"No model {name!r} is registered; there are: {registered}.")
+        return ModelNotFound(f"Model {name!r} is not registered. Registered models: {registered}.")
 
     def _send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -265,7 +268,10 @@ class RayEngine:
                 trust_env=False,
             )
         except httpx.TransportError as error:
-            raise Unreachable(f"The routers at {address} do not answer ({error}).") from error
+            raise Unreachable(
+                f"Ray Serve at {address} does not answer ({error}). Check that the cluster is "
+                "running."
+            ) from error
         if answer.is_error:
             _fail(answer)
         return answer

@@ -13,7 +13,8 @@ class RayMissing(RayServeError):
 
     def __init__(self, error: ImportError) -> None:
         super().__init__(
-            f'Deploying to Ray needs the extra "ray" ({error}): {install_command("ray")}.'
+            f'Deploying to Ray needs the extra "ray" ({error}). '
+            f"Install it with `{install_command('ray')}`."
         )
 
 

@@ -27,4 +27,7 @@ def fit_of(path: str, digest: str) -> Fit:
         program, because = choose_program(artifact.manifest)
     except ShipwayError as error:
         return Fit(str(error))
-    return Fit(remark=because and f"runs {program} of {artifact.manifest.name}: {because}")
+    return Fit(
+        remark=because
+        and f"{program} runs instead of the chosen program of {artifact.manifest.name}: {because}"
+    )

@@ -171,8 +171,8 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
     )
     if config.require_signature and not config.trusted_keys:
         raise ConfigError(
-            f"{path}: require_signature=true, but trusted_keys names no key. Name the public keys "
-            "that may sign: PEM files, separated by commas."
+            f"{path}: require_signature=true, but trusted_keys is empty. Set it to the public "
+            "keys that may sign archives: PEM files, separated by commas."
         )
     purposes: dict[int, str] = {}
     for listener in config.listeners:
@@ -205,7 +205,7 @@ def _is_true(path: Path, key: str, values: Mapping[str, str]) -> bool:
     # Strict: "yes" or "1" must not silently turn a safeguard off.
     value = values.get(key, "false")
     if value not in ("true", "false"):
-        raise ConfigError(f"{path}: {key}={value} is neither true nor false. Write one of them.")
+        raise ConfigError(f"{path}: {key}={value} is not valid. Use true or false.")
     return value == "true"
 
 
@@ -220,15 +220,16 @@ def _certificate(path: Path, values: Mapping[str, str]) -> Path | None:
     if plain := [key for key, is_secure in secure.items() if not is_secure]:
         raise ConfigError(
             f"{path}: TLS must be on for all addresses or for none, and it is off for "
-            f"{', '.join(plain)}. Write https://HOST:PORT, and enable_grpc_ssl=true."
+            f"{', '.join(plain)}. Use https://HOST:PORT, and enable_grpc_ssl=true."
         )
     files: list[Path] = []
     for key in ("certificate_file", "private_key_file"):
         file = Path(values.get(key, ""))
         if not file.is_absolute() or not file.is_file():
             raise ConfigError(
-                f"{path}: {key}={values.get(key, '')} names no file. TLS needs a PEM file by its "
-                "absolute path: TorchServe resolves others from the server's state directory."
+                f"{path}: {key}={values.get(key, '')} is not the absolute path of a file. Give "
+                "the absolute path of a PEM file: TorchServe resolves relative paths in the "
+                "server's state directory."
             )
         files.append(file)
     tls.check(*files)
@@ -239,7 +240,9 @@ def _trusted_keys(path: Path, value: str) -> tuple[Path, ...]:
     keys = tuple(path.resolve().parent / key.strip() for key in value.split(",") if key.strip())
     for key in keys:
         if not key.is_file():
-            raise ConfigError(f"{path}: trusted_keys names {key}, but there is no such file.")
+            raise ConfigError(
+                f"{path}: trusted_keys lists {key}, which does not exist. Correct the path."
+            )
     return keys
 
 
@@ -249,7 +252,7 @@ def _http_listener(path: Path, purpose: str, key: str, value: str) -> Listener:
     schemes = ("http",) if key == "exporter_address" else ("http", "https")
     if parts.scheme not in schemes or not parts.hostname or not _is_port(port):
         raise ConfigError(
-            f"{path}: {key}={value} is not a valid address. Write "
+            f"{path}: {key}={value} is not a valid address. Use "
             f"{' or '.join(f'{scheme}://HOST:PORT' for scheme in schemes)}."
         )
     return Listener(purpose=purpose, host=parts.hostname, port=int(port))

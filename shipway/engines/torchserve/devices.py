@@ -24,8 +24,8 @@ def for_torchserve(environment: Mapping[str, str]) -> dict[str, str]:
     unknown = [entry.strip() for entry in value.split(",")[len(devices) :]]
     if unknown and unknown[0].lower() not in _NONE:
         raise LaunchError(
-            f"{VISIBLE_DEVICES}={value}: {unknown[0]!r} names no GPU. Write indexes (0,1) or names "
-            "from `nvidia-smi -L` (GPU-…, MIG-…), separated by commas; -1 for none."
+            f"{VISIBLE_DEVICES}={value}: {unknown[0]!r} is not a GPU of this host. Use indexes "
+            "(0,1) or names from `nvidia-smi -L` (GPU-…, MIG-…), separated by commas; -1 for none."
         )
     if not devices:
         return {VISIBLE_DEVICES: ""}

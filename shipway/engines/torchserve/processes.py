@@ -128,7 +128,9 @@ def _torchserve_home() -> Path:
     """The folder with TorchServe's package `ts`, found without importing it."""
     spec = importlib.util.find_spec("ts")
     if spec is None or not spec.submodule_search_locations:
-        raise LaunchError("TorchServe is not installed in this environment. Run `make env`.")
+        raise LaunchError(
+            "TorchServe is not installed in this Python environment. Install Shipway again."
+        )
     return Path(spec.submodule_search_locations[0]).resolve().parent
 
 

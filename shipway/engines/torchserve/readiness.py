@@ -30,19 +30,19 @@ def wait_until_ready(
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise LaunchError(
-                    f"TorchServe ended with exit code {process.returncode} before it was ready. "
+                    f"TorchServe stopped with exit code {process.returncode} before it was ready. "
                     f"{end_of_logs(state)}"
                 )
             if exporter and exporter.poll() is not None:
                 raise LaunchError(
-                    f"The exporter ended with exit code {exporter.returncode}. "
+                    f"The metrics exporter stopped with exit code {exporter.returncode}. "
                     f"{_end_of(state.exporter_log)}"
                 )
             if _is_ready(client, record, tokens):
                 return
             time.sleep(0.1)
     raise LaunchError(
-        f"TorchServe was not ready within {READY_WITHIN_S:.0f} s and was ended. "
+        f"TorchServe was not ready within {READY_WITHIN_S:.0f} s, so it was stopped. "
         f"{end_of_logs(state)}"
     )
 
@@ -85,4 +85,4 @@ def _end_of(*logs: Path, lines: int = 15) -> str:
             continue
         if tail:
             return f"The end of {log}:\n" + "\n".join(f"    {line}" for line in tail)
-    return f"Its logs in {logs[0].parent} are empty."
+    return f"The logs in {logs[0].parent} are empty."

@@ -10,8 +10,8 @@ from shipway.engines.errors import Refused
 ANSWERED_BY_TORCHSERVE = {
     400: "InvalidKeyException for a token that is wrong or missing",
     404: "ModelNotFoundException, ModelVersionNotFoundException",
-    500: "an exception of Java's for a form that cannot be taken apart",
-    503: "ServiceUnavailableException where the queue is full or there is no worker",
+    500: "a Java exception, for a form that cannot be parsed",
+    503: "ServiceUnavailableException if the queue is full or there is no worker",
 }
 """The errors of requests that reach no handler, by status."""
 
@@ -57,7 +57,7 @@ def management_refusal(answer: httpx.Response) -> Refused:
         return Refused(error["message"], code=error["code"], type=error["type"])
     except (ValueError, KeyError, TypeError):
         return Refused(
-            answer.text.strip() or f"HTTP {answer.status_code}, without a reason",
+            answer.text.strip() or f"HTTP {answer.status_code} without a message",
             code=answer.status_code,
             type=answer.reason_phrase,
         )

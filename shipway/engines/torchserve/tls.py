@@ -16,11 +16,11 @@ def check(certificate: Path, key: Path) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, OSError, ValueError) as error:
         raise ConfigError(
-            f"{certificate} and {key} are no certificate with its key, both in PEM and the key "
-            f"without a password: {error}."
+            f"{certificate} and {key} are not a valid certificate and its private key: {error}. "
+            "Give two PEM files, and a key without a password."
         ) from error
     if RSA not in ssl.PEM_cert_to_DER_cert(first_certificate(str(certificate))):
         raise ConfigError(
-            f"The key of {certificate} is not of RSA, and TorchServe knows no other. Make one "
-            "with `openssl req -newkey rsa:3072 …`."
+            f"The key of {certificate} is not an RSA key, and TorchServe supports only RSA. "
+            "Create one with `openssl req -newkey rsa:3072 …`."
         )

@@ -36,7 +36,7 @@ def deployable(version: str, *, artifact: Path | None = None, archive: Path | No
 def main(address: str, first: Path, second: Path) -> None:
     with cluster(address) as opened:
         engine = RayEngine(opened, port=free_ports(1)[0])
-        with pytest.raises(UnsupportedByEngine, match="opens artifacts, not archives"):
+        with pytest.raises(UnsupportedByEngine, match="needs artifacts, not archives"):
             engine.register(deployable("1.0", archive=Path("tiny-table-1.0.mar")))
         with pytest.raises(UnsupportedByEngine, match="metrics from each node"):
             engine.metrics()

@@ -227,7 +227,7 @@ def test_more_cores_than_a_node_has_are_refused(cluster, http, served, paths):
 
 def test_a_version_does_not_become_another_artifact(cluster, http, served, paths, tmp_path):
     other = retold(served["table"].artifact, tmp_path / "a", chosen_because="of another reason")
-    is_refused(cluster, http, served, "A version never changes", *paths[:2], other.path)
+    is_refused(cluster, http, served, "Versions are immutable", *paths[:2], other.path)
 
 
 def test_a_program_that_is_not_as_certified_takes_nobodys_place(

@@ -143,11 +143,11 @@ def test_a_file_of_one_server_is_one_of_the_others(file, tmp_path, tiny_table, n
     ("models", "told"),
     [
         (f"{{{ONE}, default: true}}, {{{TWO}, default: true}}", "tiny-table has two defaults"),
-        (f"{{{ONE}}}, {{{TWO}}}", "none of the versions of tiny-table says `default: true`"),
+        (f"{{{ONE}}}, {{{TWO}}}", "no version of tiny-table has `default: true`"),
         (f"{{{ONE}}}, {{{ONE}}}", "tiny-table 1.0 is listed twice"),
         ("", "models.yaml lists no model"),
         (f"{{{ONE}, wokers: 2}}", "The keys of a model are name, version"),
-        ('{name: tiny-table, version: "1.0"}', "names no artifact of tiny-table 1.0"),
+        ('{name: tiny-table, version: "1.0"}', "has no `artifact` for tiny-table 1.0"),
         ('{name: tiny-table, version: "1.0", artifact: gone}', "gone is not an artifact"),
         ('{name: tiny-table, version: "1.0", artifact: two}', "the models file says tiny-table 1"),
         (f"{{{ONE}, batch_size: 99999}}", "runs at most"),

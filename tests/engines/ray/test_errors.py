@@ -19,5 +19,5 @@ def test_an_error_of_ray_is_caught_as_one_of_an_engine(kind):
 
 def test_a_missing_ray_is_named_with_the_command_that_installs_it():
     told = str(errors.RayMissing(ImportError("No module named 'ray'")))
-    assert told.startswith("""Deploying to Ray needs the extra "ray" (No module named 'ray'): """)
+    assert told.startswith("""Deploying to Ray needs the extra "ray" (No module named 'ray'). """)
     assert "[ray]" in told

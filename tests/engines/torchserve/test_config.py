@@ -121,9 +121,9 @@ def test_trusted_keys_lie_beside_the_config_or_where_an_absolute_path_says(tmp_p
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"require_signature": "true"}, "trusted_keys names no key"),
-        ({"require_signature": "yes"}, "neither true nor false"),
-        ({"trusted_keys": "missing.pem"}, "no such file"),
+        ({"require_signature": "true"}, "trusted_keys is empty"),
+        ({"require_signature": "yes"}, "Use true or false"),
+        ({"trusted_keys": "missing.pem"}, "does not exist"),
     ],
 )
 def test_a_safeguard_that_would_not_hold_is_refused(tmp_path, settings, complaint):

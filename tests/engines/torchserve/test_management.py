@@ -62,7 +62,7 @@ def test_a_second_version_lives_beside_the_first_until_it_is_promoted_and_the_fi
 
 def test_a_version_that_exists_is_refused_and_goes_on_serving(server, echo_mars):
     [before] = server.management.describe("echo")
-    with pytest.raises(VersionExists, match=r"echo 1\.0 is registered already"):
+    with pytest.raises(VersionExists, match=r"echo 1\.0 is already registered"):
         register_echo(server, echo_mars["1.0"], "1.0")
     [after] = server.management.describe("echo")
     assert after.worker_pids == before.worker_pids
@@ -79,13 +79,17 @@ def test_workers_that_do_not_start_are_an_error_with_their_reason(server, echo_m
 
 @pytest.mark.parametrize("call", ["promote", "unregister"])
 def test_an_unknown_version_is_named_beside_those_there_are(server, call):
-    with pytest.raises(VersionNotFound, match=r"echo has no version 9\.9; there are: 1\.0"):
+    with pytest.raises(
+        VersionNotFound, match=r"echo has no version 9\.9. Registered versions: 1\.0"
+    ):
         getattr(server.management, call)("echo", "9.9")
 
 
 @pytest.mark.parametrize("call", ["promote", "unregister"])
 def test_an_unknown_model_is_named_beside_those_there_are(server, call):
-    with pytest.raises(ModelNotFound, match="No model 'nothing' is registered; there are: echo"):
+    with pytest.raises(
+        ModelNotFound, match="Model 'nothing' is not registered. Registered models: echo"
+    ):
         getattr(server.management, call)("nothing", "1.0")
 
 
