@@ -9,6 +9,9 @@ from shipway.cli.output import out
 
 BAR_WIDTH = 20
 """Columns of a bar that shows 100%."""
+CLASS_KEYS = ("class_id", "label", "probability")
+SCALARS = (str, int, float, bool, type(None))
+"""The other values of a class that the table can show, in a column each."""
 
 
 def print_answer(answer: dict[str, Any]) -> None:
@@ -42,7 +45,8 @@ def _all_match(value: object, matches: Callable[[object], bool]) -> TypeGuard[li
 def _is_class(value: object) -> bool:
     match value:
         case {"class_id": _, "label": _, "probability": int() | float(), **others}:
-            return not others  # such as a box, which the table would leave out
+            # A box or a list has no place in a table.
+            return all(isinstance(other, SCALARS) for other in others.values())
     return False
 
 
@@ -54,7 +58,9 @@ def _is_embedding(value: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _predictions_table(ranked: list[dict[str, Any]]) -> Table:
-    table = Table("", "label", "class", "probability", "", box=None, pad_edge=True)
+    keys = dict.fromkeys(key for prediction in ranked for key in prediction)
+    others = [key for key in keys if key not in CLASS_KEYS]
+    table = Table("", "label", "class", "probability", "", *others, box=None, pad_edge=True)
     for column in (0, 2, 3):
         table.columns[column].justify = "right"
     for rank, prediction in enumerate(ranked, start=1):
@@ -65,6 +71,7 @@ def _predictions_table(ranked: list[dict[str, Any]]) -> Table:
             str(prediction["class_id"]),
             f"{probability:.1%}",
             "█" * round(probability * BAR_WIDTH),
+            *(str(prediction.get(key, "")) for key in others),
         )
     return table
 
