@@ -409,7 +409,7 @@ def test_another_archive_than_the_file_says_is_told_with_both_digests(deploy, tw
         (("--models", "models.yaml"), MODELS.replace("artifact: table-2.0", "workers: 1"),
          "has no `artifact` for tiny-table 2.0"),
         (("--models", "models.yaml"), MODELS.replace("table-2.0", "table-1.0"),
-         "is tiny-table 1.0; the models file says tiny-table 2.0"),
+         "contains tiny-table 1.0, but the models file says tiny-table 2.0"),
         (("--models", "models.yaml"), MODELS.replace("workers", "wokers"), "wokers"),
     ],
 )  # fmt: skip

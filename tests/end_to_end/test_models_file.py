@@ -135,8 +135,8 @@ def test_a_file_edited_three_times_is_reached_each_time_and_no_request_is_lost(r
         ({"wokers": 2}, "wokers"),
         ({"version": 1.0}, "in quotes"),
         ({"archive": "gone.mar"}, "gone.mar does not exist"),
-        ({"name": "other"}, "is tiny-table 1.0; the models file says other 1.0"),
-        ({"sha256": "0" * 64}, "the file says 000000000000…"),
+        ({"name": "other"}, "contains tiny-table 1.0, but the models file says other 1.0"),
+        ({"sha256": "0" * 64}, "expected 000000000000…"),
         ({"batch_size": 10_000}, "runs at most 4 rows at once"),
     ],
 )
