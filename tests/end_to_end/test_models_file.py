@@ -116,7 +116,7 @@ def test_a_file_edited_three_times_is_reached_each_time_and_no_request_is_lost(r
     assert load.errors == []
     assert {found.version for _, found in load.answers} == {"1.0", "2.0"}
     applied = shipway(running, "apply", "models.yaml").stdout
-    assert "the server serves what models.yaml says" in applied
+    assert "the server already matches models.yaml" in applied
     history = read_releases(running).models[MODEL].history
     assert [(each.what, each.version) for each in history] == [
         *(("registered", "1.0"), ("promoted", "1.0")),

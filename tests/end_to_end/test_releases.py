@@ -227,7 +227,7 @@ def test_a_version_that_was_registered_before_it_was_refused_stays_beside_the_de
     first, archives
 ):
     register(first.state, archives.mars["3.0"])
-    with pytest.raises(NotPromoted, match="its certificate allows onnx_fp32 0.0001"):
+    with pytest.raises(NotPromoted, match="its certificate allows onnx_fp32 an error of 0.0001"):
         promote(first.state, "3.0")
     assert versions_of(first) == ["1.0", "3.0"]
     assert default_of(first) == "1.0"

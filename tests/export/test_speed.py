@@ -7,6 +7,7 @@ from shipway.export import worker
 from shipway.export.choice import Choice
 from shipway.export.speed import compared_shapes, measure_and_choose, serving_settings
 from shipway.recipe import Axis, TensorSpec
+from shipway.runtime.batches import TOKENS
 from tests.conftest import Silent
 
 
@@ -32,7 +33,7 @@ def table(most: int) -> tuple[TensorSpec, ...]:
 
 def texts(most: int, longest: int) -> tuple[TensorSpec, ...]:
     shape = (Axis(name="batch", max=most), Axis(name="length", min=2, max=longest))
-    return tuple(TensorSpec(name=name, dtype="int64", shape=shape) for name in ("ids", "mask"))
+    return tuple(TensorSpec(name=name, dtype="int64", shape=shape) for name in TOKENS)
 
 
 @pytest.mark.parametrize(
