@@ -8,7 +8,7 @@ from shipway.runtime.backends.onnxruntime import profiled_kernels
 
 
 def test_mixed_int8_leaves_the_costliest_layers_in_fp32(images, tmp_path, monkeypatch):
-    assert "none of 4 layers" in images.attempt("onnx_int8_mixed").verdict
+    assert "none of the 4 layers" in images.attempt("onnx_int8_mixed").verdict
     monkeypatch.setattr(onnx_mixed_int8, "SHARE_NEEDED", 0.5)
     monkeypatch.setattr(onnx_mixed_int8, "COSTLY", 0.0)
     onnx_mixed_int8.build(images.job, tmp_path / "mixed.onnx")
