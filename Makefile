@@ -43,7 +43,7 @@ test: env  ## every test but the long ones, the real server included (12 minutes
 # A sample of each long study, with a time limit of its own. The studies themselves are targets too.
 test-long: env-long model artifacts/minilm-1.0  ## a sample of the long studies: faults, soak, fuzz, Ray (20 minutes)
 	@echo "== tests marked long"
-	@timeout --kill-after=30 600 $(BIN)/python -m pytest -m long
+	@timeout --kill-after=30 900 $(BIN)/python -m pytest -m long
 	@echo "== every fault once"
 	@timeout --kill-after=30 480 $(BIN)/python -m tests.faults --rounds 1 --times 3
 	@echo "== soak, 2 minutes"

@@ -131,6 +131,7 @@ def in_process(demo_artifact):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(780)
 def test_the_table_names_every_technique_and_an_int8_program_wins(tmp_path):
     techniques = ("torchscript", "torch_export", "aot_inductor", "onnx_fp32", "onnx_int8")
     demo_artifact = export_demo(tmp_path, *techniques)

@@ -18,6 +18,7 @@ def command(out) -> list[str]:
     return words + [word for name in QUICK for word in ("--only", name)]
 
 
+@pytest.mark.timing  # on a busy machine an export may have no child yet when it is killed
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
 def test_an_export_killed_several_times_leaves_nothing_half_written_and_finishes_when_run_again(
