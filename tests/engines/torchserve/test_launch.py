@@ -77,6 +77,7 @@ def start(folder: Path, *, expose_management: bool = False, **settings: Any):
     )
 
 
+@pytest.mark.timing
 def test_sigterm_ends_the_foreground_server_and_its_workers(tmp_path, echo_mars):
     with foreground(tmp_path) as (process, state):
         record = state.require_running()
