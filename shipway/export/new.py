@@ -65,7 +65,10 @@ def new_recipe(name: str, folder: Path) -> Path:
         raise CannotStartRecipe(
             f"{path} exists already and was not changed. Use another name, or remove it first."
         )
-    if keyword.iskeyword(name) or name in sys.stdlib_module_names | packages_distributions().keys():
+    # Installed editable, a package is found by its path alone and packages_distributions lacks it.
+    own = __name__.partition(".")[0]
+    taken = sys.stdlib_module_names | packages_distributions().keys() | {own}
+    if keyword.iskeyword(name) or name in taken:
         raise CannotStartRecipe(
             f"A file {name}.py would hide the module {name!r} of Python or of an installed "
             f"package. Use another name, for example: shipway new my_{name}"

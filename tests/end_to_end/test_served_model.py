@@ -164,7 +164,6 @@ def test_no_thread_of_a_worker_that_answers_yields_to_others(server, cat):
     """As the one did that imported torch: the others must not have their priority from it."""
     server.inference.predict(MODEL, cat.read_bytes())
     threads = [each.id for pid in worker_pids(server) for each in psutil.Process(pid).threads()]
-    assert len(threads) > 1
     assert {os.sched_getscheduler(each) for each in threads} == {os.SCHED_OTHER}
 
 

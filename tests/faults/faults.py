@@ -60,6 +60,9 @@ MANY_ROWS = [ROW] * 500
 CUT_AFTER_BYTES = 10_000
 NOTICED_WITHIN_S = 60.0
 SERVER_BACK_WITHIN_S = 45.0
+DYING = 2
+"""Requests that each client may lose with the server: the one under way, and the one it sends to
+the socket of a process that is killed and not yet gone (the kernel accepts it, and then resets)."""
 
 
 def kill_a_worker(site: Site) -> Seen:
@@ -431,10 +434,10 @@ FAULTS = (
     ),
     Fault(
         name="TorchServe is killed",
-        promise="What was under way is lost. `shipway serve` brings back the same versions, "
-        "defaults and settings.",
+        promise="What was under way or came as it died is lost. `shipway serve` brings back the "
+        "same versions, defaults and settings.",
         inject=kill_the_server,
-        lost_at_most=CLIENTS + CLIENTS_BESIDE,
+        lost_at_most=DYING * (CLIENTS + CLIENTS_BESIDE),
         lost_as=frozenset({CUT}),
         ends_the_server=True,
         back_within_s=SERVER_BACK_WITHIN_S,
@@ -445,7 +448,7 @@ FAULTS = (
         promise="The promotion fails and says so. `shipway serve` brings back what was served "
         "before it.",
         inject=kill_the_server_while_it_promotes,
-        lost_at_most=CLIENTS + CLIENTS_BESIDE,
+        lost_at_most=DYING * (CLIENTS + CLIENTS_BESIDE),
         lost_as=frozenset({CUT}),
         ends_the_server=True,
         back_within_s=SERVER_BACK_WITHIN_S,
