@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,12 @@ PHOTOS = Path(skimage.data.__file__).parent
 
 REPETITIONS = 2
 """Of a test marked `timing` that fails; no other test is repeated."""
+
+
+# A shell that starts the tests in the background ignores SIGINT, and so would every process that is
+# started here, also those whose answer to Ctrl-C is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
