@@ -237,6 +237,7 @@ class Model:
         outputs: Outputs,
         error: Exception | None = None,
     ) -> None:
+        outputs = self._owned(outputs)
         copied_ms = 0.0
         if self._overlapping is not None and error is None:
             copied_ms = self._overlapping.host_to_device_ms
@@ -254,6 +255,17 @@ class Model:
                 results[row] = RowResult(batch, tuple(output[place] for output in outputs))
             else:
                 results[row] = RowResult(batch, error=error)
+
+    def _owned(self, outputs: Outputs) -> Outputs:
+        """The outputs, copied where they may lie in memory that the next rows are written to.
+
+        A program may return an input or a view of one.
+        """
+        buffers = (*self.staging, *self._gathered)
+        return [
+            output.copy() if any(np.may_share_memory(output, each) for each in buffers) else output
+            for output in outputs
+        ]
 
     def _padding(self, run: Run, rows: Sequence[Row]) -> float:
         if self._pad_values is None:

@@ -24,6 +24,7 @@ LOADERS = {
     "torch.jit.load",
     "torch.export.load",
     "torch._inductor.aoti_load_package",
+    "torch._C._aoti.AOTIModelPackageLoader",
     "np.load",
     "numpy.load",
     "np.fromfile",
@@ -32,12 +33,11 @@ LOADERS = {
     "yaml.full_load",
     "ctypes.CDLL",
 }
-# The first four open a file that `Artifact.program_path` has verified, as the tests below see.
+# The first three open a file that `Artifact.program_path` has verified, as the tests below see.
 MAY = {
     ("shipway/runtime/backends/torch_programs.py", "torch.jit.load"),
     ("shipway/runtime/backends/torch_programs.py", "torch.export.load"),
-    ("shipway/runtime/backends/torch_programs.py", "torch._inductor.aoti_load_package"),
-    ("shipway/runtime/backends/torch_cuda.py", "torch._inductor.aoti_load_package"),
+    ("shipway/runtime/backends/torch_programs.py", "torch._C._aoti.AOTIModelPackageLoader"),
     ("shipway/engines/ray/app.py", "np.load"),  # verified samples, with allow_pickle=False
     ("shipway/releases/models_file.py", "yaml.load"),  # by a SafeLoader that refuses a key twice
     # The C library, for a signal at a parent's death.

@@ -1,11 +1,17 @@
 """Any rows in any company get what the bare program gives each of them alone."""
 
 import logging
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
+from shipway.artifact.bundle import Artifact, open_artifact, write_record
 from shipway.artifact.certificate import Latency
+from shipway.artifact.digests import sha256_of, write_sums
 from shipway.runtime import model as model_module
 from shipway.runtime.backends.errors import DeviceLost, OutOfMemory
 from shipway.runtime.errors import WrongRows
@@ -269,6 +275,73 @@ def test_outputs_of_one_run_are_not_overwritten_by_the_next(model, tiny_artifact
     before = model.run(first)
     model.run(second)
     same(before, first, alone(tiny_artifact))
+
+
+class View(nn.Module):
+    """Returns its input itself, and three columns of it in the same memory."""
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return features, features[:, 1:4]
+
+
+def viewing(artifact: Artifact, folder: Path, format: str) -> Artifact:
+    """The artifact with a program that returns views of its input."""
+    example = torch.zeros(2, 5)
+    path = folder / "programs" / f"view.{'pt2' if format == 'torch_export' else format}"
+    path.parent.mkdir(parents=True)
+    rows = ({0: torch.export.Dim.DYNAMIC(min=1, max=4)},)
+    program = torch.export.export(View(), (example,), dynamic_shapes=rows)
+    if format == "torchscript":
+        torch.jit.save(torch.jit.trace(View(), example), path)
+    elif format == "torch_export":
+        torch.export.save(program, path)
+    else:
+        torch.onnx.export(program, (), path, dynamo=True, verbose=False)
+    manifest = artifact.manifest
+    described = manifest.programs[manifest.chosen].model_copy(
+        update={
+            "file": f"programs/{path.name}",
+            "format": format,
+            "runtime": "onnxruntime" if format == "onnx" else "torch",
+            "bytes": path.stat().st_size,
+            "sha256": sha256_of(path),
+        }
+    )
+    kept = shutil.ignore_patterns(Path(manifest.programs[manifest.chosen].file).name)
+    shutil.copytree(artifact.path, folder, dirs_exist_ok=True, ignore=kept)
+    write_record(
+        folder / "manifest.json",
+        manifest.model_copy(update={"programs": {manifest.chosen: described}}),
+    )
+    (folder / "SHA256SUMS").unlink()
+    write_sums(folder)
+    return open_artifact(folder)
+
+
+@pytest.mark.parametrize("format", ["torchscript", "torch_export", "onnx"])
+@pytest.mark.parametrize("places", [[0, 1, 2], [2, 0, 1]], ids=["in order", "gathered"])
+def test_outputs_that_are_views_of_inputs_stay_as_they_are_when_the_next_rows_come(
+    tiny_table, tmp_path, format, places
+):
+    model = Model(viewing(tiny_table, tmp_path / "artifact", format))
+    first, second = np.random.default_rng(0).normal(size=(2, 3, 5)).astype("float32")
+    model.staging[0][places] = first
+    before = model.run(places)
+    model.staging[0][places] = second
+    model.run(places)
+    for result, row in zip(before, first, strict=True):
+        assert np.array_equal(result.outputs[0], row)
+        assert np.array_equal(result.outputs[1], row[1:4])
+
+
+def test_outputs_in_memory_of_their_own_are_not_copied(model):
+    returned = []
+    run = model._program.run
+    model._program = type(
+        "Noting", (), {"run": lambda self, inputs: returned.append(run(inputs)) or returned[-1]}
+    )()
+    (result,) = model.run(images(1))
+    assert np.shares_memory(result.outputs[0], returned[0][0])
 
 
 def test_warming_up_runs_every_size_that_is_prepared_for(model, text_model):

@@ -41,7 +41,8 @@ class Program(Protocol):
 
     def run(self, inputs: Sequence[np.ndarray]) -> Outputs:
         """The outputs of one batch, in the manifest's order, with its dtypes and shapes. `inputs`
-        hold one array for each of the manifest's inputs, (rows, …)."""
+        hold one array for each of the manifest's inputs, (rows, …). Outputs may lie in the memory
+        of the inputs; a caller that writes to that memory later copies them first."""
         ...
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from shipway.runtime.backends.base import Outputs
+from shipway.runtime.backends.torch_programs import open_aot_inductor
 
 logger = logging.getLogger(__name__)
 
@@ -213,12 +214,8 @@ class AotInductorCudaProgram(CudaPipeline):
 
     def __init__(self, path: Path, *, threads: int, device_index: int) -> None:
         torch.set_num_threads(threads)
-        call = torch._inductor.aoti_load_package(
-            str(path),
-            # Its own pool of streams and locks cannot be captured in a CUDA graph.
-            run_single_threaded=True,
-            device_index=device_index,
-        )
+        # Its own pool of streams and locks cannot be captured in a CUDA graph.
+        call = open_aot_inductor(path, single_threaded=True, device_index=device_index)
         super().__init__(call, device_index=device_index)
 
 

@@ -56,7 +56,30 @@ class AotInductorProgram(_TorchProgram):
     """Compiled for the processor; cuda.AotInductorCudaProgram is for those compiled for a GPU."""
 
     def __init__(self, path: Path, *, threads: int) -> None:
-        super().__init__(torch._inductor.aoti_load_package(str(path)), threads=threads)
+        super().__init__(open_aot_inductor(path), threads=threads)
+
+
+def open_aot_inductor(
+    path: Path, *, single_threaded: bool = False, device_index: int = -1
+) -> Callable[..., list[torch.Tensor]]:
+    """A function from input tensors to output tensors, in the order in which torch flattens them.
+
+    `single_threaded` leaves out the package's own locks and streams. `device_index` is the GPU,
+    or -1. Raises RuntimeError for a file that is not a package.
+    """
+    # torch._inductor.aoti_load_package opens the package with the same loader. But first it imports
+    # the compiler and compiles a program to learn the processor's vector instructions, which takes
+    # 6 s; the manifest's requirements name them. On each call it parses the structure of inputs
+    # and outputs from JSON, to nest what the caller wants flat.
+    loader = torch._C._aoti.AOTIModelPackageLoader(
+        str(path), "model", single_threaded, 1, device_index
+    )
+
+    def call(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        outputs: list[torch.Tensor] = loader.boxed_run(list(tensors))
+        return outputs
+
+    return call
 
 
 @contextmanager

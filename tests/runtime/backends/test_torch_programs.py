@@ -1,15 +1,20 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from shipway.runtime.backends.torch_programs import (
+    AotInductorProgram,
     EagerProgram,
     TorchExportProgram,
     TorchScriptProgram,
+    open_aot_inductor,
 )
 
 
@@ -49,3 +54,48 @@ def test_an_exported_program_is_opened_and_the_environment_is_as_before(tmp_path
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     assert TorchExportProgram(path, threads=1).run([np.zeros((2, 3), "float32")])[0].shape == (2, 2)
     assert os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD") == before
+
+
+class Nested(nn.Module):
+    """A dictionary with a tuple in it, one of its tensors a view of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, object]:
+        return {"b": self.layer(x) + y, "a": (x[:, :2], (10 * x).to(torch.int64))}
+
+
+def test_a_package_gives_what_torchs_own_loader_gives_and_opens_without_the_compiler(tmp_path):
+    path = tmp_path / "m.pt2"
+    given = torch.randn(3, 5), torch.randn(3, 3)
+    rows = {0: torch.export.Dim.DYNAMIC(min=1, max=8)}
+    program = torch.export.export(Nested().eval(), given, dynamic_shapes=(rows, rows))
+    torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+    with torch.inference_mode():
+        expected = tree_leaves(torch._inductor.aoti_load_package(str(path))(*given))
+    assert len(expected) == 3
+    outputs = open_aot_inductor(path)(*given)
+    assert [each.dtype for each in outputs] == [each.dtype for each in expected]
+    assert all(map(torch.equal, outputs, expected))
+    batch = [each.numpy() for each in given]
+    for output, tensor in zip(
+        AotInductorProgram(path, threads=1).run(batch), expected, strict=True
+    ):
+        assert np.array_equal(output, tensor.numpy())
+    looks = (
+        "import sys; from pathlib import Path; "
+        "from shipway.runtime.backends.torch_programs import AotInductorProgram; "
+        f"AotInductorProgram(Path({str(path)!r}), threads=1); "
+        "print('torch._inductor.cpu_vec_isa' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", looks], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False", "the compiler was imported, which takes seconds"
+
+
+def test_a_file_that_is_no_package_is_refused(tmp_path):
+    path = tmp_path / "m.pt2"
+    path.write_bytes(b"no package")
+    with pytest.raises(RuntimeError):
+        open_aot_inductor(path)
