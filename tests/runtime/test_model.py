@@ -296,7 +296,9 @@ def viewing(artifact: Artifact, folder: Path, format: str) -> Artifact:
     elif format == "torch_export":
         torch.export.save(program, path)
     else:
-        torch.onnx.export(program, (), path, dynamo=True, verbose=False)
+        converted = torch.onnx.export(program, dynamo=True, verbose=False)
+        assert converted is not None
+        converted.save(path)
     manifest = artifact.manifest
     described = manifest.programs[manifest.chosen].model_copy(
         update={
