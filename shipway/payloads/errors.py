@@ -41,7 +41,8 @@ class TextTooLong(ShipwayError):
 
 
 class BadImage(ShipwayError):
-    """An image in a supported format is damaged, or too small to crop."""
+    """An image in a supported format is damaged, too small to crop, or has colours that cannot be
+    converted to 8-bit RGB as they are meant."""
 
 
 class NotAnImage(ShipwayError):

@@ -6,6 +6,7 @@ H, W = pixels, C = 3 channels in the order R, G, B.
 import io
 import struct
 import warnings
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 # Pillow imports all its formats when it meets one that is not imported yet. That takes a quarter of
 # a second, which the first WebP, or the first bytes that are not an image, would have to wait for.
-from PIL import Image, WebPImagePlugin  # noqa: F401
+from PIL import Image, ImageFile, WebPImagePlugin  # noqa: F401
 from torch.nn.functional import interpolate
 
 from shipway.payloads.errors import BadImage, ImageTooLarge, NotAnImage
@@ -22,7 +23,7 @@ from shipway.recipe import ImagePreprocessing
 FORMATS = ("JPEG", "PNG", "WEBP")
 """As Pillow names them."""
 MAX_PIXELS = 50_000_000
-"""50 megapixels, as the largest common phone cameras have: 150 MB of RGB while it is decoded."""
+"""50 megapixels, as the largest common phone cameras have: 500 MB while it is decoded."""
 
 # Pillow warns of large images, which are refused below, and of harmless oddities in files. The
 # filters are set once, because images are decoded in threads and `catch_warnings` is not
@@ -51,23 +52,47 @@ _SCALED_DECODING_GAP = 2.0
 """How much larger than needed a JPEG may be after libjpeg has scaled it while decoding. Pillow's
 documentation of `reducing_gap` calls 2.0 almost indistinguishable from resizing the whole image."""
 
+_16_BITS = ";16B"
+"""How Pillow's names of a PNG's 16-bit samples end. Their upper byte is taken, as Pillow does for
+colours, and OpenCV and TensorFlow for all (`png_set_strip_16`), through which models see them in
+training. Rounding (libpng's `png_set_scale_16`) differs by one level at most."""
+_FEW_LEVELS = 16
+"""What 8 bits keep of 12-bit samples that were stored in 16 bits without being scaled."""
+_BITS = {"L;2": 2, "L;4": 4, "I;16B": 16}
+_WIDENED_BY = {"L;2": 0x55, "L;4": 0x11}
+"""Grey samples by Pillow's name of their form in the file: their bits, 8 if not given, and what
+Pillow multiplies them with. Samples of one bit, and the transparent one, are 0 or 255 already."""
+_BITS_PER_PIXEL = {"1": 1, "L;2": 2, "L;4": 4, "L": 8, "I;16B": 16, "LA": 16, "LA;16B": 32}
+_BITS_PER_PIXEL |= {"P;1": 1, "P;2": 2, "P;4": 4, "P": 8}
+_BITS_PER_PIXEL |= {"RGB": 24, "RGB;16B": 48, "RGBA": 32, "RGBA;16B": 64}
+_ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4)]
+_ADAM7 += [(1, 0, 2, 2), (0, 1, 1, 2)]
+"""Of each pass of an interlaced PNG: its first column and row, and the steps to the next ones."""
+_CHUNK_HEADER = struct.Struct(">I4s")
+_CRC_BYTES = 4
+_INFLATE_AT_ONCE = 2**16
+_PALETTE = 256
+"""A PNG's palette has no more colours; a longer list of alphas is cut."""
+
 
 def decode_image(data: bytes | bytearray | memoryview, spec: ImagePreprocessing) -> np.ndarray:
-    """The pixels of one image file: uint8 (H, W, 3), upright, RGB.
+    """The pixels of one image file: uint8 (H, W, 3), upright, RGB, on white where transparent.
 
-    Raises NotAnImage, BadImage or ImageTooLarge.
+    Raises NotAnImage, BadImage or ImageTooLarge. A file is called damaged (BadImage) exactly when
+    Pillow's `load` of the whole image raises, and when a PNG has fewer rows than its header says.
     """
-    image = _open(data)
-    try:
-        return _pixels(image, spec)
-    # Pillow's decoders raise all of these for broken files, and SyntaxError for a broken PNG.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error) as error:
-        raise BadImage(
-            f"The {image.format} image could not be decoded: {error}. Send the complete file."
-        ) from error
+    square, orientation = _centred_square(_open(data), data, spec)
+    size = (spec.height, spec.width)
+    if orientation in _SWAPS_SIDES:
+        size = (spec.width, spec.height)
+    pixels_HWC = _resized(np.asarray(square), size, spec.resample)
+    if upright := _UPRIGHT.get(orientation):
+        # Last, because the square is small by now, and turning keeps it centred.
+        pixels_HWC = upright(pixels_HWC)
+    return np.ascontiguousarray(pixels_HWC)
 
 
-def _open(data: bytes | bytearray | memoryview) -> Image.Image:
+def _open(data: bytes | bytearray | memoryview) -> ImageFile.ImageFile:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -76,11 +101,18 @@ def _open(data: bytes | bytearray | memoryview) -> Image.Image:
             "Send a smaller one."
         ) from error
     except Image.UnidentifiedImageError as error:
+        if name := _format_of(data):
+            raise BadImage(
+                f"The header of the {name} image is damaged, or of a kind that is not supported. "
+                "Send the complete file, with 8 or 16 bits a channel."
+            ) from error
         raise NotAnImage(
             f"Unsupported image format: {len(data)} bytes that start with {bytes(data[:8])!r}. "
             "Send JPEG, PNG or WebP."
         ) from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # broken files raise a dozen types, KeyError and SyntaxError too
         raise BadImage(
             f"The image's header could not be read: {error}. Send the complete file."
         ) from error
@@ -93,31 +125,103 @@ def _open(data: bytes | bytearray | memoryview) -> Image.Image:
     return image
 
 
-def _pixels(image: Image.Image, spec: ImagePreprocessing) -> np.ndarray:
-    orientation = _orientation(image)
+def _format_of(data: bytes | bytearray | memoryview) -> str | None:
+    """Which of the accepted formats the first bytes announce."""
+    for name in FORMATS:
+        accept = Image.OPEN[name][1]
+        if accept and accept(bytes(data[:16])):
+            return name
+    return None
+
+
+def _centred_square(
+    image: ImageFile.ImageFile, data: bytes | bytearray | memoryview, spec: ImagePreprocessing
+) -> tuple[Image.Image, int]:
+    """The square in RGB, as it is stored, and the EXIF orientation. Closes the image."""
+    if image.mode == "CMYK" and "adobe" not in image.info:
+        raise BadImage(
+            "The CMYK JPEG has no Adobe marker, so it is unknown whether its inks are inverted. "
+            "Send RGB."
+        )
     width, height = image.size
     side = int(spec.crop_fraction * min(width, height))
     if side < 1:
         raise BadImage(
             f"The image of {width}×{height} pixels is too small to crop. Send a larger image."
         )
+    if image.format == "JPEG":
+        needed = max(spec.width, spec.height) * _SCALED_DECODING_GAP / side
+        image.draft(None, (int(width * needed), int(height * needed)))
+    stored = _load(image, data)
+    orientation = _orientation(image)
     # If the centre lies between two pixels, it is the later one of the upright picture.
     left = (width - side + (orientation not in _MIRRORED_X)) // 2
     top = (height - side + (orientation not in _MIRRORED_Y)) // 2
     box = np.array([left, top, left + side, top + side])
-    if image.format == "JPEG":
-        needed = max(spec.width, spec.height) * _SCALED_DECODING_GAP / side
-        image.draft(None, (int(width * needed), int(height * needed)))
+    if image.size != (width, height):
         box = np.rint(box * np.tile(np.divide(image.size, (width, height)), 2)).astype(int)
-    square_HWC = np.asarray(_to_rgb(image.crop(tuple(box.tolist()))))
-    size = (spec.height, spec.width)
-    if orientation in _SWAPS_SIDES:
-        size = (spec.width, spec.height)
-    pixels_HWC = _resized(square_HWC, size, spec.resample)
-    if upright := _UPRIGHT.get(orientation):
-        # Last, because the square is small by now, and turning keeps it centred.
-        pixels_HWC = upright(pixels_HWC)
-    return np.ascontiguousarray(pixels_HWC)
+    square = image.crop(tuple(box.tolist()))
+    image.close()  # its pixels are not needed any more, and may be 200 MB
+    return _to_rgb(square, stored), orientation
+
+
+def _load(image: ImageFile.ImageFile, data: bytes | bytearray | memoryview) -> str:
+    """Decodes all pixels, once; the name of their form in a PNG, as Pillow spells it.
+
+    Only the first `load` of a broken file raises; each later one, and whatever calls it, as
+    `crop` and a PNG's `getexif` do, takes the rows that are missing for black ones.
+    """
+    tile = image.tile[0] if image.tile else None
+    interlaced = bool(image.info.get("interlace"))
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # broken files raise a dozen types, struct.error and KeyError too
+        raise BadImage(
+            f"The {image.format} image could not be decoded: {error}. Send the complete file."
+        ) from error
+    if not (image.format == "PNG" and tile and isinstance(tile.args, str)):
+        return ""
+    if tile.extents == (0, 0, *image.size) and (interlaced or _is_blank(image, row=-1)):
+        # Pillow leaves rows blank, without an error, where the compressed stream is whole but
+        # too short. Such a row may also be in the file: only the stream's length tells.
+        needed = _png_bytes(image.size, _BITS_PER_PIXEL[tile.args], interlaced)
+        if _inflated_bytes(data, tile.offset - _CHUNK_HEADER.size, needed) < needed:
+            raise BadImage("The PNG image has fewer rows than its header says. Send all of it.")
+    return tile.args
+
+
+def _is_blank(image: Image.Image, row: int) -> bool:
+    width, height = image.size
+    return not any(image.crop((0, row % height, width, row % height + 1)).tobytes())
+
+
+def _png_bytes(size: tuple[int, int], bits_per_pixel: int, interlaced: bool) -> int:
+    """How many bytes the rows of a PNG take, each with a byte for its filter."""
+    total = 0
+    for x, y, step_x, step_y in _ADAM7 if interlaced else [(0, 0, 1, 1)]:
+        columns, rows = -((x - size[0]) // step_x), -((y - size[1]) // step_y)
+        if columns > 0:
+            total += rows * (1 + (columns * bits_per_pixel + 7) // 8)
+    return total
+
+
+def _inflated_bytes(data: bytes | bytearray | memoryview, at: int, enough: int) -> int:
+    """The length of what the IDAT chunks from `at` on hold, counted to about `enough`."""
+    inflater, total = zlib.decompressobj(), 0
+    while total < enough and at + _CHUNK_HEADER.size <= len(data):
+        length, kind = _CHUNK_HEADER.unpack_from(data, at)
+        at += _CHUNK_HEADER.size
+        packed = bytes(data[at : at + length]) if kind == b"IDAT" else b""
+        while packed and total < enough:
+            try:
+                total += len(inflater.decompress(packed, _INFLATE_AT_ONCE))
+            except zlib.error:  # behind the last row, or Pillow would have raised
+                return enough
+            packed = inflater.unconsumed_tail
+        at += length + _CRC_BYTES
+    return total
 
 
 def _resized(pixels_HWC: np.ndarray, size: tuple[int, int], resample: str) -> np.ndarray:
@@ -138,8 +242,53 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits a channel: keep the upper eight
-        levels = np.asarray(image).astype(np.int64) >> 8
-        image = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _to_rgb(square: Image.Image, stored: str) -> Image.Image:
+    """The square in RGB, composited on white. `stored` is what `_load` returns."""
+    # Of a PNG's tRNS chunk: one colour, or the alphas of a palette. A PNG's text chunks can put a
+    # string in its place.
+    transparent = square.info.pop("transparency", None)
+    if square.mode == "I;16" or (square.mode in ("1", "L") and isinstance(transparent, int)):
+        return _grey_to_rgb(square, stored, transparent if isinstance(transparent, int) else None)
+    if stored.endswith(_16_BITS):
+        colours = np.array(square.getextrema())[:3]
+        _check_levels(int(colours.max()))
+    if square.mode == "RGB" and isinstance(transparent, tuple):
+        if stored.endswith(_16_BITS):
+            # Pillow drops the lower bytes, and other colours share the upper ones.
+            raise BadImage(
+                "The 16-bit PNG names a transparent colour (tRNS). Send it with an alpha channel."
+            )
+        square.info["transparency"] = tuple(level & 0xFF for level in transparent)
+        square = square.convert("RGBA")
+    elif square.mode == "P" and isinstance(transparent, int | bytes):
+        alphas = transparent if isinstance(transparent, bytes) else b"\xff" * transparent + b"\0"
+        square.info["transparency"] = alphas[:_PALETTE]
+        square = square.convert("RGBA")
+    if square.mode in ("LA", "RGBA"):
+        white = Image.new("RGB", square.size, "white")
+        white.paste(square, mask=square)
+        return white
+    return square if square.mode == "RGB" else square.convert("RGB")
+
+
+def _grey_to_rgb(square: Image.Image, stored: str, transparent: int | None) -> Image.Image:
+    levels_HW = np.array(square.convert("L") if square.mode == "1" else square)
+    if transparent is not None:
+        # Pillow widens samples of 2 and 4 bits to 8, but not the transparent one.
+        transparent = transparent % 2 ** _BITS.get(stored, 8) * _WIDENED_BY.get(stored, 1)
+        holes_HW = levels_HW == transparent
+    if square.mode == "I;16":
+        levels_HW = (levels_HW >> 8).astype(np.uint8)
+        _check_levels(int(levels_HW.max()))
+    if transparent is not None:
+        levels_HW[holes_HW] = 255
+    return Image.fromarray(levels_HW).convert("RGB")
+
+
+def _check_levels(brightest: int) -> None:
+    """Raises BadImage if a 16-bit image has next to no levels left in 8 bits."""
+    if brightest < _FEW_LEVELS:
+        raise BadImage(
+            f"The 16-bit PNG has no sample above {256 * _FEW_LEVELS - 1} of 65535, so at most "
+            f"{_FEW_LEVELS} levels would be left in 8 bits. Scale its samples to the whole range."
+        )

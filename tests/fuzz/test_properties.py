@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import zipfile
 from contextlib import suppress
@@ -23,12 +24,14 @@ from shipway.artifact.bundle import MANIFEST, open_artifact
 from shipway.artifact.digests import SUMS, format_sums, parse_sums, write_sums
 from shipway.artifact.errors import ArtifactError
 from shipway.errors import ShipwayError
+from shipway.payloads.errors import BadImage, ImageTooLarge, NotAnImage
+from shipway.payloads.images import decode_image
 from shipway.payloads.request import Request
 from shipway.recipe import Axis, TensorSpec
 from shipway.runtime.model import Model
 from shipway.runtime.planning import Costs, plan
 from shipway.serving import oip
-from tests.fuzz import minimal
+from tests.fuzz import images, minimal
 from tests.hostile import archives
 from tests.hostile.zips import Member, unpacked_by_headers, zipped
 
@@ -259,3 +262,45 @@ def test_no_text_sees_its_padding_or_its_neighbours(texts, rows):
     assert [int(each.outputs[0][0]) for each in results] == [
         int((ids * mask).sum()) for ids, mask in pairs
     ]
+
+
+# Images ------------------------------------------------------------------------------------------
+
+EDITS = st.lists(
+    st.tuples(
+        st.sampled_from([images.flip, images.cut, images.zero, images.drop]),
+        st.floats(0, 0.999),
+        st.integers(1, 8),
+    ),
+    max_size=2,
+)
+REFUSED_BY_OUR_OWN_RULES = "at most 50 are|too small to crop|Adobe marker|16-bit PNG|fewer rows"
+
+
+@settings(QUICK, max_examples=400)
+@given(
+    file=st.sampled_from(sorted(images.small_files().items())),
+    edits=EDITS,
+    checksums=st.booleans(),
+    side=st.sampled_from([32, 8]),
+)
+def test_an_image_is_refused_exactly_when_a_full_load_of_it_raises(file, edits, checksums, side):
+    name, data = file
+    for edit, place, size in edits:
+        data = edit(data, int(place * len(data)), size)
+    if checksums and name.startswith("PNG"):
+        data = images.with_right_checksums(data)
+    spec = images.preprocessing(side)
+    try:
+        found = decode_image(data, spec)
+    except (BadImage, NotAnImage, ImageTooLarge) as error:
+        if not re.search(REFUSED_BY_OUR_OWN_RULES, str(error)):
+            with pytest.raises(Exception):  # noqa: B017 — Pillow raises a dozen types
+                images.loaded(data)
+        return
+    expected = images.plainly_preprocessed(images.loaded(data), spec)
+    assert found.shape == expected.shape
+    # Small pictures of damaged JPEGs differ, because coefficients out of range are clipped later
+    # in a scaled decoding. Those of whole ones are compared in tests/payloads/test_images.py.
+    if side == 32 or not name.startswith("JPEG"):
+        assert np.abs(found.astype(int) - expected).mean() < 1

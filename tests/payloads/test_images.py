@@ -1,5 +1,9 @@
+import io
+import struct
 import subprocess
 import sys
+import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +14,8 @@ from shipway.payloads.images import MAX_PIXELS, decode_image
 from tests.conftest import PHOTOS, encoded
 
 ORIENTATION = 0x0112
+GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+"""A PNG's types of colour."""
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +29,34 @@ def centred_square(image: Image.Image, spec) -> np.ndarray:
     left, top = ((length - crop + 1) // 2 for length in image.size)
     square = image.crop((left, top, left + crop, top + crop))
     return np.asarray(square.resize((spec.width, spec.height), Image.Resampling.BICUBIC))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    length, checksum = struct.pack(">I", len(content)), zlib.crc32(kind + content)
+    return length + kind + content + struct.pack(">I", checksum)
+
+
+def png(
+    samples: np.ndarray,
+    depth: int,
+    colour: int,
+    *chunks: bytes,
+    interlace: bool = False,
+    missing_rows: int = 0,
+) -> bytes:
+    """A PNG of samples (H, W, C), for the kinds that Pillow does not write."""
+    first = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
+    passes = [*first, (0, 1, 1, 2)] if interlace else [(0, 0, 1, 1)]
+    rows = []
+    for x, y, step_x, step_y in passes:
+        for row_WC in samples[y::step_y, x::step_x]:
+            bits = (row_WC.reshape(-1, 1) >> np.arange(depth - 1, -1, -1)) & 1
+            rows.append(b"\0" + np.packbits(bits.astype(np.uint8)).tobytes())
+    pixels = zlib.compress(b"".join(rows[: len(rows) - missing_rows]))
+    height, width = samples.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
+    content = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(content)
 
 
 def mean_difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -98,6 +132,54 @@ def test_an_image_cut_short_is_called_broken(photo, spec, format, kept):
         decode_image(whole[: int(len(whole) * kept)], spec)
 
 
+@pytest.mark.parametrize("damage", ["flipped", "cut", "zeroed"])
+def test_a_png_with_a_broken_stream_is_no_black_picture(photo, spec, damage):
+    data = bytearray(encoded(photo))
+    middle = len(data) // 2
+    if damage == "flipped":
+        data[middle] ^= 1
+    elif damage == "zeroed":
+        data[middle : middle + 64] = bytes(64)
+    else:  # half of the stream, in a chunk that is whole
+        start = data.index(b"IDAT") + 4
+        data = data[: start - 8] + chunk(b"IDAT", bytes(data[start:middle]))
+        data += chunk(b"IEND", b"")
+    with pytest.raises(BadImage, match="The PNG image could not be decoded: .* complete file"):
+        decode_image(bytes(data), spec)
+
+
+@pytest.mark.parametrize("interlace", [False, True])
+@pytest.mark.parametrize("missing_rows", [1, 20])
+@pytest.mark.parametrize(("colour", "channels"), [(GREY, 1), (RGB, 3), (RGB_ALPHA, 4)])
+def test_a_png_with_too_few_rows_is_no_black_picture(
+    spec, colour, channels, missing_rows, interlace
+):
+    samples = np.full((63, 61, channels), 200)
+    whole = png(samples, 8, colour, interlace=interlace)
+    assert decode_image(whole, spec).all()
+    data = png(samples, 8, colour, interlace=interlace, missing_rows=missing_rows)
+    Image.open(io.BytesIO(data)).load()  # fills it with black
+    with pytest.raises(BadImage, match="fewer rows than its header says"):
+        decode_image(data, spec)
+
+
+@pytest.mark.parametrize("interlace", [False, True])
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_a_png_whose_last_rows_are_black_is_accepted(spec, depth, interlace):
+    data = png(np.zeros((63, 61, 1), int), depth, GREY, interlace=interlace)
+    assert not decode_image(data, spec).any()
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_a_damaged_header_is_not_called_another_format(photo, spec, format):
+    data = bytearray(encoded(photo, format))
+    data[18:24] = b"\xff" * 6
+    if format == "JPEG":
+        data = data[:4]
+    with pytest.raises(BadImage, match=f"The header of the {format} image is damaged"):
+        decode_image(bytes(data), spec)
+
+
 def test_bits_flipped_anywhere_in_an_image_never_raise_anything_else(photo, spec):
     random = np.random.default_rng(0)
     for format in ("PNG", "JPEG", "WEBP"):
@@ -159,3 +241,133 @@ except images.NotAnImage:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "WEBP" in done.stdout and "TIFF" not in done.stdout
+
+
+# What is transparent, and what has other than 8 bits a channel ------------------------------------
+
+BLUE, HALF_BLUE_ON_WHITE, WHITE = [0, 0, 255], [127, 127, 255], [255, 255, 255]
+
+
+def left_and_right(data: bytes, spec) -> list[list[int]]:
+    pixels = decode_image(data, spec.model_copy(update={"crop_fraction": 1.0}))
+    return [pixels[5, 3].tolist(), pixels[5, -3].tolist()]
+
+
+def halves(left: Sequence[int], right: Sequence[int]) -> np.ndarray:
+    """Samples of 32 × 32 pixels."""
+    return np.array([[left] * 16 + [right] * 16] * 32)
+
+
+@pytest.mark.parametrize(
+    ("samples", "depth", "colour", "trns", "expected"),
+    [
+        (halves([0, 0, 255, 255], [9, 9, 9, 0]), 8, RGB_ALPHA, b"", [BLUE, WHITE]),
+        (halves([0, 0, 255, 128], [9, 9, 9, 0]), 8, RGB_ALPHA, b"", [HALF_BLUE_ON_WHITE, WHITE]),
+        (
+            halves([0, 0, 65535, 32896], [9000] * 3 + [0]),
+            16,
+            RGB_ALPHA,
+            b"",
+            [HALF_BLUE_ON_WHITE, WHITE],
+        ),
+        (halves([51, 255], [51, 128]), 8, GREY_ALPHA, b"", [[51] * 3, [153] * 3]),
+        (halves([51 * 257, 65535], [51 * 257, 0]), 16, GREY_ALPHA, b"", [[51] * 3, WHITE]),
+        (halves([0, 0, 255], [9, 9, 9]), 8, RGB, struct.pack(">3H", 9, 9, 9), [BLUE, WHITE]),
+        (halves([8], [9]), 8, GREY, struct.pack(">H", 9), [[8] * 3, WHITE]),
+        (halves([1], [2]), 2, GREY, struct.pack(">H", 2), [[85] * 3, WHITE]),
+        (halves([1], [2]), 4, GREY, struct.pack(">H", 2), [[17] * 3, WHITE]),
+        (halves([1], [0]), 1, GREY, struct.pack(">H", 0), [WHITE, WHITE]),
+        (halves([0], [1]), 1, GREY, struct.pack(">H", 1), [[0] * 3, WHITE]),
+        # Both are 32 by their upper byte. Only one is the transparent colour.
+        (halves([8193], [8192]), 16, GREY, struct.pack(">H", 8192), [[32] * 3, WHITE]),
+        (halves([0], [1]), 8, PALETTE, b"\xff\x00", [BLUE, WHITE]),
+        (halves([0], [1]), 8, PALETTE, b"\x80\x00", [HALF_BLUE_ON_WHITE, WHITE]),
+        (halves([0], [1]), 1, PALETTE, b"\x80\xff", [HALF_BLUE_ON_WHITE, [9, 9, 9]]),
+        (halves([0], [1]), 2, PALETTE, b"\x00", [WHITE, [9, 9, 9]]),
+        (halves([0], [1]), 4, PALETTE, b"\xff" * 300 + b"\x00", [BLUE, [9, 9, 9]]),
+        (halves([0], [1]), 4, PALETTE, b"\xff" * 300 + b"\x01", [BLUE, [9, 9, 9]]),
+    ],
+)
+def test_what_is_transparent_is_composited_on_white(spec, samples, depth, colour, trns, expected):
+    chunks = [chunk(b"PLTE", bytes([*BLUE, 9, 9, 9]))] if colour == PALETTE else []
+    chunks += [chunk(b"tRNS", trns)] if trns else []
+    assert left_and_right(png(samples, depth, colour, *chunks), spec) == expected
+
+
+def test_a_webp_is_composited_on_white(spec):
+    image = Image.fromarray(halves([0, 0, 255, 128], [9, 9, 9, 0]).astype(np.uint8))
+    data = encoded(image, "WEBP", lossless=True)
+    assert left_and_right(data, spec) == [HALF_BLUE_ON_WHITE, WHITE]
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(GREY, 1), (RGB, 3), (PALETTE, 1)])
+def test_a_text_called_transparency_makes_nothing_transparent(spec, colour, channels):
+    chunks = [chunk(b"PLTE", bytes([0, 0, 0, 9, 9, 9]))] if colour == PALETTE else []
+    chunks.append(chunk(b"tEXt", b"transparency\0\1"))
+    samples = halves([0] * channels, [1] * channels)
+    nine = [9] * 3 if colour == PALETTE else [1] * 3
+    assert left_and_right(png(samples, 8, colour, *chunks), spec) == [[0] * 3, nine]
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(GREY, 1), (RGB, 3)])
+def test_of_sixteen_bits_the_upper_eight_are_taken(spec, colour, channels):
+    levels = np.random.default_rng(0).integers(0, 65536, (32, 32, channels))
+    found = decode_image(
+        png(levels, 16, colour), spec.model_copy(update={"crop_fraction": 1.0, "height": 32})
+    )
+    assert np.array_equal(found, np.broadcast_to(levels >> 8, (32, 32, 3)))
+
+
+@pytest.mark.parametrize(
+    ("colour", "channels"), [(GREY, 1), (RGB, 3), (GREY_ALPHA, 2), (RGB_ALPHA, 4)]
+)
+def test_samples_of_twelve_bits_do_not_become_sixteen_grey_levels(spec, colour, channels):
+    levels = np.random.default_rng(0).integers(0, 4096, (32, 32, channels))
+    if channels in (2, 4):
+        levels[..., -1] = 65535
+    with pytest.raises(BadImage, match="no sample above 4095 of 65535.* Scale its samples"):
+        decode_image(png(levels, 16, colour), spec)
+    levels[16, 16] = 4096
+    assert decode_image(png(levels, 16, colour), spec).shape == (32, 32, 3)
+
+
+def test_a_transparent_colour_of_sixteen_bits_is_refused(spec):
+    trns = chunk(b"tRNS", struct.pack(">3H", 1, 2, 3))
+    with pytest.raises(BadImage, match="names a transparent colour .* alpha channel"):
+        decode_image(png(halves([60000] * 3, [9000] * 3), 16, RGB, trns), spec)
+
+
+def test_a_cmyk_jpeg_that_may_be_inverted_is_refused(photo, spec):
+    data = encoded(photo.convert("CMYK"), "JPEG")
+    marker = data.index(b"\xff\xee")
+    length = struct.unpack(">H", data[marker + 2 : marker + 4])[0]
+    with pytest.raises(BadImage, match="CMYK JPEG has no Adobe marker.* Send RGB"):
+        decode_image(data[:marker] + data[marker + 2 + length :], spec)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_image_of_fifty_megapixels_takes_ten_bytes_a_pixel(tmp_path):
+    path = tmp_path / "large.png"
+    Image.new("RGBA", (7000, 7000)).save(path, compress_level=1)
+    code = """
+import io, re, sys
+from pathlib import Path
+from PIL import Image
+from shipway.payloads.images import decode_image
+from shipway.recipe import ImagePreprocessing
+spec = ImagePreprocessing(
+    height=32, width=32, crop_fraction=1.0, resample="bicubic", mean=(0, 0, 0), std=(1, 1, 1),
+    source="a test",
+)
+def peak_kib():  # of this program alone; ru_maxrss counts what started it
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+large, small = Path(sys.argv[1]).read_bytes(), io.BytesIO()
+Image.new("RGBA", (50, 50)).save(small, "PNG")
+decode_image(small.getvalue(), spec)
+before = peak_kib()
+decode_image(large, spec)
+print(1024 * (peak_kib() - before) / 7000**2)
+"""
+    command = [sys.executable, "-c", code, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 4 < float(done.stdout) < 10.5
