@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import numpy as np
 from pydantic import (
@@ -37,6 +37,7 @@ __all__ = [
     "Preprocessing",
     "Recipe",
     "Rows",
+    "Scores",
     "TablePreprocessing",
     "TensorPreprocessing",
     "TensorSpec",
@@ -53,6 +54,9 @@ Size = Annotated[int, Field(gt=0, lt=2**31)]
 """The size of an axis."""
 Dtype = Annotated[str, Field(pattern=r"^(bool|u?int(8|16|32|64)|float(16|32|64))$")]
 """As NumPy and torch both spell it: "uint8", "float32"."""
+Scores = Literal["logits", "probabilities", "binary", "multi_label"]
+"""What a classifier's outputs are: logits of which softmax makes probabilities; probabilities; one
+logit, for the second of two classes; a logit for each of several independent labels."""
 PLUGIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -218,11 +222,15 @@ class Tolerance(Record):
     """How far a candidate's outputs may be from eager PyTorch's for it to be served."""
 
     relative_error: float
-    """The most that ||candidate - eager|| / ||eager|| may be, over all evaluation rows together."""
+    """The most that ||candidate - eager|| may be by the spread of eager's outputs over the
+    evaluation rows, ||eager - its mean||. A program that always answers the same has 1. A single
+    row may have four times as much."""
     top1_agreement: float = 0.0
-    """The least share of rows whose largest output is the same, from 0 to 1; for classifiers."""
+    """The least share of rows with the same class, from 0 to 1; for classifiers, and for outputs
+    that are integers or booleans."""
     cosine: float = -1.0
-    """The least cosine between a row's outputs and eager's, from -1 to 1, for the worst row."""
+    """The least cosine between a row's outputs and eager's, from -1 to 1, for the worst row; for
+    classifiers and embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +277,9 @@ class Recipe:
 
     Its `forward` takes normalised pixels, float32 (B, 3, H, W), for images; ids and mask, both
     int64 (B, T), for texts; numbers, float32 (B, columns), for tables; and for tensors what
-    `TensorPreprocessing.inputs` says. It returns one float tensor, (B, …).
+    `TensorPreprocessing.inputs` says. If all inputs have the names of its parameters, they are
+    passed by name, else in order. It returns a tensor (B, …), or several in a tuple, a dict or a
+    dataclass, nested as you like.
     """
     weights: Callable[[], str | Path | None]
     """The path of the state_dict, .pth or .safetensors. `shipway export --weights` overrides it.
@@ -292,6 +302,13 @@ class Recipe:
     plugins: Sequence[str] = ()
     """Modules that register a task, a technique or a runtime backend, such as `["keypoints"]` for
     keypoints.py beside the recipe. They become part of the artifact and of its archive."""
+    outputs: Sequence[str] | Mapping[str, str] = ()
+    """Which of the module's outputs are served, all of them if empty: names such as `["logits"]`,
+    or the names in answers by those of the module, `{"output_1": "logits"}`. An item of a dict or
+    a dataclass has its key as its name, an item of a tuple `output_0`, `output_1`, …, and a nested
+    one both: `hidden_states_3`."""
+    scores: Scores = "logits"
+    """What a classifier's outputs are, see `Scores`."""
     top_k: int = 5
     """How many classes an answer holds, the most probable first; for classifiers."""
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
@@ -323,7 +340,32 @@ class Recipe:
                 f"The recipe's top_k is {_described(self.top_k)}. Give a whole number of at "
                 "least 1."
             )
+        self._check_outputs()
         self._check_plugins()
+
+    def _check_outputs(self) -> None:
+        if self.scores not in get_args(Scores):
+            raise InvalidRecipe(
+                f"The recipe's scores are {_described(self.scores)}. Give one of "
+                f"{', '.join(map(repr, get_args(Scores)))}."
+            )
+        names = [*self.outputs, *self.served_outputs.values()]
+        if isinstance(self.outputs, str) or not all(isinstance(name, str) for name in names):
+            raise InvalidRecipe(
+                f"The recipe's outputs are {_described(self.outputs)}. Give a list of names, such "
+                'as ["logits"], or a dict such as {"output_1": "logits"}.'
+            )
+        for name in self.served_outputs.values():
+            check_name(name, "output")
+        if len(set(self.served_outputs.values())) != len(self.outputs):
+            raise InvalidRecipe("Two of the recipe's outputs have the same name. Name each once.")
+
+    @property
+    def served_outputs(self) -> dict[str, str]:
+        """The names in answers by those of the module's outputs; empty for all outputs."""
+        if isinstance(self.outputs, Mapping):
+            return dict(self.outputs)
+        return {name: name for name in self.outputs}
 
     def _check_plugins(self) -> None:
         if isinstance(self.plugins, str) or not isinstance(self.plugins, Sequence):

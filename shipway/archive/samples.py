@@ -1,6 +1,5 @@
 """The samples in a `.mar`: reference outputs to compare a version with before promotion."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +10,38 @@ from pydantic import BaseModel, ValidationError
 from shipway.archive.errors import ArchiveError
 from shipway.archive.inspect import opened, read_small
 from shipway.artifact.bundle import CERTIFICATE, MANIFEST
+from shipway.artifact.certificate import OutputMeasure
+from shipway.artifact.measures import kind_of, spread_of
 from shipway.artifact.samples import FOLDER, file_of
 from shipway.errors import ShipwayError
 from shipway.payloads.tensors import from_npy
-from shipway.recipe import TensorSpec
+from shipway.recipe import TensorSpec, Tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """Evaluation rows with eager PyTorch's outputs for them, and the certified tolerances."""
+    """Evaluation rows with eager PyTorch's outputs for them, and what is certified of them."""
 
     inputs: Mapping[str, np.ndarray]
     """By name, each (rows, …)."""
     outputs: Mapping[str, np.ndarray]
     """Eager's outputs for these rows by name, each (rows, …)."""
-    tolerances: Mapping[str, float]
-    """By program: the largest relative error of its outputs that the certificate allows."""
+    measures: Mapping[str, OutputMeasure]
+    """How each output is compared, by name."""
+    tolerances: Mapping[str, Tolerance]
+    """By program: how far its outputs may be from eager's."""
+
+
+class _Certified(BaseModel):
+    """The part of a certificate that samples need."""
+
+    outputs: tuple[OutputMeasure, ...] = ()
+    """None in archives of early versions."""
+    candidates: dict[str, "_Candidate"]
+
+
+class _Candidate(BaseModel):
+    tolerance: Tolerance | None = None
 
 
 class _Tensors(BaseModel):
@@ -56,17 +71,31 @@ def read_samples(path: Path) -> Samples | None:
             tensors = _Tensors.model_validate_json(
                 read_small(path, archive, f"artifact/{MANIFEST}")
             )
-            certificate = json.loads(read_small(path, archive, f"artifact/{CERTIFICATE}"))
+            certified = _Certified.model_validate_json(
+                read_small(path, archive, f"artifact/{CERTIFICATE}")
+            )
+            outputs = rows_of(tensors.outputs)
             return Samples(
                 inputs=rows_of(tensors.inputs),
-                outputs=rows_of(tensors.outputs),
+                outputs=outputs,
+                measures=_by_its_own_rows(outputs)
+                | {measure.name: measure for measure in certified.outputs},
                 tolerances={
-                    name: float(candidate["tolerance"]["relative_error"])
-                    for name, candidate in certificate["candidates"].items()
-                    if candidate.get("tolerance")
+                    name: candidate.tolerance
+                    for name, candidate in certified.candidates.items()
+                    if candidate.tolerance
                 },
             )
         except (ShipwayError, ValidationError, KeyError, TypeError, AttributeError) as error:
             raise ArchiveError(
                 f"{path} contains invalid samples: {error}. Export the model and package it again."
             ) from error
+
+
+def _by_its_own_rows(outputs: Mapping[str, np.ndarray]) -> dict[str, OutputMeasure]:
+    """For archives that do not say how their outputs are compared: by the samples' own spread."""
+    kinds = {name: kind_of(output, "scores") for name, output in outputs.items()}
+    return {
+        name: OutputMeasure(name=name, kind=kind, spread=spread_of(outputs[name], kind))
+        for name, kind in kinds.items()
+    }

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from shipway.recipe import Record, Tolerance
+from shipway.artifact.measures import OutputKind
+from shipway.recipe import Record, Scores, Tolerance
 
 Shape = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})?$")]
 """Rows of a batch, for texts with tokens: "8" or "8x128"."""
@@ -19,22 +20,43 @@ class Share(Record):
     rows: int
 
 
-class Agreement(Record):
-    """A candidate's outputs beside eager fp32's, on the same held-out inputs at one batch size."""
+class OutputMeasure(Record):
+    """How one output is compared with eager's."""
 
+    name: str
+    kind: OutputKind
+    scores: Scores | None = None
+    """What scores of classes are; None for other kinds."""
+    spread: tuple[float, ...]
+    """How far eager's outputs are from the best constant answer, see measures.spread_of. Errors are
+    relative to it."""
+
+
+class Agreement(Record):
+    """One output of a candidate beside eager fp32's, on the same held-out inputs at one batch
+    size."""
+
+    output: str
     batch_size: int
     max_abs_diff: float
     mean_abs_diff: float
     relative_error: float
-    """||candidate - eager|| / ||eager||, over all outputs together."""
+    """Relative to the spread of eager's outputs: a constant answer has 1. For values with few
+    columns, that of the worst column; for labels, the share of wrong ones by that spread."""
     sqnr_db: float
     """Signal to quantization noise, 20 log10 of one over the relative error; 999 for no noise."""
-    cosine: float
-    """Of the row whose outputs point furthest away from eager's."""
+    row_error: float
+    """The same of the row that is furthest off."""
     worst_row: int
+    """The evaluation row with that error."""
+    cosine: float | None = None
+    """Of the row whose outputs point furthest away from eager's, among rows that are long enough to
+    have a direction; for embeddings and scores of at least two classes."""
+    least_cosine_row: int | None = None
     """The evaluation row with that cosine."""
     top1_agreement: float | None = None
-    """The share of rows whose largest output is the same; for classifiers."""
+    """The share of rows with the same class; of equal decisions, for independent labels; of equal
+    entries, for integers and booleans."""
     top5_agreement: float | None = None
     """The share of rows whose five largest outputs are the same set; for classifiers."""
     similarity_change: float | None = None
@@ -139,6 +161,8 @@ class Certificate(Record):
     evaluation: Inputs
     shapes: tuple[str, ...]
     """The shapes at which candidates were compared."""
+    outputs: tuple[OutputMeasure, ...]
+    """How each output was compared, in the manifest's order."""
     eager: dict[str, dict[int, Latency]]
     """By shape, then by threads."""
     candidates: dict[str, Candidate]

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from shipway.recipe import Axis, Name, Positive, Preprocessing, Record, Sha256, TensorSpec
+from shipway.recipe import (
+    Axis,
+    Name,
+    Positive,
+    Preprocessing,
+    Record,
+    Scores,
+    Sha256,
+    TensorSpec,
+)
 
 FORMAT: Literal[2] = 2
 
@@ -80,6 +89,8 @@ class Manifest(Record):
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     """The classes' names, in the order of the outputs; none for an embedding."""
+    scores: Scores = "logits"
+    """What the outputs of a classifier are; of no meaning without labels."""
     top_k: Positive
     """How many classes a reply holds; of no meaning without labels."""
     programs: dict[Name, Program]

@@ -117,7 +117,8 @@ def _faithfulness(candidate: "Candidate") -> str:
     if candidate.accuracy:
         return f"{candidate.accuracy.candidate.value:.1%}"
     if candidate.agreement[0].top1_agreement is None:
-        return f"{min(each.cosine for each in candidate.agreement):.4f}"
+        cosines = [each.cosine for each in candidate.agreement if each.cosine is not None]
+        return f"{min(cosines):.4f}" if cosines else "–"
     return f"{min(each.top1_agreement or 0 for each in candidate.agreement):.0%}"
 
 

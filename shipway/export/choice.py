@@ -35,7 +35,7 @@ def points_lost(candidate: Candidate) -> float:
         lost = -candidate.accuracy.change
     else:
         lost = max(
-            1 - (each.cosine if each.top1_agreement is None else each.top1_agreement)
+            1 - (each.cosine or 0.0 if each.top1_agreement is None else each.top1_agreement)
             for each in candidate.agreement
         )
     return round(100 * lost, 9)  # 5 of 100 rows are 5 points, not 5.000000000000004

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
-from shipway.artifact.certificate import Certificate, Inputs, LayerSensitivity
+from shipway.artifact.certificate import Certificate, Inputs, LayerSensitivity, OutputMeasure
 from shipway.artifact.errors import AlreadySealed
 from shipway.artifact.manifest import Manifest
 from shipway.export import worker
@@ -25,6 +23,7 @@ from shipway.export.sealing import describe_program, seal_export
 from shipway.export.speed import Outcome, compared_shapes, measure_and_choose
 from shipway.export.steps import Steps
 from shipway.export.techniques import TECHNIQUES
+from shipway.export.verify import measures_of
 from shipway.recipe import Inputs as InputSource
 from shipway.recipe import Recipe, Rows, TensorSpec, check_name
 from shipway.runtime.host import available_cores, describe_host
@@ -85,8 +84,9 @@ def export(
         assignment.write_rows("evaluation", data.evaluation)
         with child_process(assignment) as child:
             with steps.step("running eager PyTorch, the reference"):
-                row_shape = child.run(worker.reference)
-            labels = load_labels(recipe, row_shape)
+                outputs = child.run(worker.reference)
+            references = assignment.read_reference()
+            labels = load_labels(recipe, references)
             candidates = try_techniques(child, steps, folder, only)
             check_portable(candidates, assignment.log)
             outcome = measure_and_choose(
@@ -100,8 +100,8 @@ def export(
                 cores=assignment.threads,
             )
             layers = rank_layers(child, steps, outcome.candidates)
-        manifest = _manifest(recipe, version, data, outcome, labels, row_shape, folder, objective)
-        certificate = _certificate(recipe, data, outcome, layers)
+        manifest = _manifest(recipe, version, data, outcome, labels, outputs, folder, objective)
+        certificate = _certificate(recipe, data, outcome, layers, measures_of(references, recipe))
         with steps.step("sealing"):
             seal_export(
                 destination,
@@ -109,7 +109,7 @@ def export(
                 certificate,
                 data,
                 cache=folder,
-                reference=np.load(assignment.reference),
+                references=references,
                 overwrite=overwrite,
                 budget=budget,
             )
@@ -122,7 +122,7 @@ def _manifest(
     data: RecipeData,
     outcome: Outcome,
     labels: tuple[str, ...],
-    row_shape: tuple[int, ...],
+    outputs: tuple[TensorSpec, ...],
     cache: Path,
     objective: Objective,
 ) -> Manifest:
@@ -132,17 +132,17 @@ def _manifest(
         for name, candidate in outcome.candidates.items()
         if candidate.passed
     }
-    output = TensorSpec(name=task.output, dtype="float32", shape=(recipe.batch, *row_shape))
     return Manifest(
         name=recipe.name,
         version=version,
         task=recipe.task,
         plugins=tuple(recipe.plugins),
         inputs=recipe.inputs,
-        outputs=(output,),
+        outputs=outputs,
         preprocessing=recipe.preprocessing,
         labels=labels,
-        top_k=min(recipe.top_k, row_shape[0]) if task.classifies else 1,
+        scores=recipe.scores,
+        top_k=min(recipe.top_k, len(labels)) if task.classifies else 1,
         programs={
             name: describe_program(technique, cache / "programs" / technique.file)
             for name, technique in techniques.items()
@@ -164,12 +164,14 @@ def _certificate(
     data: RecipeData,
     outcome: Outcome,
     layers: tuple[LayerSensitivity, ...],
+    measures: tuple[OutputMeasure, ...],
 ) -> Certificate:
     return Certificate(
         host=describe_host(),
         calibration=_describe_rows(recipe.calibration, data.calibration),
         evaluation=_describe_rows(recipe.evaluation, data.evaluation),
         shapes=compared_shapes(recipe.inputs),
+        outputs=measures,
         eager=outcome.eager,
         candidates=outcome.candidates,
         sensitivity=layers,

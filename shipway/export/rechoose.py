@@ -13,7 +13,7 @@ import numpy as np
 from shipway.artifact.bundle import PLUGINS, Artifact, open_artifact
 from shipway.artifact.certificate import Candidate, Latency
 from shipway.artifact.errors import AlreadySealed
-from shipway.artifact.samples import file_of, relative_error
+from shipway.artifact.samples import allowed_error, error_of, file_of
 from shipway.export.child_process import Child, child_process
 from shipway.export.choice import Objective
 from shipway.export.errors import NothingPassed
@@ -76,14 +76,16 @@ def recheck(name: str) -> str | None:
     certified = _artifact.certificate.candidates[name]
     program = open_program(_artifact, name, threads=available_cores())
     outputs = run_in_batches(program, _samples, manifest.inputs, manifest.max_batch)
-    error = relative_error(_read(_artifact, manifest.outputs[0].name), outputs)
     assert certified.tolerance is not None
-    if error <= certified.tolerance.relative_error:
-        return None
-    return (
-        f"on this host its outputs have a relative error of {error:.2g}, "
-        f"more than {certified.tolerance.relative_error:.2g}"
-    )
+    for measure, output in zip(_artifact.certificate.outputs, outputs, strict=True):
+        error = error_of(_read(_artifact, measure.name), output, measure)
+        allowed = allowed_error(measure, certified.tolerance)
+        if not error <= allowed:  # also true for NaN
+            return (
+                f"on this host its output {measure.name} has a relative error of {error:.2g}, "
+                f"more than {allowed:.2g}"
+            )
+    return None
 
 
 def measure(

@@ -17,6 +17,7 @@ from torch import nn
 from shipway.artifact.digests import sha256_of
 from shipway.errors import ShipwayError
 from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.class_scores import check_scores
 from shipway.export.errors import BadInputs
 from shipway.recipe import Axis, Inputs, Recipe, Rows, TensorSpec
 from shipway.tasks import TASKS
@@ -58,18 +59,14 @@ def load_recipe_data(recipe: Recipe, recipe_file: Path, weights: Path | None = N
     )
 
 
-def load_labels(recipe: Recipe, row_shape: tuple[int, ...]) -> tuple[str, ...]:
-    """The recipe's labels; raises BadInputs if a classifier's outputs are not one for each label.
+def load_labels(recipe: Recipe, outputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The recipe's labels. Raises BadInputs if a classifier's outputs are not their scores.
 
-    `row_shape` is the shape of one row of the module's output.
+    `outputs` are eager's for the evaluation rows, by name, each (N, …).
     """
     labels = _call("labels", lambda: tuple(recipe.labels()))
-    if TASKS.get(recipe.task).classifies and (len(labels),) != row_shape:
-        outputs = " × ".join(map(str, row_shape))
-        raise BadInputs(
-            f"The recipe has {len(labels)} labels; the module has {outputs} "
-            "outputs. Give one label for each output."
-        )
+    if TASKS.get(recipe.task).classifies:
+        check_scores(recipe, labels, outputs)
     return labels
 
 

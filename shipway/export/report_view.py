@@ -7,6 +7,8 @@ from shlex import quote
 
 from shipway.artifact.certificate import Agreement, Candidate, Certificate, Latency
 from shipway.artifact.manifest import Manifest
+from shipway.artifact.measures import ROW_FACTOR
+from shipway.artifact.samples import allowed_error
 from shipway.export.choice import points_lost, rows_of
 from shipway.export.recipe_file import is_in_project
 from shipway.export.techniques import TECHNIQUES
@@ -58,6 +60,28 @@ class View:
     def ranked(self) -> bool:
         """Whether the outputs are logits of classes, which are compared by their order too."""
         return TASKS.get(self.manifest.task).classifies
+
+    @property
+    def embeds(self) -> bool:
+        """Whether an output is an embedding."""
+        return any(measure.kind == "embedding" for measure in self.certificate.outputs)
+
+    @property
+    def directed(self) -> bool:
+        """Whether cosines were compared."""
+        return any(each.cosine is not None for _, one in self.compared for each in one.agreement)
+
+    @property
+    def equal(self) -> bool:
+        """Whether classes, or integers and booleans, were compared for being equal."""
+        return any(
+            each.top1_agreement is not None for _, one in self.compared for each in one.agreement
+        )
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one output."""
+        return len(self.certificate.outputs) > 1
 
     @property
     def objective(self) -> str:
@@ -140,9 +164,13 @@ class View:
         if tolerance is None:
             return set()
         over = set()
-        if not agreement.relative_error <= tolerance.relative_error:
+        measure = next(each for each in self.certificate.outputs if each.name == agreement.output)
+        if not agreement.relative_error <= allowed_error(measure, tolerance):
             over.add("relative_error")
-        if not agreement.cosine >= tolerance.cosine:
+        limit = ROW_FACTOR * tolerance.relative_error
+        if measure.kind != "labels" and not agreement.row_error <= limit:
+            over.add("row_error")
+        if agreement.cosine is not None and not agreement.cosine >= tolerance.cosine:
             over.add("cosine")
         top1 = agreement.top1_agreement
         if top1 is not None and top1 < tolerance.top1_agreement:

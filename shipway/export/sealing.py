@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,14 +44,15 @@ def seal_export(
     data: RecipeData,
     *,
     cache: Path,
-    reference: np.ndarray,
+    references: Mapping[str, np.ndarray],
     overwrite: bool,
     budget: float,
 ) -> None:
     """Seals a new artifact at `destination`.
 
-    `cache` is the folder that holds programs/, `reference` eager's outputs for the evaluation rows,
-    (N, …). Raises AlreadySealed if the destination exists and is not to be overwritten.
+    `cache` is the folder that holds programs/, `references` eager's outputs for the evaluation rows
+    by name, each (N, …). Raises AlreadySealed if the destination exists and is not to be
+    overwritten.
     """
     with _staging(destination.parent, manifest.name) as staging:
         for name in ("programs", samples.FOLDER, *(["files"] if data.files else [])):
@@ -66,7 +67,8 @@ def seal_export(
             shutil.copyfile(path, staging / PLUGINS / path.name)
         for spec, array in zip(manifest.inputs, data.evaluation.arrays, strict=True):
             np.save(staging / samples.file_of(spec.name), array[:SAMPLE_ROWS])
-        np.save(staging / samples.file_of(manifest.outputs[0].name), reference[:SAMPLE_ROWS])
+        for name, output in references.items():
+            np.save(staging / samples.file_of(name), output[:SAMPLE_ROWS])
         _write_records(staging, manifest, certificate, budget)
         if overwrite and destination.exists():
             destination.rename(staging.parent / "replaced")

@@ -3,10 +3,17 @@
 B = rows, H, W = pixels, C = channels, K = classes.
 """
 
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from shipway.export.errors import BadInputs
+from shipway.export.module_outputs import choose_outputs, leaves_of
 from shipway.recipe import ImagePreprocessing, Recipe
+from shipway.tasks import TASKS
 
 
 def as_served(module: nn.Module, recipe: Recipe) -> nn.Module:
@@ -19,9 +26,85 @@ def as_served(module: nn.Module, recipe: Recipe) -> nn.Module:
     return module.eval()
 
 
+def unwrapped(module: nn.Module, recipe: Recipe, example: Sequence[Tensor]) -> "Served":
+    """What `as_served` returned, with inputs by name and with the chosen outputs as tensors.
+
+    Runs it once on `example`. A module that takes its inputs in order and returns one tensor stays
+    as it is. Raises BadInputs.
+    """
+    arguments = None if isinstance(module, FromPixels) else arguments_by_name(module, recipe)
+    whole = Unwrapped(module, arguments, ())
+    with torch.inference_mode():
+        returned = whole.returned(*(tensor.clone() for tensor in example))
+    outputs = choose_outputs(returned, recipe, TASKS.get(recipe.task).output)
+    if not isinstance(returned, Tensor) or arguments is not None:
+        module = Unwrapped(module, arguments, tuple(outputs)).eval()
+    return Served(module=module, outputs=tuple(outputs.values()))
+
+
+def arguments_by_name(module: nn.Module, recipe: Recipe) -> tuple[str, ...] | None:
+    """The inputs' names if they are passed by name, None if their order is that of `forward`.
+
+    Raises BadInputs where only some of them are parameters of `forward`.
+    """
+    names = [spec.name for spec in recipe.inputs]
+    parameters = [
+        name
+        for name, parameter in inspect.signature(module.forward).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    known = [name for name in names if name in parameters]
+    if known and len(known) < len(names):
+        unknown = ", ".join(name for name in names if name not in parameters)
+        raise BadInputs(
+            f"The recipe's inputs are {', '.join(names)}, but forward takes "
+            f"{', '.join(parameters)}: it has no parameter {unknown}. Give all inputs the names of "
+            "forward's parameters, or none, to pass them in order."
+        )
+    return tuple(names) if known and parameters[: len(names)] != names else None
+
+
 def layer_prefix(served: nn.Module) -> str:
     """What `as_served` put before the names of the user's own layers."""
-    return "module." if isinstance(served, FromPixels) else ""
+    prefix = ""
+    while isinstance(served, Unwrapped | FromPixels):
+        served, prefix = served.module, prefix + "module."
+    return prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A module as it is served, and the names of its outputs in answers."""
+
+    module: nn.Module
+    outputs: tuple[str, ...]
+
+
+class Unwrapped(nn.Module):
+    """Inputs by name, and the chosen outputs as tensors, whatever they were nested in."""
+
+    def __init__(
+        self, module: nn.Module, arguments: tuple[str, ...] | None, outputs: tuple[str, ...]
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self._arguments = arguments
+        self._outputs = outputs
+
+    def returned(self, *inputs: Tensor) -> object:
+        """What the module itself returns."""
+        if self._arguments is None:
+            return self.module(*inputs)
+        return self.module(**dict(zip(self._arguments, inputs, strict=True)))
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The inputs of a request, in order, to the chosen outputs."""
+        returned = self.returned(*inputs)
+        if isinstance(returned, Tensor):
+            return returned
+        leaves = dict(leaves_of(returned))
+        tensors = tuple(leaves[name] for name in self._outputs)
+        return tensors[0] if len(tensors) == 1 else tensors  # type: ignore[return-value]
 
 
 class FromPixels(nn.Module):
@@ -41,7 +124,7 @@ class FromPixels(nn.Module):
         self.register_buffer("scale", 1 / torch.tensor(preprocessing.std).view(1, 3, 1, 1))
 
     def forward(self, pixels_BHWC: Tensor) -> Tensor:
-        """uint8 pixels (B, H, W, C) to the module's outputs."""
+        """uint8 pixels (B, H, W, C) to what the module returns."""
         pixels_BCHW = pixels_BHWC.permute(0, 3, 1, 2).to(torch.float32)
-        logits_BK: Tensor = self.module((pixels_BCHW - self.mean) * self.scale)
-        return logits_BK
+        outputs: Tensor = self.module((pixels_BCHW - self.mean) * self.scale)
+        return outputs

@@ -109,11 +109,11 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         ),
     ),
     (
-        r"outputs are not finite",
+        r"numbers that are not finite",
         Explanation(
             title="Its outputs are not finite numbers",
-            meaning="Some outputs are infinite or NaN. In fp16 the cause is an overflow: its "
-            "largest number is 65,504.",
+            meaning="Some outputs are infinite or NaN where eager's are not. In fp16 the cause is "
+            "an overflow: its largest number is 65,504.",
             advice="Use bf16, which has the range of fp32, or keep the layer that overflows in "
             "fp32.",
         ),
@@ -160,7 +160,17 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         ),
     ),
     (
-        r"outputs have a relative error of",
+        r"have a cosine of|for evaluation row \d+ have a relative error",
+        Explanation(
+            title="The outputs of one row are wrong",
+            meaning="Most rows are close to eager, but the outputs of one row have another "
+            "direction. An average would hide this.",
+            advice="Look at that row, counted from 0. If it is unlike the calibration inputs, add "
+            "similar inputs to them.",
+        ),
+    ),
+    (
+        r"outputs? (\S+ )?ha(ve|s) a relative error of",
         Explanation(
             title="Its outputs differ too much from eager's",
             meaning="Over all held-out inputs, the difference from eager PyTorch is larger than "
@@ -178,16 +188,6 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
             "probable one.",
             advice="Check the worst row: an input that is close to two classes changes first. "
             "Calibrate on more varied inputs, or set a tolerance in the recipe.",
-        ),
-    ),
-    (
-        r"have a cosine of",
-        Explanation(
-            title="The outputs of one row are wrong",
-            meaning="Most rows are close to eager, but the outputs of one row have another "
-            "direction. An average would hide this.",
-            advice="Look at that row, counted from 0. If it is unlike the calibration inputs, add "
-            "similar inputs to them.",
         ),
     ),
     (

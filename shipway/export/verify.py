@@ -3,15 +3,27 @@
 N = evaluation rows, K = outputs of a row, B = bootstrap samples.
 """
 
+from collections.abc import Mapping, Sequence
 from math import sqrt
 
 import numpy as np
 
-from shipway.artifact.certificate import Accuracy, Agreement, Share
-from shipway.artifact.samples import relative_error, sqnr_db
-from shipway.recipe import TensorSpec, Tolerance
+from shipway.artifact.certificate import Accuracy, Agreement, OutputMeasure, Share
+from shipway.artifact.measures import (
+    RESOLUTION,
+    ROW_FACTOR,
+    OutputKind,
+    cosines,
+    errors_of,
+    kind_of,
+    spread_of,
+)
+from shipway.artifact.samples import allowed_error, sqnr_db
+from shipway.export.errors import BadInputs
+from shipway.recipe import Recipe, Scores, TensorSpec, Tolerance
 from shipway.runtime.backends.base import Program
 from shipway.runtime.batches import Arrays, batches
+from shipway.tasks import TASKS
 
 TOLERANCES = {
     "fp32": Tolerance(relative_error=1e-4, top1_agreement=0.99, cosine=0.9999),
@@ -37,59 +49,109 @@ BOOTSTRAP_SAMPLES = 2000
 
 def run_in_batches(
     program: Program, arrays: Arrays, inputs: tuple[TensorSpec, ...], size: int
-) -> np.ndarray:
-    """The program's first output for all rows, float32 (N, K), in batches of at most `size`."""
-    return np.concatenate([program.run(batch)[0] for batch in batches(arrays, inputs, size)])
+) -> tuple[np.ndarray, ...]:
+    """The program's outputs for all rows, each (N, …), in batches of at most `size`."""
+    runs = [program.run(batch) for batch in batches(arrays, inputs, size)]
+    return tuple(np.concatenate(parts) for parts in zip(*runs, strict=True))
 
 
-def compare(
-    reference_NK: np.ndarray, candidate_NK: np.ndarray, batch_size: int, *, classes: bool
-) -> Agreement:
-    """The distance of a candidate's outputs (N, K) from eager's. `classes` if they are logits.
-
-    Outputs with more axes are flattened to (N, K).
-    """
-    reference_NK = reference_NK.astype(np.float64).reshape(len(reference_NK), -1)
-    candidate_NK = candidate_NK.astype(np.float64).reshape(len(candidate_NK), -1)
-    difference_NK = np.abs(candidate_NK - reference_NK)
-    relative = relative_error(reference_NK, candidate_NK)
-    cosine_N = _cosines(reference_NK, candidate_NK)
-    worst = int(np.argmin(np.nan_to_num(cosine_N, nan=-np.inf)))
-    return Agreement(
-        batch_size=batch_size,
-        max_abs_diff=float(difference_NK.max()),
-        mean_abs_diff=float(difference_NK.mean()),
-        relative_error=relative,
-        sqnr_db=sqnr_db(relative),
-        cosine=float(cosine_N[worst]),
-        worst_row=worst,
-        top1_agreement=_same_top(reference_NK, candidate_NK, 1) if classes else None,
-        top5_agreement=_same_top(reference_NK, candidate_NK, 5)
-        if classes and reference_NK.shape[1] > 5
-        else None,
-        similarity_change=None if classes else _similarity_change(reference_NK, candidate_NK),
+def measure_of(name: str, reference: np.ndarray, kind: OutputKind, scores: Scores) -> OutputMeasure:
+    """How the output `name` is compared, from eager's outputs for all evaluation rows, (N, …)."""
+    kind = kind_of(reference, kind)
+    return OutputMeasure(
+        name=name,
+        kind=kind,
+        scores=scores if kind == "scores" else None,
+        spread=spread_of(reference, kind),
     )
 
 
-def _cosines(a_NK: np.ndarray, b_NK: np.ndarray) -> np.ndarray:
-    lengths_N = np.linalg.norm(a_NK, axis=1) * np.linalg.norm(b_NK, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosines_N: np.ndarray = (a_NK * b_NK).sum(axis=1) / lengths_N
-    return cosines_N
+def compare(
+    reference: np.ndarray, candidate: np.ndarray, batch_size: int, measure: OutputMeasure
+) -> Agreement:
+    """The distance of one output of a candidate from eager's, both (N, …)."""
+    error, error_N = errors_of(reference, candidate, measure.kind, measure.spread)
+    worst = int(np.argmax(np.nan_to_num(error_N, nan=np.inf)))
+    same_shape = candidate.shape == reference.shape
+    difference = _differences(reference, candidate) if same_shape else np.array([np.nan])
+    agreement = Agreement(
+        output=measure.name,
+        batch_size=batch_size,
+        max_abs_diff=float(difference.max()),
+        mean_abs_diff=float(difference.mean()),
+        relative_error=error,
+        sqnr_db=sqnr_db(error),
+        row_error=float(error_N[worst]),
+        worst_row=worst,
+    )
+    if not same_shape or measure.kind == "values":
+        return agreement
+    if measure.kind == "labels":
+        return agreement.model_copy(update={"top1_agreement": 1 - float(difference.mean())})
+    reference_NK = reference.astype(np.float64).reshape(len(reference), -1)
+    candidate_NK = candidate.astype(np.float64).reshape(len(candidate), -1)
+    return agreement.model_copy(update=_by_row(reference_NK, candidate_NK, measure))
 
 
-def _same_top(reference_NK: np.ndarray, candidate_NK: np.ndarray, k: int) -> float:
-    tops = (np.sort(np.argsort(-each, axis=1)[:, :k]) for each in (reference_NK, candidate_NK))
-    return float(np.mean((next(tops) == next(tops)).all(axis=1)))
+def _by_row(
+    reference_NK: np.ndarray, candidate_NK: np.ndarray, measure: OutputMeasure
+) -> dict[str, object]:
+    """What is compared where a row is a vector: scores of classes, or an embedding."""
+    compared: dict[str, object] = {}
+    numbers = reference_NK.shape[1]
+    if numbers > 1:
+        cosine_N = cosines(reference_NK, candidate_NK)
+        worst = int(np.argmin(np.nan_to_num(cosine_N, nan=-np.inf)))
+        compared |= {"cosine": float(cosine_N[worst]), "least_cosine_row": worst}
+    if measure.kind == "embedding":
+        return compared | {"similarity_change": _similarity_change(reference_NK, candidate_NK)}
+    if measure.scores in ("binary", "multi_label"):
+        same_NK = (reference_NK > 0) == (candidate_NK > 0)
+        return compared | {"top1_agreement": float(same_NK.mean())}
+    if numbers > 1:
+        compared["top1_agreement"] = float(_same_class(reference_NK, candidate_NK).mean())
+    if numbers > 5:
+        compared["top5_agreement"] = float(_same_five(reference_NK, candidate_NK).mean())
+    return compared
+
+
+def _differences(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+    if not np.issubdtype(reference.dtype, np.floating):
+        return (reference != candidate).astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(candidate.astype(np.float64) - reference.astype(np.float64))
+    difference[candidate == reference] = 0.0  # infinite ones too
+    return difference
+
+
+def _same_class(reference_NK: np.ndarray, candidate_NK: np.ndarray) -> np.ndarray:
+    """Whether the candidate's first class is one that eager puts first too, (N,)."""
+    # Where eager scores two classes alike, as in a row of zeros, either is right.
+    chosen_N1 = candidate_NK.argmax(axis=1)[:, None]
+    scores_N = np.take_along_axis(reference_NK, chosen_N1, axis=1)[:, 0]
+    same_N: np.ndarray = scores_N >= reference_NK.max(axis=1)
+    return same_N & np.isfinite(candidate_NK).any(axis=1)
+
+
+def _same_five(reference_NK: np.ndarray, candidate_NK: np.ndarray) -> np.ndarray:
+    """Whether eager scores the candidate's first five classes as high as its own, (N,)."""
+    chosen_N5 = np.argsort(-candidate_NK, axis=1)[:, :5]
+    scores_N5 = np.take_along_axis(reference_NK, chosen_N5, axis=1)
+    same_N: np.ndarray = scores_N5.min(axis=1) >= -np.sort(-reference_NK, axis=1)[:, 4]
+    return same_N
 
 
 def _similarity_change(reference_NK: np.ndarray, candidate_NK: np.ndarray) -> float:
-    def similarities_NN(each_NK: np.ndarray) -> np.ndarray:
-        unit_NK = each_NK / np.linalg.norm(each_NK, axis=1, keepdims=True)
+    def similarities_NN(vectors_NK: np.ndarray) -> np.ndarray:
+        length_N1 = np.linalg.norm(vectors_NK, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            unit_NK = vectors_NK / np.where(length_N1 > 0, length_N1, 1.0)
         product_NN: np.ndarray = unit_NK @ unit_NK.T
         return product_NN
 
-    return float(np.abs(similarities_NN(candidate_NK) - similarities_NN(reference_NK)).max())
+    with np.errstate(invalid="ignore"):
+        change_NN = np.abs(similarities_NN(candidate_NK) - similarities_NN(reference_NK))
+    return float(change_NN.max())
 
 
 def share(hits_N: np.ndarray) -> Share:
@@ -121,28 +183,129 @@ def accuracy(reference_NK: np.ndarray, candidate_NK: np.ndarray, targets_N: np.n
     )
 
 
-def why_off(agreements: tuple[Agreement, ...], tolerance: Tolerance) -> str | None:
+def why_off(
+    agreements: Sequence[Agreement], measures: Sequence[OutputMeasure], tolerance: Tolerance
+) -> str | None:
     """The first value that is out of tolerance, in words, or None."""
-    for each in agreements:
-        at = f"at batch {each.batch_size}"
-        if not np.isfinite(each.relative_error):
-            return f"{at} its outputs are not finite numbers"
-        if each.relative_error > tolerance.relative_error:
+    by_name = {measure.name: measure for measure in measures}
+    for agreement in agreements:
+        at = f"at batch {agreement.batch_size}"
+        several = len(by_name) > 1
+        has = f"its output {agreement.output} has" if several else "its outputs have"
+        of = f"of {agreement.output} " if several else ""
+        if reason := _why_wrong(agreement, by_name[agreement.output], tolerance, has, of):
+            return f"{at} {reason}"
+    return None
+
+
+def _why_wrong(
+    agreement: Agreement, measure: OutputMeasure, tolerance: Tolerance, has: str, of: str
+) -> str | None:
+    """Every comparison is written so that NaN fails it."""
+    if not np.isfinite(agreement.relative_error):
+        return f"{has} another shape than eager's, or numbers that are not finite"
+    if not agreement.relative_error <= allowed_error(measure, tolerance):
+        return (
+            f"{has} a relative error of {agreement.relative_error:.2g}, "
+            f"more than {allowed_error(measure, tolerance):.2g}"
+        )
+    top1 = agreement.top1_agreement
+    if top1 is not None and not top1 >= tolerance.top1_agreement:
+        return (
+            f"it agrees with eager on {top1:.1%} of inputs{_for(of)}, "
+            f"less than {tolerance.top1_agreement:.1%}"
+        )
+    limit = ROW_FACTOR * tolerance.relative_error
+    if measure.kind != "labels" and not agreement.row_error <= limit:
+        return (
+            f"the outputs {of}for evaluation row {agreement.worst_row} have a relative error of "
+            f"{agreement.row_error:.2g}, more than a row's {limit:.2g}"
+        )
+    if agreement.cosine is not None and not agreement.cosine >= tolerance.cosine:
+        return (
+            f"the outputs {of}for evaluation row {agreement.least_cosine_row} have a cosine of "
+            f"{agreement.cosine:.3f} to eager's, less than {tolerance.cosine:.3f}"
+        )
+    return None
+
+
+def _for(of: str) -> str:
+    return f" ({of.removeprefix('of ').strip()})" if of else ""
+
+
+def why_other_outputs(
+    references: Mapping[str, np.ndarray], outputs: Sequence[np.ndarray]
+) -> str | None:
+    """How the number, types or shapes of outputs differ from eager's, or None."""
+    if len(outputs) != len(references):
+        return f"it has {len(outputs)} outputs, and eager {len(references)}"
+    for (name, reference), output in zip(references.items(), outputs, strict=True):
+        if output.dtype != reference.dtype:
+            return f"its output {name} is {output.dtype}, and eager's is {reference.dtype}"
+        if output.shape != reference.shape:
             return (
-                f"{at} its outputs have a relative error of {each.relative_error:.2g}, "
-                f"more than {tolerance.relative_error:.2g}"
-            )
-        if each.top1_agreement is not None and each.top1_agreement < tolerance.top1_agreement:
-            return (
-                f"{at} it agrees with eager on {each.top1_agreement:.1%} of inputs, "
-                f"less than {tolerance.top1_agreement:.1%}"
-            )
-        if each.cosine < tolerance.cosine:
-            return (
-                f"{at} the outputs of evaluation row {each.worst_row} have a cosine of "
-                f"{each.cosine:.3f} to eager's, less than {tolerance.cosine:.3f}"
+                f"its output {name} for {len(reference)} rows has shape {output.shape}, and "
+                f"eager's has {reference.shape}"
             )
     return None
+
+
+def batching_change(
+    references: Mapping[str, np.ndarray],
+    outputs: Sequence[Sequence[np.ndarray]],
+    measures: Sequence[OutputMeasure],
+    share: float,
+) -> tuple[float, str | None]:
+    """The most that a number changed with the batch size, and why that is too much, or None.
+
+    `outputs` are those for each batch size, the smallest first. `share` is how much of the largest
+    distance of eager's outputs from their mean is allowed. Integers and booleans may not change.
+    """
+    most, reason = 0.0, None
+    for index, (reference, measure) in enumerate(zip(references.values(), measures, strict=True)):
+        first = outputs[0][index]
+        change = max(float(_differences(first, each[index]).max()) for each in outputs)
+        most = max(most, change)
+        limit = 0.0
+        if measure.kind != "labels":
+            finite = np.where(np.isfinite(reference), reference, 0).astype(np.float64)
+            distance = float(np.abs(finite - finite.mean(axis=0)).max())
+            resolution = RESOLUTION * float(np.finfo(reference.dtype).eps)
+            limit = share * distance + resolution * float(np.abs(finite).max())
+        reason = reason or why_mixed(change, limit)
+    return most, reason
+
+
+def measures_of(references: Mapping[str, np.ndarray], recipe: Recipe) -> tuple[OutputMeasure, ...]:
+    """How each output is compared, from eager's outputs by name, each (N, …)."""
+    kind = TASKS.get(recipe.task).output_kind()
+    return tuple(
+        measure_of(name, reference, kind, recipe.scores) for name, reference in references.items()
+    )
+
+
+def check_reference(references: Mapping[str, np.ndarray], recipe: Recipe) -> None:
+    """Raises BadInputs if eager's outputs cannot be served, or tell nothing about a program."""
+    rows = {len(reference) for reference in references.values()}
+    for name, reference in references.items():
+        if np.issubdtype(reference.dtype, np.floating) and np.isnan(reference).any():
+            row = int(np.argwhere(np.isnan(reference))[0][0])
+            raise BadInputs(
+                f"The module's output {name} is NaN for evaluation row {row}. Check the weights, "
+                "and the preprocessing of that row."
+            )
+    if len(rows) != 1:
+        raise BadInputs(
+            "The module's outputs have different numbers of rows: "
+            + ", ".join(f"{name} {len(each)}" for name, each in references.items())
+            + ". The first axis of each output must be the batch."
+        )
+    if all(max(measure.spread) == 0 for measure in measures_of(references, recipe)):
+        raise BadInputs(
+            "Every evaluation row has the same outputs, so a program that always answers this "
+            "could not be distinguished from the model. Give more varied evaluation inputs, or "
+            "check the weights."
+        )
 
 
 def why_mixed(max_abs_diff: float, limit: float) -> str | None:

@@ -3,10 +3,11 @@
 N = evaluation rows, K = outputs of a row.
 """
 
+import json
 import re
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.export.diagnose import Suspect, cause_of, layers_run
 from shipway.export.measure import race
 from shipway.export.recipe_file import find_recipe
-from shipway.export.served_module import as_served, layer_prefix
+from shipway.export.served_module import as_served, layer_prefix, unwrapped
 from shipway.export.techniques import TECHNIQUES
 from shipway.export.techniques.base import CONVOLUTIONS, Job, Technique, Unavailable
 from shipway.export.verify import (
@@ -28,18 +29,20 @@ from shipway.export.verify import (
     BATCHING_TOLERANCE_LOW,
     TOLERANCES,
     accuracy,
+    batching_change,
+    check_reference,
     compare,
+    measures_of,
     run_in_batches,
-    why_mixed,
     why_off,
+    why_other_outputs,
 )
-from shipway.recipe import Recipe, Rows, Tolerance
+from shipway.recipe import Recipe, Rows, TensorSpec, Tolerance
 from shipway.runtime.backends import BACKENDS
 from shipway.runtime.backends.base import Program, ProgramFile
 from shipway.runtime.backends.torch import of_torch
 from shipway.runtime.backends.torch_programs import EagerProgram
 from shipway.runtime.batches import Arrays, batches, shaped
-from shipway.tasks import TASKS
 
 EAGER = "eager"
 
@@ -62,8 +65,20 @@ class Assignment:
 
     @property
     def reference(self) -> Path:
-        """The file of eager's outputs for the evaluation rows, float32 (N, K)."""
-        return self.folder / "reference.npy"
+        """The folder of eager's outputs for the evaluation rows."""
+        return self.folder / "reference"
+
+    def write_reference(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Saves eager's outputs by name, each (N, …)."""
+        self.reference.mkdir(exist_ok=True)
+        for index, output in enumerate(outputs.values()):
+            np.save(self.reference / f"{index}.npy", output)
+        (self.reference / "names.json").write_text(json.dumps(list(outputs)))
+
+    def read_reference(self) -> dict[str, np.ndarray]:
+        """Eager's outputs for the evaluation rows by name, each (N, …)."""
+        names = json.loads((self.reference / "names.json").read_text())
+        return {name: np.load(self.reference / f"{index}.npy") for index, name in enumerate(names)}
 
     def begin(self) -> None:
         """Sets up the job in the child process."""
@@ -101,28 +116,39 @@ def begin(assignment: Assignment) -> None:
     if assignment.weights is not None:
         load_weights(module, read_state_dict(assignment.weights), assignment.weights)
     _evaluation = assignment.read_rows("evaluation")
-    served = as_served(module, _recipe)
+    example = next(batches(_evaluation.arrays, _recipe.inputs, min(2, _recipe.batch.max)))
+    served = unwrapped(
+        as_served(module, _recipe), _recipe, [torch.from_numpy(array.copy()) for array in example]
+    )
     _job = Job(
-        module=served,
-        example=next(batches(_evaluation.arrays, _recipe.inputs, min(2, _recipe.batch.max))),
+        module=served.module,
+        example=example,
         calibration=assignment.read_rows("calibration"),
         inputs=_recipe.inputs,
-        output=TASKS.get(_recipe.task).output,
+        outputs=served.outputs,
         programs=assignment.programs,
-        layer_prefix=layer_prefix(served),
+        layer_prefix=layer_prefix(served.module),
     )
 
 
-def reference() -> tuple[int, ...]:
-    """Runs eager PyTorch on the evaluation rows, saves its outputs, returns the shape of a row."""
-    outputs_NK = run_in_batches(
+def reference() -> tuple[TensorSpec, ...]:
+    """Runs eager PyTorch on the evaluation rows, saves its outputs and describes them.
+
+    Raises BadInputs if they cannot be served or tell nothing.
+    """
+    outputs = run_in_batches(
         EagerProgram(_job.module, threads=_assignment.threads),
         _evaluation.arrays,
         _job.inputs,
         _recipe.batch.max,
     )
-    np.save(_assignment.reference, outputs_NK)
-    return outputs_NK.shape[1:]
+    named = dict(zip(_job.outputs, outputs, strict=True))
+    check_reference(named, _recipe)
+    _assignment.write_reference(named)
+    return tuple(
+        TensorSpec(name=name, dtype=str(output.dtype), shape=(_recipe.batch, *output.shape[1:]))
+        for name, output in named.items()
+    )
 
 
 def attempt(name: str) -> Candidate:
@@ -202,22 +228,29 @@ def _file(technique: Technique, path: Path) -> ProgramFile:
 def _verify(technique: Technique, path: Path) -> Candidate:
     tolerance = _recipe.tolerances.get(technique.precision, TOLERANCES[technique.precision])
     arrays, targets = _evaluation.arrays, _evaluation.targets
-    reference_NK = np.load(_assignment.reference)
+    references = _assignment.read_reference()
+    measures = measures_of(references, _recipe)
     program = _open(technique, _assignment.threads)
     sizes = sorted({1, min(2, _recipe.batch.max), _recipe.batch.max})
     outputs = {size: run_in_batches(program, arrays, _job.inputs, size) for size in sizes}
+    for size in sizes:
+        if reason := why_other_outputs(references, outputs[size]):
+            return refused(technique, f"at batch {size} {reason}")
     agreement = tuple(
-        compare(reference_NK, outputs[size], size, classes=TASKS.get(_recipe.task).classifies)
+        compare(reference, output, size, measure)
         for size in sizes
+        for reference, output, measure in zip(
+            references.values(), outputs[size], measures, strict=True
+        )
     )
-    batching = max(float(np.abs(outputs[size] - outputs[1]).max()) for size in sizes)
+    batching, mixed = batching_change(
+        references, [outputs[size] for size in sizes], measures, _batching_share(technique)
+    )
     ran = _kernels(technique, path, program)
-    reason = why_off(agreement, tolerance)
-    if reason is not None and all(np.isfinite(each).all() for each in outputs.values()):
+    reason = why_off(agreement, measures, tolerance)
+    if reason is not None and all(each.max_abs_diff < np.inf for each in agreement):
         reason += f": {_cause(technique, program, ran, tolerance)}"
-    reason = reason or why_mixed(
-        batching, _batching_share(technique) * float(np.abs(reference_NK).max())
-    )
+    reason = reason or mixed
     if reason is None and ran is not None:
         reason = kernels.why_not_what_it_claims(ran, technique.precision)
     return Candidate(
@@ -231,7 +264,7 @@ def _verify(technique: Technique, path: Path) -> Candidate:
         agreement=agreement,
         accuracy=None
         if targets is None
-        else accuracy(reference_NK, outputs[_recipe.batch.max], targets),
+        else accuracy(next(iter(references.values())), outputs[_recipe.batch.max][0], targets),
         batching_max_abs_diff=batching,
         kernels=ran,
     )
@@ -258,7 +291,7 @@ def _cause(
         Suspect(
             run=run,
             inputs=inputs,
-            reference_NK=np.load(_assignment.reference)[: len(inputs[0])],
+            reference_NK=next(iter(_assignment.read_reference().values()))[: len(inputs[0])],
             allowed=tolerance.relative_error,
             layers=layers_run(
                 _job.module,

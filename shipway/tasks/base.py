@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from shipway.artifact.manifest import Manifest
+from shipway.artifact.measures import OutputKind
 from shipway.errors import ShipwayError
 from shipway.payloads.request import Request
 from shipway.payloads.schemas import Schema
@@ -75,8 +76,17 @@ class Task(ABC):
     """The name that export gives the program's output."""
     classifies: ClassVar[bool] = False
     """Whether the output holds logits, one for each label. Then export compares their order too."""
+    embeds: ClassVar[bool] = False
+    """Whether the direction of an output has a meaning. Then export compares cosines too."""
     bytes_tensor: ClassVar[str]
     """The name of a v2 BYTES tensor whose elements are native payloads."""
+
+    @classmethod
+    def output_kind(cls) -> OutputKind:
+        """What the outputs that are floats mean."""
+        if cls.classifies:
+            return "scores"
+        return "embedding" if cls.embeds else "values"
 
     @abstractmethod
     def __init__(self, model: Model) -> None:

@@ -23,7 +23,7 @@ from shipway.recipe import TablePreprocessing
 from shipway.runtime.model import Model
 from shipway.tasks import TASKS, demo_inputs
 from shipway.tasks.base import Decoded, Example, Inputs, Task, preprocessing_of
-from shipway.tasks.classes import rank, ranked_schema
+from shipway.tasks.classes import ranked, ranked_schema
 
 FIELDS = ("body", "data", "rows")
 ACCEPTED = (
@@ -95,8 +95,8 @@ class TabularClassification(Task):
     def answers(
         self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
     ) -> list[Any]:
-        """The `top_k` classes of each row, from logits (B, K)."""
-        return list(rank(outputs[0], self._manifest.labels, self._manifest.top_k))
+        """The `top_k` classes of each row, from its scores."""
+        return list(ranked(outputs, self._manifest))
 
     @classmethod
     def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:

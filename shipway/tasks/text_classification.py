@@ -8,7 +8,7 @@ import numpy as np
 from shipway.artifact.manifest import Manifest
 from shipway.payloads.schemas import Schema, one_or_several
 from shipway.tasks import TASKS
-from shipway.tasks.classes import rank, ranked_schema
+from shipway.tasks.classes import ranked, ranked_schema
 from shipway.tasks.texts import TextTask, noted, text_contents
 
 
@@ -22,11 +22,10 @@ class TextClassification(TextTask):
     def answers(
         self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
     ) -> list[Any]:
-        """The `top_k` classes of each text, from logits (B, K), with the notes on it."""
-        ranked = rank(outputs[0], self._manifest.labels, self._manifest.top_k)
+        """The `top_k` classes of each text, from its scores, with the notes on it."""
         return [
             {"predictions": predictions, **(note or {})}
-            for predictions, note in zip(ranked, notes, strict=True)
+            for predictions, note in zip(ranked(outputs, self._manifest), notes, strict=True)
         ]
 
     @classmethod

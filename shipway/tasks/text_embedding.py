@@ -17,6 +17,7 @@ class TextEmbedding(TextTask):
     the program."""
 
     output = "embedding"
+    embeds = True
 
     def answers(
         self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]

@@ -2,7 +2,7 @@ import pytest
 
 from shipway.archive.errors import ArchiveError
 from shipway.archive.samples import read_samples
-from shipway.artifact.samples import relative_error
+from shipway.artifact.samples import allowed_error, error_of
 from shipway.runtime.program import open_program
 from tests.archive.changed import rewritten
 
@@ -12,10 +12,12 @@ def test_a_mar_carries_the_samples_and_what_its_certificate_allows(mar, tiny_art
     manifest, certificate = tiny_artifact.manifest, tiny_artifact.certificate
     (inputs,) = samples.inputs.values()
     program = open_program(tiny_artifact, manifest.chosen, threads=1)
-    off_by = relative_error(samples.outputs[manifest.outputs[0].name], program.run([inputs])[0])
-    allowed = certificate.candidates[manifest.chosen].tolerance.relative_error
-    assert samples.tolerances[manifest.chosen] == allowed
-    assert off_by <= allowed
+    (measure,) = certificate.outputs
+    off_by = error_of(samples.outputs[measure.name], program.run([inputs])[0], measure)
+    tolerance = certificate.candidates[manifest.chosen].tolerance
+    assert samples.tolerances[manifest.chosen] == tolerance
+    assert samples.measures == {measure.name: measure}
+    assert off_by <= allowed_error(measure, tolerance)
 
 
 def test_an_archive_without_samples_has_none(mar, tmp_path):

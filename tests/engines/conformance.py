@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shipway.artifact.bundle import Artifact
-from shipway.artifact.samples import file_of, relative_error
+from shipway.artifact.samples import error_of, file_of
 from shipway.engines.errors import (
     DefaultVersionInUse,
     ModelNotFound,
@@ -77,9 +77,10 @@ def check_answers(engine: Engine, artifact: Artifact, version: str | None) -> No
         for row in range(2)
     ]
     assert {each.program for each in rows} == {manifest.chosen}
+    measures = {measure.name: measure for measure in artifact.certificate.outputs}
     for key, expected in outputs.items():
         found = np.concatenate([each.outputs[key] for each in rows])
-        assert relative_error(expected[:2], found) < 0.01
+        assert error_of(expected[:2], found, measures[key]) < 0.01
 
 
 def samples(artifact: Artifact, names: list[str]) -> Mapping[str, np.ndarray]:

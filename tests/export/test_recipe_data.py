@@ -104,7 +104,9 @@ def test_a_file_that_does_not_exist_is_named(recipe, tmp_path):
 
 
 def test_a_classifier_has_one_label_for_each_output(recipe):
-    assert load_labels(recipe, (3,)) == ("red", "green", "blue")
+    logits = {"logits": np.zeros((5, 3), np.float32) + [0, 3, -1]}
+    assert load_labels(recipe, logits) == ("red", "green", "blue")
+    several = {"logits": np.ones((5, 2, 4), np.float32)}
     with pytest.raises(BadInputs, match="3 labels; the module has 2 × 4 outputs"):
-        load_labels(recipe, (2, 4))
-    assert load_labels(replace(recipe, task="tensors"), (2, 4)) == ("red", "green", "blue")
+        load_labels(recipe, several)
+    assert load_labels(replace(recipe, task="tensors"), several) == ("red", "green", "blue")

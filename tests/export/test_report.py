@@ -16,7 +16,7 @@ from shipway.artifact.digests import SUMS
 from shipway.artifact.manifest import Manifest
 from shipway.export import verdicts as reasons
 from shipway.export.report import REPORT, write_report
-from shipway.export.verify import accuracy, compare
+from shipway.export.verify import accuracy, compare, measure_of
 from tests.pages import Page
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'\x07"
@@ -179,12 +179,15 @@ def test_a_choice_made_again_has_no_eager_to_show(tmp_path, tiny):
 
 def test_embeddings_are_told_of_by_their_cosine(tmp_path, tiny):
     reference_NK = np.random.default_rng(0).normal(size=(8, 4))
-    agreement = compare(reference_NK, reference_NK + 0.01, 1, classes=False)
+    measure = measure_of("embedding", reference_NK, "embedding", "logits")
+    agreement = compare(reference_NK, reference_NK + 0.01, 1, measure)
     candidates = {
         name: each.model_copy(update={"agreement": (agreement,)})
         for name, each in tiny.certificate.candidates.items()
     }
-    certificate = tiny.certificate.model_copy(update={"candidates": candidates})
+    certificate = tiny.certificate.model_copy(
+        update={"candidates": candidates, "outputs": (measure,)}
+    )
     manifest = tiny.manifest.model_copy(update={"task": "text_embedding", "labels": ()})
     _, page = page_of(tmp_path, manifest, certificate)
     assert "Similarity change" in page.text and "Top-1" not in page.text

@@ -10,7 +10,7 @@ from shipway.export import kernels
 from shipway.export import verdicts as reasons
 from shipway.export.choice import slower_than_fp32
 from shipway.export.techniques import applicability
-from shipway.export.verify import TOLERANCES, compare, why_mixed, why_off
+from shipway.export.verify import TOLERANCES, compare, measure_of, why_mixed, why_off
 from shipway.runtime.choice import unsupported_reason
 
 
@@ -20,10 +20,11 @@ def reasons_given() -> list[str]:
     rows_NK = np.random.default_rng(0).normal(size=(400, 10))
     one_row = rows_NK.copy()
     one_row[7] *= -1
-    tied = np.zeros((10, 3)) + [1.0, 0.99, 0.0]
+    tied = np.zeros((10, 3)) + [1.0, 0.99, 0.0] + np.arange(10)[:, None]
 
     def verdict(reference, outputs, batching=0.0):
-        off = why_off((compare(reference, outputs, 1, classes=True),), tolerance)
+        measure = measure_of("logits", reference, "scores", "logits")
+        off = why_off((compare(reference, outputs, 1, measure),), (measure,), tolerance)
         return off or why_mixed(batching, 0.01)
 
     def latency(milliseconds: float) -> dict[str, dict[int, Latency]]:

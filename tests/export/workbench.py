@@ -3,19 +3,19 @@
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from shipway.artifact.certificate import Candidate
 from shipway.export import worker
 from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.export.recipe_file import find_recipe
-from shipway.export.served_module import as_served, layer_prefix
+from shipway.export.served_module import as_served, layer_prefix, unwrapped
 from shipway.export.techniques import TECHNIQUES
 from shipway.export.techniques.base import Job
 from shipway.recipe import Recipe
 from shipway.runtime.batches import batches
 from shipway.runtime.host import cpu_flags
-from shipway.tasks import TASKS
 from tests.conftest import TINY_RECIPE
 
 
@@ -34,15 +34,20 @@ class Workbench:
         )
         self._assignment.programs.mkdir(parents=True)
         self.evaluation = self.recipe.evaluation.load(self.recipe)
-        served = as_served(module, self.recipe)
+        example = next(batches(self.evaluation.arrays, self.recipe.inputs, 2))
+        served = unwrapped(
+            as_served(module, self.recipe),
+            self.recipe,
+            [torch.from_numpy(each) for each in example],
+        )
         self.job = Job(
-            module=served,
-            example=next(batches(self.evaluation.arrays, self.recipe.inputs, 2)),
+            module=served.module,
+            example=example,
             calibration=self.recipe.calibration.load(self.recipe),
             inputs=self.recipe.inputs,
-            output=TASKS.get(self.recipe.task).output,
+            outputs=served.outputs,
             programs=self._assignment.programs,
-            layer_prefix=layer_prefix(served),
+            layer_prefix=layer_prefix(served.module),
         )
         self._take_the_worker()
         worker.reference()

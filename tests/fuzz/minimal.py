@@ -153,6 +153,7 @@ def _artifact(folder, task, inputs, output, nodes, preprocessing, costs, labels=
         calibration=nothing,
         evaluation=nothing,
         shapes=tuple(costs),
+        outputs=(),
         eager={},
         candidates={
             "onnx_fp32": Candidate(

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from shipway.archive.samples import Samples
+from shipway.artifact.certificate import OutputMeasure
+from shipway.artifact.measures import spread_of
 from shipway.engines.errors import PredictionFailed
 from shipway.engines.protocol import Inferred
+from shipway.recipe import Tolerance
 from shipway.releases.comparison import compare
 from shipway.releases.errors import NotPromoted
 
@@ -15,7 +18,8 @@ OUTPUTS = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
 SAMPLES = Samples(
     inputs={"x": np.zeros((2, 1), np.float32)},
     outputs={"y": OUTPUTS},
-    tolerances={"onnx": 0.01},
+    measures={"y": OutputMeasure(name="y", kind="scores", spread=spread_of(OUTPUTS, "scores"))},
+    tolerances={"onnx": Tolerance(relative_error=0.01)},
 )
 
 

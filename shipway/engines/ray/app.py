@@ -25,7 +25,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from shipway.artifact.bundle import open_artifact
-from shipway.artifact.samples import file_of, relative_error
+from shipway.artifact.samples import allowed_error, error_of, file_of
 from shipway.engines.ray.errors import NotAsCertified, OtherArtifact
 from shipway.engines.ray.metrics import Family
 from shipway.errors import ShipwayError
@@ -127,15 +127,16 @@ def prove(model: Model) -> None:
     results = model.run(rows)
     tolerance = model.artifact.certificate.candidates[model.program_name].tolerance
     assert tolerance is not None  # every certified program has one
-    for index, output in enumerate(manifest.outputs):
+    for index, measure in enumerate(model.artifact.certificate.outputs):
         outputs = np.stack([result.outputs[index] for result in results])
-        error = relative_error(rows_of(output.name), outputs)
-        if not error <= tolerance.relative_error:  # also true for NaN
+        error = error_of(rows_of(measure.name), outputs, measure)
+        allowed = allowed_error(measure, tolerance)
+        if not error <= allowed:  # also true for NaN
             raise NotAsCertified(
-                f"On this host, {output.name} of {model.program_name} of {manifest.name} "
+                f"On this host, {measure.name} of {model.program_name} of {manifest.name} "
                 f"{manifest.version} differs from eager PyTorch by a relative error of "
                 f"{error:.2g} on {len(rows)} samples; its certificate allows "
-                f"{tolerance.relative_error:.2g}. Export the model on a host like this one."
+                f"{allowed:.2g}. Export the model on a host like this one."
             )
 
 

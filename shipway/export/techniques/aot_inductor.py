@@ -34,7 +34,7 @@ def build_bf16(job: Job, path: Path) -> None:
 
 
 class Autocast(nn.Module):
-    """A module under autocast: heavy layers in a lower precision, float32 outputs.
+    """A module under autocast: heavy layers in a lower precision, outputs in the module's dtypes.
 
     The normalisation before the first layer stays in fp32, because autocast only casts the inputs
     of heavy layers.
@@ -46,11 +46,16 @@ class Autocast(nn.Module):
         self._device = device
         self._dtype = dtype
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """The module's own inputs to its output, as float32."""
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The module's own inputs to its outputs, those in the lower precision as float32."""
         with torch.autocast(self._device, dtype=self._dtype):
-            outputs: Tensor = self.module(*inputs)
-        return outputs.float()
+            outputs: Tensor | tuple[Tensor, ...] = self.module(*inputs)
+        if isinstance(outputs, Tensor):
+            return self._widened(outputs)
+        return tuple(self._widened(output) for output in outputs)
+
+    def _widened(self, output: Tensor) -> Tensor:
+        return output.float() if output.dtype == self._dtype else output
 
 
 def compile_package(

@@ -33,8 +33,8 @@ class Job:
     """Two rows of real input: tracing with one row would fix the batch size at 1."""
     calibration: Rows
     inputs: tuple[TensorSpec, ...]
-    output: str
-    """Name of the program's output."""
+    outputs: tuple[str, ...]
+    """Names of the program's outputs. The module returns a tensor for one, else a tuple of them."""
     programs: Path
     """Folder of all programs, so that one technique can start from the file of another."""
     layer_prefix: str = ""

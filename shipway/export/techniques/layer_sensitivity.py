@@ -24,7 +24,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from shipway.artifact.certificate import LayerSensitivity
-from shipway.artifact.samples import relative_error, sqnr_db
+from shipway.artifact.measures import errors_of, spread_of
+from shipway.artifact.samples import sqnr_db
 from shipway.export.techniques.base import Job
 from shipway.recipe import Rows
 from shipway.runtime.batches import batches
@@ -62,9 +63,11 @@ def compare_layers(
     (batch,) = batches(arrays, job.inputs, len(chosen))
     feed = dict(zip([spec.name for spec in job.inputs], batch, strict=True))
     reference = _run(prepared, feed)
+    spread = spread_of(reference, "scores")  # of whole rows: one number for all outputs together
     ranked = []
     for layer in layers:
-        error = relative_error(reference, _run(_with_one_quantized(prepared, layer), feed))
+        outputs = _run(_with_one_quantized(prepared, layer), feed)
+        error, _ = errors_of(reference, outputs, "scores", spread)
         sensitivity = LayerSensitivity(
             layer=names.get(layer.node, layer.node),
             operator=layer.operator,
@@ -162,8 +165,9 @@ def _run(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> np.ndarray:
     session = ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    outputs_NK: np.ndarray = session.run(None, feed)[0]
-    return outputs_NK
+    outputs: list[np.ndarray] = session.run(None, feed)
+    # Integers and booleans say little about rounding; one of the outputs is of floats as a rule.
+    return next((each for each in outputs if each.dtype.kind == "f"), outputs[0])
 
 
 def _names(model: onnx.ModelProto, job: Job) -> dict[str, str]:

@@ -25,17 +25,17 @@ def build(job: Job, path: Path) -> None:
             graph,
             dynamo=True,
             input_names=[spec.name for spec in job.inputs],
-            output_names=[job.output],
+            output_names=list(job.outputs),
             external_data=False,
             verbose=False,
         )
     assert program is not None
-    # A value inside the graph may already have the output's name: torch calls the result of
+    # A value inside the graph may already have an output's name: torch calls the result of
     # nn.Embedding "embedding".
     for node in program.model.graph:
         for value in node.outputs:
-            if value.name == job.output and not value.is_graph_output():
-                value.name = f"{job.output}_inside"
+            if value.name in job.outputs and not value.is_graph_output():
+                value.name = f"{value.name}_inside"
     program.save(path)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from shipway.runtime.backends.base import Outputs
-from shipway.runtime.backends.torch_programs import open_aot_inductor
+from shipway.runtime.backends.torch_programs import as_numpy, open_aot_inductor
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class CudaPipeline:
             start = time.perf_counter()
             given = [each.to(self._device) for each in tensors]  # returns when it has copied
             self.host_to_device_ms = 1000 * (time.perf_counter() - start)
-            return [each.float().cpu().numpy() for each in _several(self._call(*given))]
+            return [as_numpy(each) for each in _several(self._call(*given))]
 
     def _record(self, tensors: Sequence[Tensor]) -> list[_Slot]:
         """A slot after the other for inputs like these, which may be any that the program takes."""

@@ -23,7 +23,15 @@ class _TorchProgram:
             outputs = self._call(*map(torch.from_numpy, inputs))
         if isinstance(outputs, torch.Tensor):
             outputs = (outputs,)
-        return [output.float().numpy() for output in outputs]
+        return [as_numpy(output) for output in outputs]
+
+
+def as_numpy(output: torch.Tensor) -> np.ndarray:
+    """The tensor's values in its own dtype; bfloat16, which NumPy lacks, as float32."""
+    if output.dtype == torch.bfloat16:
+        output = output.float()
+    array: np.ndarray = output.cpu().resolve_conj().resolve_neg().numpy()
+    return array
 
 
 class EagerProgram(_TorchProgram):

@@ -48,7 +48,7 @@ def job_for(module: nn.Module, folder) -> Job:
         example=(calibration.arrays[0][:2],),
         calibration=calibration,
         inputs=(TensorSpec(name="image", dtype="float32", shape=(BATCH, 3, 16, 16)),),
-        output="logits",
+        outputs=("logits",),
         programs=folder,
     )
     onnx_fp32.build(job, folder / onnx_fp32.TECHNIQUE.file)

@@ -1,0 +1,82 @@
+"""Checks that a classifier's outputs are the scores that the recipe says they are.
+
+N = rows, K = classes.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from shipway.export.errors import BadInputs
+from shipway.recipe import Recipe
+
+SUMS_TO_ONE = 1e-3
+"""How far the sum of a row's probabilities may be from 1; in float16 it is rounded to 0.0005."""
+
+
+def check_scores(recipe: Recipe, labels: Sequence[str], outputs: Mapping[str, np.ndarray]) -> None:
+    """Raises BadInputs, with what to write in the recipe, unless the outputs fit.
+
+    `outputs` are eager's for the evaluation rows, by name, each (N, …).
+    """
+    if len(outputs) > 1:
+        names = list(outputs)
+        raise BadInputs(
+            f"The module returns {len(names)} outputs ({', '.join(names)}), and {recipe.task} "
+            f"answers from one. Choose it in the recipe, for example outputs=[{names[-1]!r}]."
+        )
+    ((name, scores_NK),) = outputs.items()
+    if not np.issubdtype(scores_NK.dtype, np.floating):
+        raise BadInputs(
+            f"The module's output {name} is {scores_NK.dtype}, and {recipe.task} needs a score for "
+            "each class. Return the scores, without argmax."
+        )
+    _check_count(recipe, len(labels), scores_NK)
+    if recipe.scores == "probabilities" and not are_probabilities(scores_NK):
+        raise BadInputs(
+            "The recipe says that the module returns probabilities, but they are not between 0 and "
+            '1 with a sum of 1 in each row. Set scores="logits", or "multi_label" for independent '
+            "labels."
+        )
+    if recipe.scores == "logits" and are_probabilities(scores_NK):
+        raise BadInputs(
+            "The module returns probabilities, since each row adds up to 1, and softmax of them "
+            'would be wrong. Set scores="probabilities" in the recipe.'
+        )
+    if recipe.scores in ("binary", "multi_label") and ((scores_NK >= 0) & (scores_NK <= 1)).all():
+        raise BadInputs(
+            f'The recipe\'s scores are "{recipe.scores}", which are logits, but all outputs are '
+            "between 0 and 1. Return the logits, without sigmoid."
+        )
+
+
+def are_probabilities(scores_NK: np.ndarray) -> bool:
+    """Whether all rows are probabilities that add up to 1."""
+    in_range = bool(((scores_NK >= 0) & (scores_NK <= 1 + SUMS_TO_ONE)).all())
+    sums_N = scores_NK.reshape(len(scores_NK), -1).sum(axis=1, dtype=np.float64)
+    return in_range and bool((np.abs(sums_N - 1) <= SUMS_TO_ONE).all())
+
+
+def _check_count(recipe: Recipe, labels: int, scores_NK: np.ndarray) -> None:
+    row_shape = scores_NK.shape[1:]
+    if recipe.scores == "binary":
+        if row_shape not in ((), (1,)) or labels != 2:
+            raise BadInputs(
+                f'For scores="binary" the module must return one logit a row, and the recipe give '
+                f"2 labels; found outputs of shape {_described(row_shape)} and {labels} labels."
+            )
+        return
+    if row_shape in ((), (1,)) and labels <= 2 and recipe.scores != "multi_label":
+        raise BadInputs(
+            "The module returns one number a row, whose softmax is always 1. For a logit of the "
+            'second of two classes set scores="binary" in the recipe, with 2 labels.'
+        )
+    if row_shape != (labels,):
+        raise BadInputs(
+            f"The recipe has {labels} labels; the module has {_described(row_shape)} outputs. Give "
+            "one label for each output."
+        )
+
+
+def _described(row_shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, row_shape)) or "1"
