@@ -11,20 +11,26 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import TypeAdapter, ValidationError
 
 from shipway.errors import ShipwayError
+from shipway.preprocessing import Axis as Axis
+from shipway.preprocessing import Dtype as Dtype
+from shipway.preprocessing import ImagePreprocessing as ImagePreprocessing
+from shipway.preprocessing import Name as Name
+from shipway.preprocessing import Positive as Positive
+from shipway.preprocessing import Preprocessing as Preprocessing
+from shipway.preprocessing import Record as Record
+from shipway.preprocessing import Sha256 as Sha256
+from shipway.preprocessing import Size as Size
+from shipway.preprocessing import TablePreprocessing as TablePreprocessing
+from shipway.preprocessing import TensorPreprocessing as TensorPreprocessing
+from shipway.preprocessing import TensorSpec as TensorSpec
+from shipway.preprocessing import TextPreprocessing as TextPreprocessing
+from shipway.preprocessing import _Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,177 +51,14 @@ __all__ = [
     "Tolerance",
 ]
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
-"""A name in a manifest and in a URL."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""A digest in hexadecimal."""
-Positive = Annotated[int, Field(gt=0, lt=2**53)]
-Size = Annotated[int, Field(gt=0, lt=2**31)]
-"""The size of an axis."""
-Dtype = Annotated[str, Field(pattern=r"^(bool|u?int(8|16|32|64)|float(16|32|64))$")]
-"""As NumPy and torch both spell it: "uint8", "float32"."""
 Scores = Literal["logits", "probabilities", "binary", "multi_label"]
 """What a classifier's outputs are: logits of which softmax makes probabilities; probabilities; one
 logit, for the second of two classes; a logit for each of several independent labels."""
 PLUGIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
 
-class Record(BaseModel):
-    """A validated, immutable part of a file. An unknown field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class InvalidRecipe(ShipwayError):
     """A recipe that cannot be read, or whose fields are wrong."""
-
-
-class Axis(Record):
-    """An axis whose size varies, and its bounds: `Axis(name="batch", min=1, max=32)`."""
-
-    name: str
-    """Inputs whose axes share a name must have the same size there in one request."""
-    min: Size = 1
-    """The smallest size."""
-    max: Size
-    """The largest size."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Axis":
-        if self.max < self.min:
-            raise ValueError(
-                f"the axis {self.name!r} has max {self.max}, which is below its min {self.min}"
-            )
-        return self
-
-
-class TensorSpec(Record):
-    """One input or output of a program."""
-
-    name: str
-    """What clients call it in Open Inference Protocol requests."""
-    dtype: Dtype
-    """As NumPy spells it: "float32", "int64", "uint8"."""
-    shape: tuple[Size | Axis, ...]
-    """A number for a fixed axis, an Axis for one that varies. The first axis is the batch."""
-
-
-class _Preprocessing(Record):
-    """What every kind of preprocessing says of itself."""
-
-    source: str
-    """Where it is documented that the weights were trained with this: a URL, a paper, a file."""
-
-    def input_specs(self, batch: Axis) -> tuple[TensorSpec, ...]:
-        """The program's inputs, with `batch` as their first axis."""
-        raise NotImplementedError
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The files of the artifact that it reads, such as "files/tokenizer.json"."""
-        return ()
-
-    @property
-    def pad_values(self) -> tuple[int, ...] | None:
-        """For inputs (B, T) whose rows differ in length: what each input is padded with. None for
-        rows that are not padded."""
-        return None
-
-
-class ImagePreprocessing(_Preprocessing):
-    """The bytes of an image file to pixels, uint8 (B, H, W, 3).
-
-    The image is decoded to RGB, turned upright by its EXIF orientation, cut to the centred square
-    whose side is `crop_fraction` of the shorter side, and resized. The program normalises the
-    pixels, which range from 0 to 255: (pixel - mean) / std.
-    """
-
-    kind: Literal["image"] = "image"
-    height: Size
-    """In pixels."""
-    width: Size
-    """In pixels."""
-    crop_fraction: Annotated[float, Field(gt=0, le=1)]
-    """Side of the crop by the image's shorter side: 224 / 256 = 0.875 for many models."""
-    resample: Literal["bilinear", "bicubic", "lanczos"]
-    """The filter that resizes, as Pillow names it; it smooths before it shrinks."""
-    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
-    """Of R, G and B, on the scale from 0 to 255: ImageNet's is (123.675, 116.28, 103.53)."""
-    std: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
-    """Of R, G and B, on the scale from 0 to 255: ImageNet's is (58.395, 57.12, 57.375)."""
-
-    def input_specs(self, batch: Axis) -> tuple[TensorSpec, ...]:
-        """`pixels`, uint8 (B, H, W, 3)."""
-        pixels = (batch, self.height, self.width, 3)
-        return (TensorSpec(name="pixels", dtype="uint8", shape=pixels),)
-
-
-class TextPreprocessing(_Preprocessing):
-    """A text to token ids, by a tokenizer in the artifact's files.
-
-    The program takes ids and attention mask, both int64 (B, T), padded with `pad_id` and 0.
-    """
-
-    kind: Literal["text"] = "text"
-    tokenizer: Annotated[str, Field(pattern=r"^files/[A-Za-z0-9_.-]+$")]
-    """The path in the artifact of a file in the format of the `tokenizers` library, as a rule
-    "files/tokenizer.json". The recipe's `files` must hold it."""
-    max_length: Size
-    """The most tokens of one text, special tokens included."""
-    too_long: Literal["truncate", "refuse"]
-    """What is done with a longer text: cut its end off, or answer 413."""
-    pad_id: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """The token id that fills shorter texts of a batch."""
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The tokenizer."""
-        return (self.tokenizer,)
-
-    @property
-    def pad_values(self) -> tuple[int, ...]:
-        """`pad_id` for the ids, 0 for the mask."""
-        return (self.pad_id, 0)
-
-    def input_specs(self, batch: Axis) -> tuple[TensorSpec, ...]:
-        """`input_ids` and `attention_mask`, int64 (B, T)."""
-        tokens = (batch, Axis(name="length", min=2, max=self.max_length))
-        return (
-            TensorSpec(name="input_ids", dtype="int64", shape=tokens),
-            TensorSpec(name="attention_mask", dtype="int64", shape=tokens),
-        )
-
-
-class TablePreprocessing(_Preprocessing):
-    """Rows of numbers, float32 (B, columns), unchanged. Any scaling is part of the module."""
-
-    kind: Literal["table"] = "table"
-    columns: tuple[str, ...]
-    """The columns' names, in the order in which the module takes them."""
-
-    def input_specs(self, batch: Axis) -> tuple[TensorSpec, ...]:
-        """`features`, float32 (B, columns)."""
-        features = (batch, len(self.columns))
-        return (TensorSpec(name="features", dtype="float32", shape=features),)
-
-
-class TensorPreprocessing(_Preprocessing):
-    """Tensors, unchanged: for a model that no other kind fits, and for tasks of plugins."""
-
-    kind: Literal["tensors"] = "tensors"
-    inputs: tuple[TensorSpec, ...]
-    """What the program takes, in the module's order; the first axis of each is the batch."""
-
-    def input_specs(self, batch: Axis) -> tuple[TensorSpec, ...]:
-        """The tensors as they are described."""
-        return self.inputs
-
-
-Preprocessing = Annotated[
-    ImagePreprocessing | TextPreprocessing | TablePreprocessing | TensorPreprocessing,
-    Field(discriminator="kind"),
-]
-"""Any of the four kinds, told apart by their field `kind`."""
 
 
 class Tolerance(Record):
