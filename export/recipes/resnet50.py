@@ -3,21 +3,16 @@
 Trained ones are a file away: shipway export resnet50 --weights resnet50-11ad3fa6.pth
 """
 
-from pathlib import Path
-
-import skimage.data
-import sklearn.datasets
 import torch
 from torch import nn
 from torchvision.models import ResNet50_Weights, resnet50
 from torchvision.models.resnet import Bottleneck
 
+from export.recipes._photos import CALIBRATION_PHOTOS, EVALUATION_PHOTOS
 from shipway.export.photos import crops
 from shipway.export.served_module import as_served
 from shipway.recipe import Axis, ImagePreprocessing, Recipe
 
-SCIKIT_IMAGE = Path(skimage.data.__file__).parent
-SCIKIT_LEARN = Path(sklearn.datasets.__file__).parent / "images"
 TRAINED = ResNet50_Weights.IMAGENET1K_V2
 
 
@@ -63,24 +58,6 @@ recipe = Recipe(
         "crop 224, ImageNet's mean and deviation",
     ),
     labels=lambda: TRAINED.meta["categories"],
-    calibration=crops(
-        [
-            SCIKIT_IMAGE / "astronaut.png",
-            SCIKIT_IMAGE / "motorcycle_left.png",
-            SCIKIT_IMAGE / "retina.jpg",
-            SCIKIT_LEARN / "flower.jpg",
-        ],
-        each=8,
-        seed=0,
-    ),
-    evaluation=crops(
-        [
-            SCIKIT_IMAGE / "chelsea.png",
-            SCIKIT_IMAGE / "coffee.png",
-            SCIKIT_IMAGE / "rocket.jpg",
-            SCIKIT_LEARN / "china.jpg",
-        ],
-        each=8,
-        seed=1,
-    ),
+    calibration=crops(CALIBRATION_PHOTOS, each=4, seed=0, augment=True),
+    evaluation=crops(EVALUATION_PHOTOS, each=4, seed=1),
 )

@@ -1,11 +1,11 @@
 """`certificate.json`: what was measured of every candidate, the refused ones included."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from shipway.artifact.measures import OutputKind
-from shipway.recipe import Record, Scores, Tolerance
+from shipway.recipe import DEFAULT_BUDGET, Record, Scores, Tolerance
 
 Shape = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})?$")]
 """Rows of a batch, for texts with tokens: "8" or "8x128"."""
@@ -75,6 +75,35 @@ class Accuracy(Record):
     """The 95% interval of the change, paired by row (bootstrap, seeded)."""
 
 
+LossUnit = Literal["accuracy", "belief", "cosine", "variance", "agreement"]
+"""Of a loss: the accuracy, on rows whose true class is known; eager's belief, p(its first class) −
+p(the candidate's first class); 1 − cosine; mean squared error by the variance of eager's outputs;
+the share of rows that differ, for integers and booleans."""
+
+
+class Loss(Record):
+    """What a candidate loses compared with eager, in points: 100 × the mean over the rows."""
+
+    unit: LossUnit
+    value: float
+    bound: float
+    """The upper bound with a one-sided confidence of 95% for all compared candidates together."""
+    compared: int = 1
+    """The number of candidates for which the bound is corrected (Bonferroni)."""
+    rows: int
+    clusters: int
+    """Rows of one photo, patient or document are one group, and one observation."""
+    agreement: float | None = None
+    """The share of rows with eager's class, or of labels with eager's decision."""
+    one_row: float
+    """What a typical row that changes costs, divided by no number of rows. The bound counts such a
+    row even if none was seen."""
+    centre: float
+    """The mean with that row."""
+    standard_error: float
+    """Of the mean with that row; from one group to another."""
+
+
 class Kernels(Record):
     """In which precision the heavy operations, convolutions and matrix products, really ran."""
 
@@ -109,6 +138,8 @@ class Candidate(Record):
     tolerance: Tolerance | None = None
     agreement: tuple[Agreement, ...] = ()
     accuracy: Accuracy | None = None
+    loss: Loss | None = None
+    """None if it was not compared, or its outputs are not finite."""
     batching_max_abs_diff: float | None = None
     """The most that a row's outputs changed with the size of the batch it rode in."""
     kernels: Kernels | None = None
@@ -163,6 +194,9 @@ class Certificate(Record):
     """The shapes at which candidates were compared."""
     outputs: tuple[OutputMeasure, ...]
     """How each output was compared, in the manifest's order."""
+    budget: float = DEFAULT_BUDGET
+    """The accuracy budget of the choice, in points. Programs of lower precision than fp32 have a
+    bound of their loss below it."""
     eager: dict[str, dict[int, Latency]]
     """By shape, then by threads."""
     candidates: dict[str, Candidate]

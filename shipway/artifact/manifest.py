@@ -68,7 +68,7 @@ class ParetoPoint(Record):
 
     program: Name
     points_lost: float
-    """Of accuracy where the true classes are known, else of agreement with eager; in percent."""
+    """The value of the candidate's loss in the certificate, which has its unit and its bound."""
     latency_ms: float
     """The geometric mean over the compared shapes, at the best number of threads."""
     bytes: int

@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from shipway.cli.export_progress import ShownSteps
-from shipway.cli.export_tables import accuracy_lines, candidates_table
+from shipway.cli.export_tables import accuracy_lines, candidates_table, loss_lines
 from shipway.cli.output import figures
 from shipway.extras import require_extra
 
@@ -66,11 +66,14 @@ ObjectiveOption = Annotated[
     Objective, typer.Option(help="The criterion by which the program is chosen.")
 ]
 AccuracyBudgetOption = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=0,
-        help="The largest loss of the chosen program in percentage points: of accuracy if the "
-        "evaluation inputs have labels, otherwise of agreement with eager PyTorch.",
+        help="The largest loss that the chosen program may have, in percentage points: of accuracy "
+        "if the evaluation inputs have labels, otherwise of eager PyTorch's belief in its answers. "
+        "The upper 95% confidence bound of the loss has to keep it. Programs in fp32 need no "
+        "budget.",
+        show_default="the budget of the recipe, or 1",
     ),
 ]
 
@@ -84,7 +87,7 @@ def export(
     overwrite: OverwriteOption = False,
     rechoose: RechooseOption = None,
     objective: ObjectiveOption = "latency",
-    accuracy_budget: AccuracyBudgetOption = 5.0,
+    accuracy_budget: AccuracyBudgetOption = None,
 ) -> None:
     """Build, verify and measure candidate programs, choose one and write a sealed artifact."""
     if (recipe is None) == (rechoose is None):
@@ -136,7 +139,7 @@ def _print_outcome(exported: "Exported") -> None:
         if not candidate.passed:
             refused = "" if candidate.verdict.startswith("skipped") else "refused: "
             figures.print(Text.assemble((f"{name}:", "red"), f" {refused}{candidate.verdict}"))
-    for line in accuracy_lines(exported):
+    for line in (*loss_lines(exported), *accuracy_lines(exported)):
         figures.print(line)
     manifest, path = exported.manifest, exported.path
     for word, rest in (

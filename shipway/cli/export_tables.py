@@ -91,6 +91,30 @@ def accuracy_lines(exported: "Exported") -> list[str]:
     ]
 
 
+def loss_lines(exported: "Exported") -> list[str]:
+    """What every compared candidate of lower precision loses, and whether that keeps the budget."""
+    certificate = exported.certificate
+    losses = {
+        name: each.loss
+        for name, each in certificate.candidates.items()
+        if each.loss and each.precision != "fp32"
+    }
+    if not losses:
+        return []
+    first = next(iter(losses.values()))
+    groups = "" if first.clusters == first.rows else f" in {first.clusters} groups"
+    width = max(map(len, losses))
+    return [
+        f"points of {first.unit} lost on {first.rows} held-out inputs{groups}, and the upper "
+        f"95% confidence bound, which must keep the budget of {certificate.budget:g}",
+        *(
+            f"  {name:{width}}  {loss.value + 0.0:5.2f}  bound {loss.bound:5.2f}"
+            + (f"  agrees on {loss.agreement:.1%}" if loss.agreement is not None else "")
+            for name, loss in losses.items()
+        ),
+    ]
+
+
 def _percent(share: "Share") -> str:
     return f"{100 * share.value:.2f}% ({100 * share.low:.2f} to {100 * share.high:.2f})"
 

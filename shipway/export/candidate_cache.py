@@ -50,9 +50,10 @@ def package_versions() -> dict[str, str]:
 
 
 def digest_of_rows(rows: Rows) -> str:
-    """SHA-256 of the bytes of all arrays in order, then of the targets."""
+    """SHA-256 of the bytes of all arrays in order, then of the targets and of the groups."""
     digest = sha256()
-    for array in (*rows.arrays, *([] if rows.targets is None else [rows.targets])):
+    known = [array for array in (rows.targets, rows.groups) if array is not None]
+    for array in (*rows.arrays, *known):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

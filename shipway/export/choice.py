@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from statistics import geometric_mean
 from typing import Literal
 
-from shipway.artifact.certificate import Candidate, Latency
+from shipway.artifact.certificate import Candidate, Latency, Loss
 from shipway.artifact.manifest import ParetoPoint
 from shipway.export.errors import NothingFitsBudget
+from shipway.export.losses import bound_if_unchanged, corrected, rows_needed
+from shipway.export.verify import TOLERANCES
 
 Objective = Literal["latency", "throughput", "size"]
 
@@ -27,18 +29,69 @@ class Choice:
 
 
 def points_lost(candidate: Candidate) -> float:
-    """Percentage points lost: of accuracy if true classes are known, else of agreement with eager.
+    """The points that a candidate lost on the evaluation rows; 0 if no loss is recorded."""
+    return 0.0 if candidate.loss is None else candidate.loss.value
 
-    For embeddings, which have no classes, 100 × (1 − cosine) of the worst row.
+
+def is_lossy(candidate: Candidate) -> bool:
+    """Whether the budget decides on a candidate.
+
+    It does not on fp32 programs that are held to a tolerance no wider than the default one: they
+    are equal to eager PyTorch.
     """
-    if candidate.accuracy is not None:
-        lost = -candidate.accuracy.change
-    else:
-        lost = max(
-            1 - (each.cosine or 0.0 if each.top1_agreement is None else each.top1_agreement)
-            for each in candidate.agreement
-        )
-    return round(100 * lost, 9)  # 5 of 100 rows are 5 points, not 5.000000000000004
+    if candidate.precision != "fp32":
+        return True
+    allowed, default = candidate.tolerance, TOLERANCES["fp32"]
+    return allowed is not None and allowed.relative_error > default.relative_error
+
+
+def keep_budget(candidates: Mapping[str, Candidate], budget: float) -> dict[str, Candidate]:
+    """The candidates, those refused whose loss does not keep the budget by its confidence bound.
+
+    `budget` is in points. The bounds are corrected for the number of lossy candidates that passed.
+    """
+    compared = sum(each.passed and is_lossy(each) for each in candidates.values())
+    judged = {}
+    for name, candidate in candidates.items():
+        if candidate.loss is not None:
+            loss = corrected(candidate.loss, max(1, compared))
+            candidate = candidate.model_copy(update={"loss": loss})
+        reason = why_over_budget(candidate, budget) if candidate.passed else None
+        refusal = {"passed": False, "verdict": reason} if reason else {}
+        judged[name] = candidate.model_copy(update=refusal)
+    return judged
+
+
+def why_over_budget(candidate: Candidate, budget: float) -> str | None:
+    """The reason to refuse a candidate that may lose more points than the budget, or None."""
+    if not is_lossy(candidate):
+        return None
+    loss = candidate.loss
+    if loss is None:
+        return "its loss was not measured; export the model again"
+    if loss.bound <= budget:
+        return None
+    words = loss_in_words(loss, budget)
+    if loss.value > budget or bound_if_unchanged(loss) <= budget:
+        return words
+    return f"{words}: too few evaluation inputs. {_needed(loss, budget)}"
+
+
+def loss_in_words(loss: Loss, budget: float | None = None) -> str:
+    """A loss with its bound: "loses 0.15 points (95% bound 0.24, budget 1)"."""
+    limit = "" if budget is None else f", budget {budget:g}"
+    return f"loses {loss.value + 0.0:.2f} points (95% bound {loss.bound:.2f}{limit})"
+
+
+def _needed(loss: Loss, budget: float) -> str:
+    found = f"{loss.rows} rows" + (
+        "" if loss.clusters == loss.rows else f" in {loss.clusters} groups"
+    )
+    needed = rows_needed(loss, budget)
+    if needed is None:
+        return f"There are {found}, and no number of rows proves a budget of {budget:g}"
+    rows = f"{needed[0]} rows" + ("" if loss.clusters == loss.rows else f" in {needed[1]} groups")
+    return f"There are {found}; a program that never differs needs {rows}"
 
 
 def rows_of(shape: str) -> int:
@@ -110,16 +163,16 @@ def choose(
     budget: float,
     cores: int,
 ) -> Choice:
-    """Chooses the best candidate within the budget. Raises NothingFitsBudget.
+    """Chooses the best of the candidates that `keep_budget` let pass. Raises NothingFitsBudget.
 
-    `budget` is in points, see `points_lost`.
+    `budget` is in points.
     """
     passed = {name: each for name, each in candidates.items() if each.passed}
-    within = {name: each for name, each in passed.items() if points_lost(each) <= budget}
-    if not within:
-        raise NothingFitsBudget(budget, {name: points_lost(each) for name, each in passed.items()})
-    name = min(within, key=lambda each: cost(within[each], shapes, objective, cores))
-    winner = within[name]
+    if not passed:
+        refused = {name: each.verdict for name, each in candidates.items() if each.loss}
+        raise NothingFitsBudget(budget, refused)
+    name = min(passed, key=lambda each: cost(passed[each], shapes, objective, cores))
+    winner = passed[name]
     if objective == "throughput":
         rates = _rates(winner.latency[shapes[-1]], shapes[-1], cores)
         threads = max(rates, key=lambda each: rates[each])
@@ -163,9 +216,14 @@ def _because(
             part += f" ({eager_ms / ours:.1f}× speedup over eager PyTorch)"
         parts.append(part)
     speed = "; ".join(parts)
+    loss = (
+        loss_in_words(winner.loss, budget)
+        if winner.loss and is_lossy(winner)
+        else "is equal to eager PyTorch within fp32 rounding"
+    )
     return (
-        f"best {objective} among the candidates that lose at most {budget:g} points: it loses "
-        f"{max(0.0, points_lost(winner)):.2g}; {speed}"
+        f"best {objective} among the candidates that keep the accuracy budget of {budget:g} "
+        f"point{'' if budget == 1 else 's'}: it {loss}; {speed}"
     )
 
 

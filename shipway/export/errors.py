@@ -1,5 +1,6 @@
 """Errors of an export."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from shipway.errors import ShipwayError
@@ -34,16 +35,14 @@ class ChildLost(ExportError):
 
 
 class NothingFitsBudget(ExportError):
-    """Every candidate that passed loses more than the accuracy budget allows."""
+    """No candidate keeps the accuracy budget."""
 
-    def __init__(self, budget: float, lost: dict[str, float]) -> None:
-        listed = ", ".join(
-            f"{name} loses {points:.2f}"
-            for name, points in sorted(lost.items(), key=lambda item: item[1])
-        )
+    def __init__(self, budget: float, verdicts: Mapping[str, str]) -> None:
+        listed = "; ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
         super().__init__(
-            f"No candidate is within the accuracy budget of {budget:g} points, so no artifact "
-            f"was written: {listed}. Raise the budget with --accuracy-budget."
+            f"No candidate keeps the accuracy budget of {budget:g} points, so no artifact was "
+            f"written: {listed}. Raise the budget with --accuracy-budget, or give more evaluation "
+            "inputs."
         )
 
 

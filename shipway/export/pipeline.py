@@ -24,8 +24,8 @@ from shipway.export.speed import Outcome, compared_shapes, measure_and_choose
 from shipway.export.steps import Steps
 from shipway.export.techniques import TECHNIQUES
 from shipway.export.verify import measures_of
+from shipway.recipe import DEFAULT_BUDGET, Recipe, Rows, TensorSpec, check_name
 from shipway.recipe import Inputs as InputSource
-from shipway.recipe import Recipe, Rows, TensorSpec, check_name
 from shipway.runtime.host import available_cores, describe_host
 from shipway.tasks import TASKS
 
@@ -49,13 +49,13 @@ def export(
     overwrite: bool = False,
     only: tuple[str, ...] = (),
     objective: Objective = "latency",
-    budget: float = 5.0,
+    budget: float | None = None,
 ) -> Exported:
     """Builds, verifies and measures candidates, chooses one, and seals `out`/NAME-VERSION.
 
     `recipe_name` is a name or a path. `only` names the techniques to try; all of them if empty.
-    `budget` is in points, see choice.points_lost. Raises UnknownName for a task or a technique
-    that is not registered, InvalidRecipe, ExportError or ArtifactError.
+    `budget` is in points, see losses.loss_of; the recipe's if None. Raises UnknownName for a task
+    or a technique that is not registered, InvalidRecipe, ExportError or ArtifactError.
     """
     recipe, recipe_file = find_recipe(recipe_name)
     TASKS.get(recipe.task)
@@ -63,6 +63,8 @@ def export(
         TECHNIQUES.get(name)
     version = version or recipe.version
     check_name(version, "version")
+    if budget is None:
+        budget = DEFAULT_BUDGET if recipe.budget is None else recipe.budget
     destination = out / f"{recipe.name}-{version}"
     if destination.exists() and not overwrite:
         raise AlreadySealed(destination)
@@ -99,9 +101,11 @@ def export(
                 budget=budget,
                 cores=assignment.threads,
             )
+            check_portable(outcome.candidates, assignment.log)
             layers = rank_layers(child, steps, outcome.candidates)
         manifest = _manifest(recipe, version, data, outcome, labels, outputs, folder, objective)
-        certificate = _certificate(recipe, data, outcome, layers, measures_of(references, recipe))
+        measures = measures_of(references, recipe)
+        certificate = _certificate(recipe, data, outcome, layers, measures, budget)
         with steps.step("sealing"):
             seal_export(
                 destination,
@@ -165,6 +169,7 @@ def _certificate(
     outcome: Outcome,
     layers: tuple[LayerSensitivity, ...],
     measures: tuple[OutputMeasure, ...],
+    budget: float,
 ) -> Certificate:
     return Certificate(
         host=describe_host(),
@@ -172,6 +177,7 @@ def _certificate(
         evaluation=_describe_rows(recipe.evaluation, data.evaluation),
         shapes=compared_shapes(recipe.inputs),
         outputs=measures,
+        budget=budget,
         eager=outcome.eager,
         candidates=outcome.candidates,
         sensitivity=layers,

@@ -110,17 +110,18 @@ def rechoose(
     out: Path,
     version: str | None = None,
     objective: Objective = "latency",
-    budget: float = 5.0,
+    budget: float | None = None,
 ) -> Exported:
     """Checks, measures and chooses again on this host; seals `out`/NAME-VERSION.
 
-    `budget` is in points, see choice.points_lost. Raises ArtifactError for an artifact that is not
-    whole, AlreadySealed if the destination exists, PluginError, UnknownName, NothingPassed or
-    NothingFitsBudget.
+    The losses are the certified ones. `budget` is in points, see losses.loss_of; the certificate's
+    if None. Raises ArtifactError for an artifact that is not whole, AlreadySealed if the
+    destination exists, PluginError, UnknownName, NothingPassed or NothingFitsBudget.
     """
     with steps.step("checking the artifact"):
         artifact = open_with_plugins(path.resolve())
     manifest, certificate = artifact.manifest, artifact.certificate
+    budget = certificate.budget if budget is None else budget
     version = version or manifest.version
     destination = out / f"{manifest.name}-{version}"
     if destination.exists():
@@ -146,7 +147,12 @@ def rechoose(
             measure=measure,
         )
     certificate = certificate.model_copy(
-        update={"host": describe_host(), "eager": {}, "candidates": outcome.candidates}
+        update={
+            "host": describe_host(),
+            "budget": budget,
+            "eager": {},
+            "candidates": outcome.candidates,
+        }
     )
     manifest = manifest.model_copy(
         update={

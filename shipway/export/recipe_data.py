@@ -134,7 +134,15 @@ def _load_rows(recipe: Recipe, source: Inputs, role: str) -> Rows:
             f"The {role} targets have shape {rows.targets.shape}; expected ({len(rows)},), one for "
             "each row."
         )
-    return Rows(tuple(np.ascontiguousarray(array) for array in rows.arrays), rows.targets)
+    groups = rows.groups
+    if groups is not None and (
+        groups.shape != (len(rows),) or not np.issubdtype(groups.dtype, np.integer)
+    ):
+        raise BadInputs(
+            f"The {role} groups are {groups.dtype} of shape {groups.shape}; expected integers of "
+            f"shape ({len(rows)},), one for each row."
+        )
+    return Rows(tuple(np.ascontiguousarray(array) for array in rows.arrays), rows.targets, groups)
 
 
 def _check_array(array: np.ndarray, spec: TensorSpec, what: str) -> None:

@@ -2,14 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import sqrt
 from shlex import quote
 
-from shipway.artifact.certificate import Agreement, Candidate, Certificate, Latency
+from shipway.artifact.certificate import (
+    Agreement,
+    Candidate,
+    Certificate,
+    Latency,
+    LossUnit,
+)
 from shipway.artifact.manifest import Manifest
 from shipway.artifact.measures import ROW_FACTOR
 from shipway.artifact.samples import allowed_error
-from shipway.export.choice import points_lost, rows_of
+from shipway.export.choice import rows_of
 from shipway.export.recipe_file import is_in_project
 from shipway.export.techniques import TECHNIQUES
 from shipway.export.verdicts import Explanation, explain
@@ -31,6 +37,27 @@ class LeftOut:
     explanation: Explanation
     reasons: tuple[tuple[str, str], ...]
     """Pairs of a candidate and its verdict."""
+
+
+_UNITS: dict[LossUnit, tuple[str, str]] = {
+    "accuracy": (
+        "percentage points of accuracy, compared with eager on the same labelled rows",
+        "points of accuracy lost",
+    ),
+    "belief": (
+        "100 × the mean over the rows of p(eager’s class) − p(the candidate’s class), by the "
+        "probabilities of eager: an equal answer loses nothing, and another one little where eager "
+        "was undecided",
+        "points of belief lost",
+    ),
+    "cosine": ("100 × (1 − cosine to eager’s), the mean over the rows", "points of cosine lost"),
+    "variance": (
+        "100 × the mean squared error by the variance of eager’s outputs over the rows",
+        "points of variance lost",
+    ),
+    "agreement": ("the percentage of outputs that differ from eager’s", "points lost"),
+}
+"""The definition of a point, and the title of an axis, by the unit of a loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,20 +120,33 @@ class View:
         }[self.manifest.objective]
 
     @property
+    def loss_unit(self) -> LossUnit | None:
+        """What losses are measured in, or None if no candidate was compared."""
+        losses = (each.loss for each in self.certificate.candidates.values())
+        return next((loss.unit for loss in losses if loss), None)
+
+    @property
     def lost_in_words(self) -> str:
         """The definition of a point lost."""
-        if self.labelled:
-            return "percentage points of accuracy, compared with eager on the same labelled rows"
-        if self.ranked:
-            return "the percentage of rows whose most probable class differs from eager's"
-        return "100 × (1 − cosine), for the row whose embedding differs the most from eager's"
+        return _UNITS[self.loss_unit or "belief"][0]
 
     @property
     def lost_in_short(self) -> str:
         """The same as the title of an axis."""
-        if self.labelled:
-            return "points of accuracy lost"
-        return "points of agreement lost" if self.ranked else "points of cosine lost"
+        return _UNITS[self.loss_unit or "belief"][1]
+
+    @property
+    def bound_in_words(self) -> str:
+        """What the confidence bound of a loss takes into account; empty if there is none."""
+        losses = (each.loss for each in self.certificate.candidates.values())
+        loss = next((loss for loss in losses if loss), None)
+        if loss is None:
+            return ""
+        groups = "" if loss.clusters == loss.rows else f" in {loss.clusters} groups"
+        return (
+            f"The bound is the upper 95% confidence bound for {loss.rows} rows{groups}, corrected "
+            f"for {loss.compared} compared candidate{'' if loss.compared == 1 else 's'}"
+        )
 
     @property
     def shapes_in_words(self) -> str:
@@ -133,10 +173,7 @@ class View:
 
     def lost(self, candidate: Candidate) -> float | None:
         """Points lost; None if the candidate was not compared, or its outputs are not finite."""
-        if not candidate.agreement and candidate.accuracy is None:
-            return None
-        lost = points_lost(candidate)
-        return lost if isfinite(lost) else None
+        return None if candidate.loss is None else candidate.loss.value
 
     def best(self, by_threads: Mapping[int, Latency]) -> tuple[int, Latency]:
         """The number of threads with the lowest median, and that latency."""

@@ -11,7 +11,14 @@ from shipway.artifact.certificate import Candidate, Latency
 from shipway.artifact.manifest import Serving
 from shipway.export import worker
 from shipway.export.child_process import Child
-from shipway.export.choice import Choice, Objective, choose, rows_of, slower_than_fp32
+from shipway.export.choice import (
+    Choice,
+    Objective,
+    choose,
+    keep_budget,
+    rows_of,
+    slower_than_fp32,
+)
 from shipway.export.measure import best_batch_size
 from shipway.export.steps import Steps
 from shipway.recipe import Axis, TensorSpec
@@ -66,12 +73,13 @@ def measure_and_choose(
     cores: int,
     measure: Measure = worker.measure,
 ) -> Outcome:
-    """Measures all that passed, refuses quantized ones slower than fp32, and chooses.
+    """Measures all that passed, refuses quantized ones that are slower than fp32 or may lose more
+    than the budget, and chooses.
 
-    `budget` is in points, see choice.points_lost. Raises NothingFitsBudget.
+    `budget` is in points, see losses.loss_of. Raises NothingFitsBudget.
     """
     latencies = _measure_all(child, steps, candidates, shapes, cores, measure)
-    candidates = _refuse_slow(candidates, latencies, shapes)
+    candidates = keep_budget(_refuse_slow(candidates, latencies, shapes), budget)
     eager = latencies.get(worker.EAGER, {})
     choice = choose(candidates, eager, shapes, objective=objective, budget=budget, cores=cores)
     tokens = shapes[-1].partition("x")[2]

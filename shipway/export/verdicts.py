@@ -221,6 +221,25 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         ),
     ),
     (
+        r"too few evaluation inputs",
+        Explanation(
+            title="Too few evaluation inputs",
+            meaning="On these inputs it lost no more than the budget, but they are too few to be "
+            "confident that it loses no more on others.",
+            advice="Give as many evaluation inputs as the reason says, or set a wider budget in "
+            "the recipe. Programs in fp32 need none.",
+        ),
+    ),
+    (
+        r"^loses \S+ points|its loss was not measured",
+        Explanation(
+            title="It loses too much",
+            meaning="The upper 95% confidence bound of what it loses is above the accuracy budget.",
+            advice="Calibrate on more varied inputs, evaluate on more, or set a wider budget in "
+            "the recipe.",
+        ),
+    ),
+    (
         r"[Dd]ata-dependent|GuardOnDataDependent|Could not guard|torch\._check|dynamic_shapes"
         r"|[Cc]onstraints? violated|specializ",
         Explanation(

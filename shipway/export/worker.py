@@ -18,6 +18,7 @@ from shipway.artifact.certificate import Candidate, Kernels, Latency, LayerSensi
 from shipway.export import kernels
 from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.export.diagnose import Suspect, cause_of, layers_run
+from shipway.export.losses import largest_loss
 from shipway.export.measure import race
 from shipway.export.recipe_file import find_recipe
 from shipway.export.served_module import as_served, layer_prefix, unwrapped
@@ -90,13 +91,16 @@ class Assignment:
             np.save(self.folder / f"{role}-{index}.npy", array)
         if rows.targets is not None:
             np.save(self.folder / f"{role}-targets.npy", rows.targets)
+        if rows.groups is not None:
+            np.save(self.folder / f"{role}-groups.npy", rows.groups)
 
     def read_rows(self, role: str) -> Rows:
         """The rows that `write_rows` saved."""
-        targets = self.folder / f"{role}-targets.npy"
+        targets, groups = (self.folder / f"{role}-{part}.npy" for part in ("targets", "groups"))
         return Rows(
             tuple(np.load(path) for path in sorted(self.folder.glob(f"{role}-[0-9].npy"))),
             np.load(targets) if targets.exists() else None,
+            np.load(groups) if groups.exists() else None,
         )
 
 
@@ -265,6 +269,9 @@ def _verify(technique: Technique, path: Path) -> Candidate:
         accuracy=None
         if targets is None
         else accuracy(next(iter(references.values())), outputs[_recipe.batch.max][0], targets),
+        loss=largest_loss(
+            references, outputs[_recipe.batch.max], measures, targets, _evaluation.groups
+        ),
         batching_max_abs_diff=batching,
         kernels=ran,
     )

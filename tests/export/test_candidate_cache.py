@@ -70,9 +70,13 @@ def test_the_key_changes_with_recipe_checkpoint_and_inputs(tmp_path):
     assert len(others | {first}) == 6
 
 
-def test_targets_are_part_of_the_rows_digest():
+def test_targets_and_groups_are_part_of_the_rows_digest():
     without = rows(0)
-    assert digest_of_rows(without) != digest_of_rows(Rows(without.arrays, np.array([0, 1])))
+    others = (
+        Rows(without.arrays, np.array([0, 1])),
+        Rows(without.arrays, groups=np.array([0, 0])),
+    )
+    assert len({digest_of_rows(each) for each in (without, *others)}) == 3
 
 
 def test_another_key_starts_over_and_the_lock_is_free_again(tmp_path):

@@ -1,28 +1,55 @@
 """The choice: the best by the objective within the budget."""
 
+import numpy as np
 import pytest
 
-from shipway.artifact.certificate import Candidate, Latency
-from shipway.export.choice import choose, cost, points_lost, rows_of, slower_than_fp32
+from shipway.artifact.certificate import Candidate, Latency, Loss
+from shipway.export.choice import (
+    choose,
+    cost,
+    keep_budget,
+    points_lost,
+    rows_of,
+    slower_than_fp32,
+)
 from shipway.export.errors import NothingFitsBudget
+from shipway.export.losses import loss_of
 from shipway.export.pipeline import export
+from shipway.recipe import Tolerance
 from tests.conftest import TINY_RECIPE, Silent
 
 SHAPES = ("1", "8")
 
 
-def test_a_budget_that_nothing_meets_seals_nothing_and_shows_how_far_each_was(tmp_path):
-    with pytest.raises(NothingFitsBudget, match=r"onnx_int8 loses \d"):
-        export(str(TINY_RECIPE), Silent(), out=tmp_path, only=("onnx_fp32", "onnx_int8"), budget=-1)
-    assert not (tmp_path / "tiny-1.0").exists()
+def test_a_budget_that_no_lossy_candidate_keeps_leaves_fp32(tmp_path):
+    exported = export(
+        str(TINY_RECIPE), Silent(), out=tmp_path, only=("onnx_fp32", "onnx_int8"), budget=0
+    )
+    assert exported.manifest.chosen == "onnx_fp32"
+    assert list(exported.manifest.programs) == ["onnx_fp32"]
+    assert exported.certificate.budget == 0
+    refused = exported.certificate.candidates["onnx_int8"]
+    assert not refused.passed and refused.loss.value < refused.loss.bound
+    assert refused.verdict.startswith("loses ") and "budget 0)" in refused.verdict
+
+
+def lost(points: float, rows: int = 2000, classes: int = 4) -> Loss:
+    """The loss of accuracy of a program that gets so many of a hundred labelled rows wrong."""
+    targets_N = np.arange(rows) % classes
+    eager_NK = np.eye(classes)[targets_N]
+    candidate_NK = eager_NK.copy()
+    wrong = round(points * rows / 100)
+    candidate_NK[:wrong] = np.roll(candidate_NK[:wrong], 1, axis=1)
+    loss = loss_of(eager_NK, candidate_NK, kind="scores", targets_N=targets_N)
+    assert loss is not None
+    return loss
 
 
 @pytest.fixture
 def candidates(tiny) -> dict[str, Candidate]:
     """Three that passed: fp32 loses nothing, bf16 one point, int8 four; each is faster."""
-    (agreement, *_) = tiny.certificate.candidates["onnx_fp32"].agreement
 
-    def made(precision: str, lost: float, ms: float, size: int) -> Candidate:
+    def made(precision: str, points: float, ms: float, size: int) -> Candidate:
         def latency(milliseconds: float) -> Latency:
             return Latency(median_ms=milliseconds, low_ms=1, high_ms=2, runs=8)
 
@@ -33,7 +60,7 @@ def candidates(tiny) -> dict[str, Candidate]:
             runtime="onnxruntime",
             precision=precision,
             bytes=size,
-            agreement=(agreement.model_copy(update={"top1_agreement": 1 - lost / 100}),),
+            loss=lost(points),
             # Two threads are faster, but not twice as fast.
             latency={shape: {1: latency(1.5 * ms), 2: latency(ms)} for shape in SHAPES},
         )
@@ -48,15 +75,16 @@ def candidates(tiny) -> dict[str, Candidate]:
 @pytest.mark.parametrize(
     ("objective", "budget", "name"),
     [
-        ("latency", 5.0, "int8"),
+        ("latency", 5.5, "int8"),
         ("latency", 2.0, "bf16"),
         ("latency", 0.0, "fp32"),
         ("size", 2.0, "fp32"),
-        ("throughput", 5.0, "int8"),
+        ("throughput", 5.5, "int8"),
     ],
 )
-def test_the_best_within_the_budget_is_chosen(candidates, objective, budget, name):
-    choice = choose(candidates, {}, SHAPES, objective=objective, budget=budget, cores=2)
+def test_the_best_that_keeps_the_budget_is_chosen(candidates, objective, budget, name):
+    kept = keep_budget(candidates, budget)
+    choice = choose(kept, {}, SHAPES, objective=objective, budget=budget, cores=2)
     assert choice.name == name
 
 
@@ -73,7 +101,7 @@ def test_the_reason_has_the_speedup_over_eager(candidates):
     eager = {shape: {2: Latency(median_ms=10, low_ms=9, high_ms=11, runs=8)} for shape in SHAPES}
     choice = choose(candidates, eager, SHAPES, objective="latency", budget=5.0, cores=2)
     assert "2 ms at batch 1 (5.0× speedup over eager PyTorch)" in choice.because
-    assert "it loses 4;" in choice.because
+    assert "it loses 4.00 points (95% bound 4.80, budget 5); 2 ms" in choice.because
 
 
 def test_the_front_leaves_out_what_another_beats_in_both(candidates):
@@ -84,16 +112,49 @@ def test_the_front_leaves_out_what_another_beats_in_both(candidates):
     assert [point.program for point in choice.pareto] == ["fp32", "bf16", "int8"]
 
 
-def test_a_budget_that_nothing_meets_lists_what_each_loses(candidates):
-    with pytest.raises(NothingFitsBudget, match=r"bf16 loses 1\.00, int8 loses 4\.00"):
-        choose(
-            {name: candidates[name] for name in ("int8", "bf16")},
-            {},
-            SHAPES,
-            objective="latency",
-            budget=0.5,
-            cores=2,
-        )
+def test_a_point_estimate_that_meets_the_budget_exactly_does_not_keep_it(candidates):
+    kept = keep_budget(candidates, 4.0)
+    assert kept["bf16"].passed and not kept["int8"].passed
+    assert kept["int8"].verdict.startswith("loses 4.00 points (95% bound 4.")
+    assert kept["int8"].verdict.endswith("budget 4)")
+
+
+def test_bounds_are_corrected_for_the_lossy_candidates_that_passed(candidates):
+    alone = keep_budget({"int8": candidates["int8"]}, 9.0)["int8"].loss
+    beside = keep_budget(candidates, 9.0)["int8"].loss
+    refused = candidates["bf16"].model_copy(update={"passed": False})
+    assert (alone.compared, beside.compared) == (1, 2) and alone.bound < beside.bound
+    assert keep_budget(candidates | {"bf16": refused}, 9.0)["int8"].loss == alone
+
+
+def test_too_few_rows_refuse_what_did_not_differ_and_say_how_many_it_needs(candidates):
+    few = candidates["int8"].model_copy(update={"loss": lost(0, rows=100)})
+    (verdict,) = (each.verdict for each in keep_budget({"int8": few}, 1.0).values())
+    assert verdict == (
+        "loses 0.00 points (95% bound 2.94, budget 1): too few evaluation inputs. There are 100 "
+        "rows; a program that never differs needs 296 rows"
+    )
+    enough = candidates["int8"].model_copy(update={"loss": lost(0, rows=296)})
+    assert keep_budget({"int8": enough}, 1.0)["int8"].passed
+
+
+def test_fp32_needs_no_budget_unless_its_tolerance_is_wider_than_rounding(candidates):
+    few = candidates["fp32"].model_copy(update={"loss": lost(0, rows=20)})
+    assert keep_budget({"fp32": few}, 1.0)["fp32"].passed
+    wide = few.model_copy(update={"tolerance": Tolerance(relative_error=0.5)})
+    assert not keep_budget({"fp32": wide}, 1.0)["fp32"].passed
+
+
+def test_a_candidate_without_a_loss_is_refused(candidates):
+    unknown = candidates["int8"].model_copy(update={"loss": None})
+    assert "not measured" in keep_budget({"int8": unknown}, 1.0)["int8"].verdict
+    assert points_lost(unknown) == 0
+
+
+def test_a_budget_that_nothing_keeps_lists_what_each_loses(candidates):
+    lossy = {name: candidates[name] for name in ("int8", "bf16")}
+    with pytest.raises(NothingFitsBudget, match=r"int8 loses 4\.00 .*; bf16 loses 1\.00 "):
+        choose(keep_budget(lossy, 0.5), {}, SHAPES, objective="latency", budget=0.5, cores=2)
 
 
 def test_int8_is_compared_with_fp32_on_its_own_runtime(candidates):

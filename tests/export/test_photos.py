@@ -72,3 +72,18 @@ def test_example_photos_are_varied_and_the_same_each_time():
 def test_no_photos_at_all_are_refused():
     with pytest.raises(BadInputs, match="list of photos is empty"):
         crops([], each=1, seed=0).load(RECIPE)
+
+
+def test_the_crops_of_one_photo_are_one_group():
+    rows = crops(example_photos(3), each=2, seed=0).load(RECIPE)
+    assert rows.groups.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_augmented_crops_differ_a_little_and_say_so():
+    plain, augmented = (
+        crops(example_photos(1), each=1, seed=0, augment=augment) for augment in (False, True)
+    )
+    assert augmented.description == "1 augmented crops of each of 1 generated images"
+    one, other = (each.load(RECIPE).arrays[0].astype(float) for each in (plain, augmented))
+    assert 0 < np.abs(one - other).mean() < 20
+    assert np.array_equal(other, augmented.load(RECIPE).arrays[0])

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from export.recipes.efficientnet_lite0 import SCIKIT_IMAGE, SCIKIT_LEARN, recipe
+from export.recipes._photos import SCIKIT_IMAGE, SCIKIT_LEARN
+from export.recipes.efficientnet_lite0 import recipe
 from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.payloads.images import decode_image
 from shipway.recipe import ImagePreprocessing

@@ -81,6 +81,8 @@ def test_random_weights_have_a_digest_of_their_own(recipe, tmp_path):
         (Rows((table(4, np.nan),)), "NaN or infinity, first in row 0"),
         (Rows((table(1),)), "have 1 rows. Give at least 2"),
         (Rows((table(4),), np.zeros(3, np.int64)), r"targets have shape \(3,\); expected \(4,\)"),
+        (Rows((table(4),), groups=np.zeros(3, int)), r"groups are int64 of shape \(3,\); expected"),
+        (Rows((table(4),), groups=np.zeros(4)), "groups are float64"),
         (Rows((table(4)[:, :3],)), r"is float32 of shape \(4, 3\); the recipe says .*\(rows, 5\)"),
     ],
 )

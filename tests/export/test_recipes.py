@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from export.recipes.resnet50 import SCIKIT_IMAGE, TRAINED
+from export.recipes._photos import CALIBRATION_PHOTOS, EVALUATION_PHOTOS, SCIKIT_IMAGE
+from export.recipes.resnet50 import TRAINED
 from export.training.digits import levels, served
 from export.training.loop import evaluate
 from shipway.export.checkpoint import load_weights, read_state_dict
@@ -84,6 +85,16 @@ def test_calibration_and_evaluation_share_no_row(recipe, rows):
     calibration, evaluation = contents(rows("calibration")), contents(rows("evaluation"))
     assert not set(calibration) & set(evaluation)
     assert len(set(evaluation)) == len(evaluation)
+
+
+def test_no_photo_is_used_twice_and_every_evaluation_photo_is_a_group():
+    photos = (*CALIBRATION_PHOTOS, *EVALUATION_PHOTOS)
+    assert len(set(photos)) == len(photos) == 20
+    assert all(photo.is_file() for photo in photos)
+    for name in ("efficientnet_lite0", "resnet50"):
+        recipe, _ = find_recipe(name)
+        groups = recipe.evaluation.load(recipe).groups
+        assert len(set(groups.tolist())) == len(EVALUATION_PHOTOS)
 
 
 def test_evaluation_inputs_have_targets_where_the_recipe_says_labels(recipe, rows):

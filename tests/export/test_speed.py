@@ -1,10 +1,12 @@
 """Shapes that are compared, and what follows from latencies."""
 
+import numpy as np
 import pytest
 
 from shipway.artifact.certificate import Candidate, Latency
 from shipway.export import worker
 from shipway.export.choice import Choice
+from shipway.export.losses import loss_of
 from shipway.export.speed import compared_shapes, measure_and_choose, serving_settings
 from shipway.recipe import Axis, TensorSpec
 from shipway.runtime.batches import TOKENS
@@ -50,6 +52,7 @@ def test_a_lone_row_and_a_batch_are_compared_for_texts_a_short_one_and_long_ones
     assert compared_shapes(inputs) == shapes
 
 
+OUTPUTS = np.random.default_rng(0).normal(size=(500, 4))
 MS = {worker.EAGER: 10.0, "fp32": 4.0, "int8": 2.0, "slow_int8": 5.0}
 
 
@@ -83,6 +86,7 @@ def candidate(precision: str, cosine_agreement) -> Candidate:
         runtime="onnxruntime",
         precision=precision,
         agreement=(cosine_agreement,),
+        loss=loss_of(OUTPUTS, OUTPUTS, kind="embedding"),
     )
 
 

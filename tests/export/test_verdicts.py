@@ -1,5 +1,7 @@
 """Every reason that the checks give is explained."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from torch import nn
@@ -8,10 +10,20 @@ from shipway.artifact.certificate import Candidate, Kernels, Latency
 from shipway.artifact.manifest import Program, Requirements
 from shipway.export import kernels
 from shipway.export import verdicts as reasons
-from shipway.export.choice import slower_than_fp32
+from shipway.export.choice import slower_than_fp32, why_over_budget
+from shipway.export.losses import loss_of
 from shipway.export.techniques import applicability
 from shipway.export.verify import TOLERANCES, compare, measure_of, why_mixed, why_off
 from shipway.runtime.choice import unsupported_reason
+
+
+def _over_budget(int8: Candidate) -> Iterator[str]:
+    """Of a program that loses much, of one that was never compared, and of one on few rows."""
+    eager_NK = np.eye(4)[np.arange(40) % 4]
+    for candidate_NK in (np.roll(eager_NK, 1, axis=1), eager_NK):
+        loss = loss_of(eager_NK, candidate_NK, kind="scores")
+        yield str(why_over_budget(int8.model_copy(update={"loss": loss}), 1.0))
+    yield str(why_over_budget(int8, 1.0))
 
 
 def reasons_given() -> list[str]:
@@ -49,6 +61,7 @@ def reasons_given() -> list[str]:
         kernels.why_not_what_it_claims(Kernels(source="a log", ran={"fp32": 50}), "int8"),
         kernels.why_not_what_it_claims(Kernels(source="a log", ran={}), "int8"),
         slower_than_fp32({"fp32": fp32, "int8": int8}, "int8", ("1",)),
+        *_over_budget(int8),
         "its process crashed",
         "it took longer than 900 seconds",
         "skipped: it is made from onnx_fp32, which is missing",
@@ -67,8 +80,8 @@ def test_every_reason_the_checks_give_is_explained_as_what_it_is():
     explained = [reasons.explain(each) for each in reasons_given()]
     generic = (reasons.explain("nobody foresaw this"), reasons.explain("skipped: nor this"))
     assert not [each for each in explained if each in generic]
-    # Two kinds of wrong kernels are one, and three of another kind of model; all others differ.
-    assert len({each.title for each in explained}) == len(explained) - 3
+    # Two kinds of wrong kernels are one, two of losses, three of another kind of model.
+    assert len({each.title for each in explained}) == len(explained) - 4
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,16 @@ def test_rows_are_read_as_they_were_written(tmp_path):
     assignment = worker.Assignment(
         recipe="r", weights=None, folder=tmp_path, threads=1, log=tmp_path / "log"
     )
-    rows = Rows((np.arange(6).reshape(3, 2), np.ones((3, 1))), np.array([0, 1, 2]))
+    arrays = (np.arange(6).reshape(3, 2), np.ones((3, 1)))
+    rows = Rows(arrays, targets=np.array([0, 1, 2]), groups=np.array([4, 4, 9]))
     assignment.write_rows("evaluation", rows)
     assignment.write_rows("calibration", Rows(rows.arrays[:1]))
     back = assignment.read_rows("evaluation")
     assert all(map(np.array_equal, back.arrays, rows.arrays))
     assert np.array_equal(back.targets, rows.targets)
-    assert assignment.read_rows("calibration").targets is None
+    assert np.array_equal(back.groups, rows.groups)
+    other = assignment.read_rows("calibration")
+    assert (other.targets, other.groups) == (None, None)
 
 
 def test_a_refused_candidate_says_what_it_would_have_been():
