@@ -1,15 +1,18 @@
 """What many tests share: real photos, an artifact made in seconds, the demo's made in minutes."""
 
 import io
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
+from filelock import FileLock
 from PIL import Image
 
 from shipway.artifact.bundle import Artifact, open_artifact, write_record
@@ -64,14 +67,34 @@ class Silent:
         pass
 
 
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Path:
+    """The folder `name`, filled by `make` once in a test run, however many processes run tests."""
+    folder = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        folder = folder.parent
+    folder /= f"shared-{name}"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A real export of the tiny network, to ONNX fp32 and int8."""
-    return export(
-        str(TINY_RECIPE),
-        Silent(),
-        out=tmp_path_factory.mktemp("tiny"),
-        only=("torchscript", "torch_export", "onnx_fp32", "onnx_int8"),
+    techniques = ("torchscript", "torch_export", "onnx_fp32", "onnx_int8")
+    folder = made_once(
+        tmp_path_factory,
+        "tiny",
+        lambda out: export(str(TINY_RECIPE), Silent(), out=out, only=techniques),
+    )
+    artifact = open_artifact(folder / "tiny-1.0")
+    return Exported(
+        path=artifact.path, manifest=artifact.manifest, certificate=artifact.certificate
     )
 
 
@@ -83,6 +106,13 @@ def tiny_artifact(tiny: Exported) -> Artifact:
 def exported(recipe: str, out: Path) -> Artifact:
     """A recipe of tests/data, exported to one ONNX program alone."""
     return open_artifact(export(str(DATA / recipe), Silent(), out=out, only=("onnx_fp32",)).path)
+
+
+def exported_once(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The same, once in a test run."""
+    folder = made_once(tmp_path_factory, recipe, lambda out: exported(recipe, out))
+    (manifest,) = folder.glob("*/manifest.json")
+    return open_artifact(manifest.parent)
 
 
 def retold(artifact: Artifact, folder: Path, **changes: object) -> Artifact:
@@ -97,7 +127,7 @@ def retold(artifact: Artifact, folder: Path, **changes: object) -> Artifact:
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """Texts to four classes, too long ones truncated to 64 tokens."""
-    return exported("tiny_classifier_recipe.py", tmp_path_factory.mktemp("classifier"))
+    return exported_once("tiny_classifier_recipe.py", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -118,12 +148,12 @@ def tiny_embedding(tiny_classifier, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def tiny_tensors(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """Two inputs with a length of their own, and an output of three axes."""
-    return exported("tiny_tensors_recipe.py", tmp_path_factory.mktemp("tensors"))
+    return exported_once("tiny_tensors_recipe.py", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def tiny_table(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return exported("tiny_table_recipe.py", tmp_path_factory.mktemp("table"))
+    return exported_once("tiny_table_recipe.py", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +172,10 @@ def tiny_array(tiny_table, tmp_path_factory: pytest.TempPathFactory) -> Artifact
 @pytest.fixture(scope="session")
 def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """EfficientNet-Lite0, by the two techniques of the demo that take seconds."""
-    return export_demo(tmp_path_factory.mktemp("demo"), "onnx_fp32", "onnx_int8")
+    folder = made_once(
+        tmp_path_factory, "demo", lambda out: export_demo(out, "onnx_fp32", "onnx_int8")
+    )
+    return open_artifact(folder / "efficientnet_lite0-1.0")
 
 
 def export_demo(out: Path, *techniques: str) -> Artifact:

@@ -203,7 +203,7 @@ def _why_wrong(
 ) -> str | None:
     """Every comparison is written so that NaN fails it."""
     if not np.isfinite(agreement.relative_error):
-        return f"{has} another shape than eager's, or numbers that are not finite"
+        return f"{has} numbers that are not finite, where eager's are finite"
     if not agreement.relative_error <= allowed_error(measure, tolerance):
         return (
             f"{has} a relative error of {agreement.relative_error:.2g}, "

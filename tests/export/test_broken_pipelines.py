@@ -188,7 +188,7 @@ def test_an_overflow_in_fp16(bench, verdict_on):
         after=lambda logits: logits.float(),
     )
     reason = verdict_on("torchscript", of_another(half), precision="fp16")
-    assert reason == "at batch 1 its outputs are not finite numbers"
+    assert reason.startswith("at batch 1 its outputs have numbers that are not finite")
 
 
 def test_rows_that_come_back_in_another_order(bench, verdict_on):
