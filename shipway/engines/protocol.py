@@ -26,7 +26,7 @@ class ModelVersion:
     name: str
     version: str
     default: bool
-    """Answers requests that name no version."""
+    """Answers requests that name no version. A model may have no such version."""
     mar: str
     """Its archive, a file in the model store; for an engine without archives, its artifact."""
     batch_size: int
@@ -115,7 +115,8 @@ class Engine(Protocol):
     def register(self, deployable: Deployable) -> None:
         """Registers a version; returns when its workers are ready.
 
-        Raises VersionExists, WorkersFailed if its workers do not start, or Refused. It is then not
+        It does not become the default, not even as a model's first version: requests that name no
+        version get 503 until `set_default`. Raises VersionExists, WorkersFailed if its workers do not start, or Refused. It is then not
         registered, and leaves nothing behind.
         """
 
@@ -128,6 +129,11 @@ class Engine(Protocol):
     def set_default(self, name: str, version: str) -> None:
         """Makes `version` answer the requests that name none. Raises ModelNotFound or
         VersionNotFound."""
+
+    def withhold_default(self, name: str, reason: str | None) -> None:
+        """Leaves a model without a default, also one without any version: requests that name no
+        version get 503 with `reason`, until `set_default` or until its last version is
+        unregistered. None ends this for a model without versions, and changes no other."""
 
     def unregister(self, name: str, version: str, *, drain_within_s: float = 0.0) -> bool:
         """Takes a version out of service once it has answered the requests it has.

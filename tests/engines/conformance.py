@@ -10,6 +10,7 @@ from shipway.artifact.samples import error_of, file_of
 from shipway.engines.errors import (
     DefaultVersionInUse,
     ModelNotFound,
+    PredictionFailed,
     VersionExists,
     VersionNotFound,
 )
@@ -22,7 +23,8 @@ def check_life(engine: Engine, artifact: Artifact, first: Deployable, second: De
     name, old, new = first.name, first.version, second.version
     with pytest.raises(ModelNotFound):
         engine.versions(name)
-    engine.register(first)
+    check_no_default(engine, artifact, first)
+    engine.set_default(name, old)
     [only] = engine.versions(name)
     assert (only.version, only.default, only.warm) == (old, True, True)
     assert (only.batch_size, only.max_batch_delay_ms) == (
@@ -47,6 +49,7 @@ def check_life(engine: Engine, artifact: Artifact, first: Deployable, second: De
 
     with pytest.raises(DefaultVersionInUse):
         engine.unregister(name, new, drain_within_s=1.0)
+    check_withheld_default(engine, artifact, old, new)
     for call in (engine.set_default, engine.unregister):
         with pytest.raises(VersionNotFound):
             call(name, "9.9")
@@ -61,6 +64,59 @@ def check_life(engine: Engine, artifact: Artifact, first: Deployable, second: De
     assert engine.unregister(name, new)
     with pytest.raises(ModelNotFound):
         engine.versions(name)
+
+
+def check_no_default(engine: Engine, artifact: Artifact, first: Deployable) -> None:
+    """A model has no default before one is set, registered or not. Registers the version."""
+    name = first.name
+    engine.withhold_default(name, "It is away.")
+    check_refused(engine, artifact, "It is away.")
+    with pytest.raises(ModelNotFound):
+        engine.versions(name)
+    with pytest.raises(ModelNotFound):
+        engine.unregister(name, first.version)
+    assert name not in {one.name for one in engine.versions()}
+    engine.register(first)
+    assert defaults(engine, name) == {first.version: False}
+    check_refused(engine, artifact, "It is away.")
+    check_answers(engine, artifact, first.version)
+    engine.withhold_default(name, None)  # changes nothing beside a version
+    check_refused(engine, artifact, "It is away.")
+    assert engine.unregister(name, first.version)
+    with pytest.raises(ModelNotFound):
+        engine.infer(name, row_of(artifact))
+    engine.withhold_default(name, "It is away.")
+    engine.withhold_default(name, None)
+    with pytest.raises(ModelNotFound):
+        engine.infer(name, row_of(artifact))
+    engine.register(first)
+    assert defaults(engine, name) == {first.version: False}
+    check_refused(engine, artifact, "")
+
+
+def check_withheld_default(engine: Engine, artifact: Artifact, old: str, new: str) -> None:
+    """A default that is taken away from a model with versions, and given back."""
+    name = artifact.manifest.name
+    engine.withhold_default(name, "It was taken away.")
+    engine.withhold_default(name, "It is still away.")
+    assert defaults(engine, name) == {old: False, new: False}
+    check_refused(engine, artifact, "It is still away.")
+    check_answers(engine, artifact, new)
+    engine.set_default(name, new)
+    assert defaults(engine, name) == {old: False, new: True}
+    check_answers(engine, artifact, None)
+
+
+def check_refused(engine: Engine, artifact: Artifact, reason: str) -> None:
+    """A request that names no version gets 503 with the reason."""
+    with pytest.raises(PredictionFailed, match=reason) as refused:
+        engine.infer(artifact.manifest.name, row_of(artifact))
+    assert refused.value.code == 503
+
+
+def row_of(artifact: Artifact) -> Mapping[str, np.ndarray]:
+    inputs = samples(artifact, [each.name for each in artifact.manifest.inputs])
+    return {key: array[:1] for key, array in inputs.items()}
 
 
 def check_answers(engine: Engine, artifact: Artifact, version: str | None) -> None:

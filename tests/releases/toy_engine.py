@@ -19,6 +19,7 @@ from shipway.engines import ENGINES
 from shipway.engines.errors import (
     DefaultVersionInUse,
     ModelNotFound,
+    PredictionFailed,
     UnsupportedByEngine,
     VersionExists,
     VersionNotFound,
@@ -38,7 +39,9 @@ NOWHERE = "http://127.0.0.1:9"
 MEMORY: dict[str, dict[str, dict[str, tuple[Deployable, Model]]]] = {}
 """By server, model and version."""
 DEFAULTS: dict[tuple[str, str], str] = {}
-"""By server and model."""
+"""By server and model; none for a model without a default version."""
+REASONS: dict[tuple[str, str], str] = {}
+"""By server and model, why it has no default version."""
 
 
 @ENGINES.register("toy")
@@ -72,7 +75,7 @@ class ToyEngine:
         model = Model(open_artifact(folder / "artifact"), threads=1, most_rows=1)
         model.warm_up()
         self._models.setdefault(deployable.name, {})[deployable.version] = deployable, model
-        DEFAULTS.setdefault((self._server, deployable.name), deployable.version)
+        REASONS.setdefault((self._server, deployable.name), "It has none yet.")
 
     def scale(self, name: str, version: str, workers: int) -> None:
         raise UnsupportedByEngine("The toy engine", "has one worker a version", "Leave it so.")
@@ -81,20 +84,32 @@ class ToyEngine:
         self._find(name, version)
         DEFAULTS[self._server, name] = version
 
+    def withhold_default(self, name: str, reason: str | None) -> None:
+        if reason is not None:
+            DEFAULTS.pop((self._server, name), None)
+            REASONS[self._server, name] = reason
+        elif name not in self._models:
+            REASONS.pop((self._server, name), None)
+
     def unregister(self, name: str, version: str, *, drain_within_s: float = 0.0) -> bool:
         self._find(name, version)
         versions = self._models[name]
-        if len(versions) > 1 and DEFAULTS[self._server, name] == version:
+        if len(versions) > 1 and DEFAULTS.get((self._server, name)) == version:
             raise DefaultVersionInUse(f"{version} is the default version of {name}.")
         del versions[version]
         if not versions:
-            del self._models[name], DEFAULTS[self._server, name]
+            del self._models[name]
+            DEFAULTS.pop((self._server, name), None)
+            REASONS.pop((self._server, name), None)
         return True  # nothing runs beside this call
 
     def infer(
         self, name: str, inputs: Mapping[str, np.ndarray], *, version: str | None = None
     ) -> Inferred:
-        model = self._find(name, version or DEFAULTS[self._server, name])
+        default = DEFAULTS.get((self._server, name))
+        if not (version or default) and (reason := REASONS.get((self._server, name))):
+            raise PredictionFailed(reason, code=503)
+        model = self._find(name, version or str(default))
         names = [each.name for each in model.manifest.inputs]
         results = model.run(list(zip(*(inputs[each] for each in names), strict=True)))
         return Inferred(
@@ -129,7 +144,7 @@ class ToyEngine:
         return ModelVersion(
             name=deployable.name,
             version=deployable.version,
-            default=DEFAULTS[self._server, deployable.name] == deployable.version,
+            default=DEFAULTS.get((self._server, deployable.name)) == deployable.version,
             mar=deployable.archive.name,
             batch_size=deployable.batch_size,
             max_batch_delay_ms=deployable.max_batch_delay_ms,

@@ -198,8 +198,12 @@ class Router:
     def _handle(self, name: str, version: str | None) -> DeploymentHandle:
         if name not in self._models:
             raise _Refused(404, "ModelNotFoundException", f"Model not found: {name}")
-        versions = self._models[name]["versions"]
-        if (version := version or self._models[name]["default"]) not in versions:
+        model = self._models[name]
+        versions = model["versions"]
+        if not version and not model["default"]:
+            reason = f"{name} has no default version. Name a version in the request."
+            raise _Refused(503, "NoDefaultVersion", model.get("reason", reason))
+        if (version := version or model["default"]) not in versions:
             raise _Refused(
                 404,
                 "ModelVersionNotFoundException",

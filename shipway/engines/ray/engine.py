@@ -6,7 +6,7 @@ exporter has none to pass on.
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, NotRequired, TypedDict
 from urllib.parse import quote
 
 import httpx
@@ -57,8 +57,11 @@ class Route(TypedDict):
     """A model in the router's table."""
 
     default: str
+    """Empty for a model without a default version."""
     versions: dict[str, str]
     """The name of each version's application."""
+    reason: NotRequired[str]
+    """Why there is no default version."""
 
 
 @ENGINES.register("ray")
@@ -100,7 +103,7 @@ class RayEngine:
         """
         details = self._cluster.details()["applications"]
         table = self._table(details)
-        if name is not None and name not in table:
+        if name is not None and not (name in table and table[name]["versions"]):
             raise self._no_model(name, table)
         versions = [
             _model_version(model, version, details[route["versions"][version]], route["default"])
@@ -110,8 +113,7 @@ class RayEngine:
         return [version for version in versions if name in (None, version.name)]
 
     def register(self, deployable: Deployable) -> None:
-        """See `Engine`. The first version of a model becomes its default. Raises DoesNotFit if no
-        node can serve it."""
+        """See `Engine`. Raises DoesNotFit if no node can serve it."""
         if deployable.artifact is None:
             raise UnsupportedByEngine(
                 NAME,
@@ -139,11 +141,9 @@ class RayEngine:
                 "immutable. Export the model under another version."
             )
         self._cluster.check([version])
-        route = table.get(version.name, Route(default=version.version, versions={}))
-        table[version.name] = Route(
-            default=route["default"],
-            versions=route["versions"] | {version.version: version.application},
-        )
+        route = table.get(version.name, Route(default="", versions={}))
+        applied = {version.version: version.application}
+        table[version.name] = {**route, "versions": route["versions"] | applied}
         try:
             self._apply(applications | {version.application: application(version)}, table)
         except DeployFailed as error:
@@ -168,6 +168,18 @@ class RayEngine:
         table[name] = Route(default=version, versions=table[name]["versions"])
         self._apply(applications, table)
 
+    def withhold_default(self, name: str, reason: str | None) -> None:
+        """See `Engine`."""
+        applications, table = self._served()
+        versions = table[name]["versions"] if name in table else {}
+        if reason is not None:
+            table[name] = Route(default="", versions=versions, reason=reason)
+        elif name in table and not versions:
+            del table[name]
+        else:
+            return
+        self._apply(applications, table)
+
     def unregister(self, name: str, version: str, *, drain_within_s: float = 0.0) -> bool:
         """See `Engine`. Routers forget the version first; Serve then lets its replicas answer what
         they have, for as long as Serve is configured to, whatever `drain_within_s` says."""
@@ -184,7 +196,7 @@ class RayEngine:
                 f"another version first: {', '.join(others)}."
             )
         if others:
-            table[name] = Route(default=table[name]["default"], versions=others)
+            table[name] = {**table[name], "versions": others}
         else:
             del table[name]
         self._apply({key: value for key, value in applications.items() if key != app}, table)
@@ -241,9 +253,9 @@ class RayEngine:
         self._cluster.apply(config | {"applications": [*applications.values(), routers]})
 
     def _application(self, name: str, version: str, table: Mapping[str, Route]) -> str:
-        if name not in table:
+        versions = table[name]["versions"] if name in table else {}
+        if not versions:
             raise self._no_model(name, table)
-        versions = table[name]["versions"]
         if version not in versions:
             raise VersionNotFound(
                 f"{name} has no version {version}. Registered versions: {', '.join(versions)}."
@@ -251,7 +263,7 @@ class RayEngine:
         return versions[version]
 
     def _no_model(self, name: str, table: Mapping[str, Route]) -> ModelNotFound:
-        registered = ", ".join(sorted(table)) or "none"
+        registered = ", ".join(sorted(key for key in table if table[key]["versions"])) or "none"
         return ModelNotFound(f"Model {name!r} is not registered. Registered models: {registered}.")
 
     def _send(

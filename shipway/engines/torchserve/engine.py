@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shipway.engines import ENGINES
-from shipway.engines.errors import Refused, Unreachable, UnsupportedByEngine
+from shipway.engines.errors import ModelNotFound, Refused, Unreachable, UnsupportedByEngine
 from shipway.engines.protocol import (
     Deployable,
     EngineMetrics,
@@ -19,6 +20,7 @@ from shipway.engines.torchserve.config import read_config
 from shipway.engines.torchserve.inference import HttpPredictor
 from shipway.engines.torchserve.management import ManagementClient
 from shipway.engines.torchserve.metrics import MetricsClient
+from shipway.engines.torchserve.no_default import NOT_YET, placeholder_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,13 +51,18 @@ class TorchServeEngine:
             ) from error
 
     def register(self, deployable: Deployable) -> None:
-        """See `Engine`. TorchServe takes archives from its model store alone."""
+        """See `Engine`. TorchServe takes archives from its model store alone.
+
+        It would make a model's first version the default, so a placeholder comes before that one.
+        """
         if deployable.archive is None:
             raise UnsupportedByEngine(
                 "TorchServe",
                 f"serves archives, but {deployable.name} {deployable.version} has no archive",
                 "Create one with `shipway package ARTIFACT`.",
             )
+        if not self._is_known(deployable.name):
+            self._add_placeholder(deployable.name, NOT_YET.format(name=deployable.name), workers=0)
         try:
             self._management.register(
                 deployable.archive.name,
@@ -71,6 +78,8 @@ class TorchServeEngine:
             for folder in self._temporary.glob("models*.download"):
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+        finally:
+            self._tidy(deployable.name, only_unstarted=True)
 
     def scale(self, name: str, version: str, workers: int) -> None:
         """See `Engine`."""
@@ -79,17 +88,29 @@ class TorchServeEngine:
     def set_default(self, name: str, version: str) -> None:
         """See `Engine`."""
         self._management.promote(name, version)
+        self._tidy(name)
+
+    def withhold_default(self, name: str, reason: str | None) -> None:
+        """See `Engine`. A worker of the placeholder gives the reason."""
+        if reason is None:
+            self._tidy(name)
+        else:
+            self._add_placeholder(name, reason, workers=1)
 
     def unregister(self, name: str, version: str, *, drain_within_s: float = 0.0) -> bool:
         """See `Engine`. TorchServe itself would leave requests that wait without an answer."""
         drained = True
+        versions = self._management.describe(name)
         if drain_within_s > 0:
-            versions = self._management.describe(name)
             for one in versions:
                 # TorchServe refuses to remove a default beside others, so it is not drained.
                 if one.version == version and not (one.default and len(versions) > 1):
                     drained = self._management.await_answers(one, within_s=drain_within_s)
+        # Beside the placeholder of a model whose default was set by others, TorchServe would refuse
+        # to remove its last version.
+        self._tidy(name)
         self._management.unregister(name, version)
+        self._tidy(name)
         return drained
 
     def infer(
@@ -110,6 +131,28 @@ class TorchServeEngine:
         """See `Engine`. Read anew each time: config.properties may have changed since the start."""
         config = read_config(self._config)
         return SignaturePolicy(required=config.require_signature, trusted_keys=config.trusted_keys)
+
+    def _is_known(self, name: str) -> bool:
+        with suppress(ModelNotFound):
+            return bool(self._management.describe(name))
+        return self._management.placeholder(name) is not None
+
+    def _add_placeholder(self, name: str, reason: str, *, workers: int) -> None:
+        folder = placeholder_folder(self._temporary, name)
+        self._management.add_placeholder(folder, name, reason, workers=workers)
+
+    def _tidy(self, name: str, *, only_unstarted: bool = False) -> None:
+        """Removes a placeholder that is of no use: beside a default, or in a model without versions.
+
+        With `only_unstarted`, one that gives a reason is left.
+        """
+        there = self._management.placeholder(name)
+        if there is None or (only_unstarted and there.workers):
+            return
+        with suppress(ModelNotFound):
+            if there.default and self._management.describe(name):
+                return
+        self._management.remove_placeholder(name)
 
     def close(self) -> None:
         """See `Engine`."""

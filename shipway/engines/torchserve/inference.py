@@ -248,6 +248,13 @@ def _not_taken(state: StateDirectory, name: str, version: str | None) -> Predict
     queried = next(
         (one for one in described if one.version == version or (one.default and not version)), None
     )
+    if described and not version and queried is None:
+        return PredictionFailed(
+            f"{name} has no default version. Name a version in the request, or make one the default "
+            f"with `shipway promote {name} VERSION`.",
+            code=503,
+            type="NoDefaultVersion",
+        )
     if queried is None:
         return PredictionFailed(
             f"{name} refused the request, and the cause could not be determined. Try again later.",

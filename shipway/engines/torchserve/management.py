@@ -1,6 +1,8 @@
 """A client of TorchServe's management API: register, promote, scale, describe, unregister."""
 
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +20,8 @@ from shipway.engines.errors import (
 )
 from shipway.engines.protocol import ModelVersion, natural_order
 from shipway.engines.state import StateDirectory
+from shipway.engines.torchserve.no_default import VERSION as NO_DEFAULT
+from shipway.engines.torchserve.no_default import is_placeholder, write_placeholder
 from shipway.engines.torchserve.refusals import management_refusal
 from shipway.engines.torchserve.tokens import TokenAuth, tokens_of
 from shipway.engines.torchserve.worker_log import WorkerLog
@@ -152,6 +156,36 @@ class ManagementClient:
         """Ends the workers of a version. Its archive stays in the model store."""
         self._change("DELETE", f"/models/{quote(name)}/{quote(version)}", name, version)
 
+    def placeholder(self, name: str) -> ModelVersion | None:
+        """The version that stands for "no default version" in a model that has none."""
+        versions = self._described(name)
+        return next((one for one in versions if one.version == NO_DEFAULT), None)
+
+    def add_placeholder(self, folder: Path, name: str, reason: str, *, workers: int) -> None:
+        """Leaves a model without a default version, also one that has no versions yet.
+
+        Requests that name no version then get 503, with `reason` if there are `workers`. A
+        placeholder that is there already gets the new reason, and keeps the workers that it has.
+        """
+        write_placeholder(folder, name, reason)
+        there = self.placeholder(name)
+        if there is None:
+            settings = {"batch_size": 1, "max_batch_delay": 0, "initial_workers": 0}
+            answer = self._send("POST", "/models", params={"url": str(folder)} | settings)
+            if answer.is_error:
+                refusal = management_refusal(answer)
+                raise refusal.retold(
+                    Refused, f"TorchServe refused to leave {name} without a default: {refusal}"
+                )
+        if there is None or not there.default:
+            self.promote(name, NO_DEFAULT)
+        if workers > (there.workers if there else 0):
+            self._scale(name, NO_DEFAULT, workers)
+
+    def remove_placeholder(self, name: str) -> None:
+        """Removes the placeholder, which must not be the default beside other versions."""
+        self.unregister(name, NO_DEFAULT)
+
     def await_answers(self, one: ModelVersion, *, within_s: float) -> bool:
         """Waits until this version has answered all requests so far. False if it takes longer.
 
@@ -186,22 +220,42 @@ class ManagementClient:
         page: dict[str, str] = {}
         while True:
             answer = self._ask("/models", params={"limit": "100"} | page)
-            names += [model["modelName"] for model in answer["models"]]
+            for model in answer["models"]:
+                name = model["modelName"]
+                # It lists the default of each model.
+                if not is_placeholder(model["modelUrl"]) or len(self._described(name)) > 1:
+                    names.append(name)
             if "nextPageToken" not in answer:
                 return sorted(names)
             page = {"next_page_token": answer["nextPageToken"]}
 
     def models(self) -> list[ModelVersion]:
         """Every version of every model."""
-        return [version for name in self.names() for version in self.describe(name)]
+        versions = []
+        for name in self.names():
+            with suppress(ModelNotFound):  # it was unregistered meanwhile
+                versions += self.describe(name)
+        return versions
 
     def describe(self, name: str) -> list[ModelVersion]:
-        """Every version of one model, oldest first; raises ModelNotFound."""
+        """Every version of one model, oldest first; raises ModelNotFound.
+
+        None of them is the default of a model without a default version.
+        """
+        described = [one for one in self._described(name) if one.version != NO_DEFAULT]
+        if not described:
+            raise self._not_found(name)
+        return described
+
+    def _described(self, name: str) -> list[ModelVersion]:
+        """The versions of one model, the placeholder included; none if it is not registered."""
         try:
             [default] = self._ask(f"/models/{quote(name)}")
             versions = self._ask(f"/models/{quote(name)}/all")
         except Refused as refusal:
-            raise self._explained(refusal, name, version="") from refusal
+            if refusal.type == "ModelNotFoundException":
+                return []
+            raise
         described = [
             _model_version(version, default=version["modelVersion"] == default["modelVersion"])
             for version in versions
@@ -257,10 +311,7 @@ class ManagementClient:
 
     def _explained(self, refusal: Refused, name: str, version: str) -> Refused:
         if refusal.type == "ModelNotFoundException":
-            registered = ", ".join(self.names()) or "none"
-            return refusal.retold(
-                ModelNotFound, f"Model {name!r} is not registered. Registered models: {registered}."
-            )
+            return self._not_found(name)
         if refusal.type == "ModelVersionNotFoundException":
             registered = ", ".join(one.version for one in self.describe(name))
             return refusal.retold(
@@ -276,6 +327,12 @@ class ManagementClient:
                 f"versions: {', '.join(others)}. Promote one of them first: {command}.",
             )
         return refusal
+
+    def _not_found(self, name: str) -> ModelNotFound:
+        registered = ", ".join(self.names()) or "none"
+        return ModelNotFound(
+            f"Model {name!r} is not registered. Registered models: {registered}."
+        )
 
 
 def _hint(refusal: Refused) -> str:
