@@ -55,8 +55,12 @@ def register(
     because: BecauseOption = None,
     state: StateOption = None,
 ) -> None:
-    """Check an archive, register its version and wait until its workers are ready."""
+    """Check an archive, register its version and wait until its workers are ready.
+
+    A model's first version becomes its default after its outputs have matched its certificate.
+    """
     # httpx and pydantic take a second to import.
+    from shipway.releases.history import recorded_version
     from shipway.releases.settings import version_of
 
     where = state_directory(state)
@@ -71,7 +75,12 @@ def register(
             param_hint="--batch-size",
         )
     settings = version_of(
-        info, store, batch_size=batch_size, max_batch_delay_ms=max_batch_delay, workers=workers
+        info,
+        store,
+        batch_size=batch_size,
+        max_batch_delay_ms=max_batch_delay,
+        workers=workers,
+        recorded=recorded_version(where, info.name, info.version),
     )
     register_archive(where, info, settings, because)
 
@@ -81,26 +90,33 @@ def register_archive(
 ) -> None:
     """Copies an archive into the store, registers it and prints how it is served.
 
-    Returns when its workers are ready. Raises ServerError, and then leaves the store unchanged.
+    Returns when its workers are ready. Raises ServerError or NotPromoted, and then leaves the store
+    unchanged.
     """
     # httpx and pydantic take a second to import.
     from shipway.archive.store import stored
-    from shipway.releases.differences import in_words
+    from shipway.releases.differences import default_of, in_words
     from shipway.releases.rollout import changing
 
     store = Path(state.require_running().model_store)
     with (
         changing(state, f"registering {info.name} {info.version}", warn=warn) as rollout,
         stored(info.path, store, digest=info.digest),
-        err.status(f"Starting the workers of {info.name} {info.version} …"),
+        err.status(f"Starting the workers of {info.name} {info.version} …") as status,
     ):
-        versions = rollout.register(info.name, info.version, settings, because)
-    [new] = [one for one in versions if one.version == info.version]
-    [default] = [one for one in versions if one.default]
-    role = (
-        "it is the default version"
-        if new is default
-        else f"the default version is still {default.version}; change it with `shipway promote "
-        f"{info.name} {info.version}`"
-    )
+        done = rollout.register(info.name, info.version, settings, because, say=status.update)
+    [new] = [one for one in done.versions if one.version == info.version]
+    default = default_of(done.versions)
+    if new.default:
+        role = f"it is the default version; {done.compared}"
+    elif default:
+        role = (
+            f"the default version is still {default}; change it with `shipway promote {info.name} "
+            f"{info.version}`"
+        )
+    else:
+        role = (
+            f"{info.name} has no default version; make this one the default with `shipway promote "
+            f"{info.name} {info.version}`"
+        )
     out.print(f"registered {info.name} {info.version} ({in_words(new)}): {role}")

@@ -15,4 +15,7 @@ def rollback(name: NameArgument, because: BecauseOption = None, state: StateOpti
         err.status(f"Rolling back {name} …"),
     ):
         version, previous = rollout.rollback(name, because)
-    out.print(f"rolled back {name} from {previous} to {version}; {previous} stays registered")
+        stays = any((one.name, one.version) == (name, previous) for one in rollout.models())
+    origin = f" from {previous}" if previous else ""
+    outcome = f"; {previous} stays registered" if stays else ""
+    out.print(f"rolled back {name}{origin} to {version}{outcome}")

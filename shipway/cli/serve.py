@@ -156,7 +156,7 @@ def _restore(state: StateDirectory, archives: "list[MarInfo]") -> bool:
     Prints each version that was not restored. Returns whether all of them were.
     """
     # httpx and pydantic take a second to import.
-    from shipway.releases.history import read_releases
+    from shipway.releases.history import read_releases, recorded_version
     from shipway.releases.rollout import changing
     from shipway.releases.settings import version_of
 
@@ -176,8 +176,16 @@ def _restore(state: StateDirectory, archives: "list[MarInfo]") -> bool:
     with engine_of(state) as engine:
         registered = {(version.name, version.version) for version in engine.versions()}
     for info in archives:
-        if (info.name, info.version) not in registered:
-            register_archive(state, info, version_of(info, store))
+        if (info.name, info.version) in registered:
+            continue
+        recorded = recorded_version(state, info.name, info.version)
+        try:
+            register_archive(state, info, version_of(info, store, recorded=recorded))
+        except ShipwayError as error:
+            if recorded is None:
+                raise
+            err.print(f"{info.name} {info.version} was not registered: {error}", style="red")
+            complete = False
     return complete
 
 

@@ -116,8 +116,8 @@ class Engine(Protocol):
         """Registers a version; returns when its workers are ready.
 
         It does not become the default, not even as a model's first version: requests that name no
-        version get 503 until `set_default`. Raises VersionExists, WorkersFailed if its workers do not start, or Refused. It is then not
-        registered, and leaves nothing behind.
+        version get 503 until `set_default`. Raises VersionExists, WorkersFailed if its workers do
+        not start, or Refused. It is then not registered, and leaves nothing behind.
         """
 
     def scale(self, name: str, version: str, workers: int) -> None:

@@ -101,6 +101,11 @@ class StateDirectory:
         return self.path / "unapplied"
 
     @property
+    def unrestored_file(self) -> Path:
+        """Why default versions could not be restored when the server started, by model, as JSON."""
+        return self.path / "unrestored.json"
+
+    @property
     def logs(self) -> Path:
         """The folder with all logs."""
         return self.path / "logs"

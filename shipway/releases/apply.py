@@ -194,9 +194,9 @@ def _plan_model(
         if version in to_restart:
             changes.append(_unregistration(model.name, version, RESTART_REASON))
         is_new = version in to_restart or version not in on_server
-        # After a stop: the recorded default was compared when it was promoted.
-        proven = current is None and version == release.default
-        if version == new_default != current and not proven:
+        # After a stop: to register the recorded default makes it the default again.
+        restores = current is None and version == release.default and is_new
+        if version == new_default != current and not restores:
             changes.append(_promotion(target, current, is_new))
         elif is_new:
             changes.append(_registration(target))

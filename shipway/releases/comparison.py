@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from shipway.archive.samples import Samples
 
 
-def compare(engine: Engine, name: str, version: str, samples: "Samples") -> str:
+def compare(
+    engine: Engine, name: str, version: str, samples: "Samples", *, change: str = "promoted"
+) -> str:
     """Sends each sample row in its own request and compares the outputs with the certified ones.
 
     Returns the result in words. Raises NotPromoted if they differ by more than the certificate
-    allows.
+    allows. `change` is what the version was not then: promoted, registered.
     """
     # numpy takes half a second to import, and most commands compare nothing.
     import numpy as np
@@ -22,7 +24,7 @@ def compare(engine: Engine, name: str, version: str, samples: "Samples") -> str:
     from shipway.artifact.samples import allowed_error, error_of
 
     rows = len(next(iter(samples.inputs.values())))
-    refused = f"{name} {version} was not promoted"
+    refused = f"{name} {version} was not {change}"
     answers = []
     for row in range(rows):
         inputs = {key: array[row : row + 1] for key, array in samples.inputs.items()}

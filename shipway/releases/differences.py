@@ -23,7 +23,10 @@ def differences(name: str, release: Release | None, registered: list[ModelVersio
         ):
             clauses.append(f"{name} {version} has other settings than recorded")
     default = default_of(registered)
-    if registered and release.default and default != release.default:
+    if registered and default is None:
+        recorded_default = f"; the record says {release.default}" if release.default else ""
+        clauses.append(f"{name} has no default version{recorded_default}")
+    elif registered and release.default and default != release.default:
         clauses.append(f"the default of {name} is {default}; the record says {release.default}")
     return clauses
 

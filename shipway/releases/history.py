@@ -56,7 +56,7 @@ class Event(Record):
     version: str
     digest: Sha256
     default: str | None
-    """The default version after the change; None if no version is left."""
+    """The default version after the change; None if there is none."""
     by: str
     """USER@HOST."""
     because: str | None = None
@@ -67,7 +67,8 @@ class Release(Record):
 
     versions: Mapping[str, Version] = {}
     default: str | None = None
-    """The version that answers requests that name none; None if no version is left."""
+    """The version that answers requests that name none. If it cannot be restored, no other does.
+    None if no version is left, or if it was unregistered without being restored."""
     before: tuple[str, ...] = ()
     """Earlier defaults that are still registered. The last is the fallback."""
     history: tuple[Event, ...] = ()
@@ -104,6 +105,11 @@ def read_releases(state: StateDirectory) -> Releases:
         raise ReleasesError(f"{error}. {advice}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReleasesError(f"{path} cannot be read: {error!r}. {advice}") from error
+
+
+def recorded_version(state: StateDirectory, name: str, version: str) -> Version | None:
+    """A version that should be registered; None if it is not recorded. Raises ReleasesError."""
+    return read_releases(state).models.get(name, Release()).versions.get(version)
 
 
 def write_releases(state: StateDirectory, releases: Releases) -> None:
@@ -182,6 +188,16 @@ def whoami() -> str:
     except (KeyError, OSError):  # a container's user may have no name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
+
+
+def defaults_before(release: Release, default: str | None) -> tuple[str | None, ...]:
+    """The earlier defaults if somebody made `default` the default without Shipway.
+
+    One of the earlier defaults counts as a rollback to it, so that the next one goes further back.
+    """
+    if default in release.before:
+        return release.before[: release.before.index(default)]
+    return (*release.before, release.default)
 
 
 def evolved(

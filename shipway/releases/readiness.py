@@ -8,6 +8,7 @@ from shipway.engines.errors import NoServer, Refused, Unreachable
 from shipway.engines.protocol import ModelVersion
 from shipway.engines.state import StateDirectory
 from shipway.releases.history import read_releases
+from shipway.releases.without_default import read_unrestored
 
 
 def ask_why_not_ready(state: StateDirectory, name: str | None = None) -> list[str]:
@@ -39,19 +40,33 @@ def why_not_ready(
     names = [name] if name else sorted(defaults.keys() | {version.name for version in versions})
     if not names:
         return ["no model is registered"]
+    unrestored = read_unrestored(state)
     reasons = (
-        _why_not_warm(model, defaults.get(model), [v for v in versions if v.name == model])
+        _why_not_warm(
+            model,
+            defaults.get(model),
+            [version for version in versions if version.name == model],
+            unrestored.get(model),
+        )
         for model in names
     )
     return [reason for reason in reasons if reason]
 
 
-def _why_not_warm(name: str, recorded: str | None, versions: list[ModelVersion]) -> str | None:
+def _why_not_warm(
+    name: str, recorded: str | None, versions: list[ModelVersion], unrestored: str | None
+) -> str | None:
     default = next((version for version in versions if version.default), None)
-    if default is None:
+    if not versions and not (recorded and unrestored):
         return f"{name} is not registered"
     if recorded and recorded not in {version.version for version in versions}:
-        return f"{name} {recorded} (the default version) is not registered"
+        missing = f"{name} {recorded} (the default version) is not registered"
+        return f"{missing}: {unrestored}" if unrestored else missing
+    if default is None:
+        return (
+            f"{name} has no default version. Make one the default with `shipway promote {name} "
+            f"{recorded or versions[-1].version}`"
+        )
     if not default.warm:
         ready = f"{default.workers_ready} of {default.workers} workers are ready"
         return f"{name} {default.version} (the default version): {ready}"

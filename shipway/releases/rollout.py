@@ -4,9 +4,8 @@ A change is made on the server first and then recorded in the file of releases. 
 the server without Shipway is recorded as `found`, at the next change to the same model.
 """
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,33 +15,32 @@ from shipway.archive.signatures import check_signature
 from shipway.artifact.digests import sha256_of
 from shipway.artifact.errors import ArtifactError
 from shipway.engines.connection import connect
-from shipway.engines.errors import VersionNotFound
+from shipway.engines.errors import ServerError, VersionNotFound
 from shipway.engines.protocol import Deployable, Engine, ModelVersion, natural_order
 from shipway.engines.state import StateDirectory
 from shipway.errors import ShipwayError
-from shipway.releases.comparison import compare
 from shipway.releases.differences import default_of, versions_on
-from shipway.releases.errors import NoFallback, NotPromoted
+from shipway.releases.errors import NoFallback
 from shipway.releases.history import (
     Release,
     Releases,
     Version,
+    defaults_before,
     evolved,
     exclusively,
     noted,
     read_releases,
     write_releases,
 )
+from shipway.releases.proof import check_archive, check_same_archive, prove
 from shipway.releases.settings import version_of
+from shipway.releases.without_default import note_unrestored, settle
 
 if TYPE_CHECKING:
     from shipway.archive.inspect import MarInfo
 
 DRAINED_WITHIN_S = 30.0
 """How long a version that is unregistered may take to answer the requests it has."""
-WARM_WITHIN_S = 60.0
-"""How long to wait for the workers of a registered version; one may be restarting."""
-LOOK_AGAIN_S = 0.3
 
 Say = Callable[[str], object]
 """Shows what is being done now."""
@@ -56,6 +54,16 @@ class Promotion:
     """The default before it."""
     compared: str
     """The result of the comparison with the samples, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """A registration that succeeded."""
+
+    versions: list[ModelVersion]
+    """Every version of the model on the server."""
+    compared: str
+    """The result of the comparison with the samples, in words; empty if it is not the default."""
 
 
 @contextmanager
@@ -95,18 +103,36 @@ class Rollout:
         return self._engine.versions()
 
     def register(
-        self, name: str, version: str, settings: Version, because: str | None = None
-    ) -> list[ModelVersion]:
-        """Registers a version; when its workers are ready, returns all versions of the model."""
+        self,
+        name: str,
+        version: str,
+        settings: Version,
+        because: str | None = None,
+        say: Say = lambda doing: None,
+    ) -> Registration:
+        """Registers a version; returns when its workers are ready.
+
+        A model's first version becomes its default, and so does the recorded default of a model
+        that could not be restored, once their outputs have matched their certificate. If they do
+        not match, the version is unregistered again. Raises NotPromoted then, and StoreError if the
+        version was registered from another archive before.
+        """
         self._check_signature(settings)
         release = self._current_release(name)
-        self._register(name, version, settings)
         on_server = self._on_server(name)
-        default = default_of(on_server)
+        first = release.default is None and not release.versions
+        becomes_default = first or (version == release.default and default_of(on_server) is None)
+        compared = ""
+        with self._new(name, version, settings, release):
+            if becomes_default:
+                compared = self._prove(name, version, settings, say, change="registered")
+        if becomes_default:
+            self._engine.set_default(name, version)
         versions = dict(release.versions) | {version: settings}
+        default = version if becomes_default else release.default
         release = evolved(release, versions, default, (*release.before, release.default))
         self._publish(name, noted(release, "registered", version, settings.digest, because))
-        return on_server
+        return Registration(versions=self._on_server(name), compared=compared)
 
     def promote(
         self,
@@ -125,22 +151,18 @@ class Rollout:
         what registering raises; the default does not change then.
         """
         release = self._current_release(name)
-        if version == release.default:
+        on_server = self._on_server(name)
+        if version == default_of(on_server):
             return Promotion(previous=version, compared="")
-        new = version not in {one.version for one in self._on_server(name)}
-        if new:
-            settings = settings or self._from_store(name, version, inspect)
+        if new := version not in {one.version for one in on_server}:
+            settings = settings or self._from_store(name, version, inspect, release)
             self._check_signature(settings)
             say(f"Starting the workers of {name} {version} …")
-            self._register(name, version, settings)
+            with self._new(name, version, settings, release):
+                compared = self._prove(name, version, settings, say)
         else:
             settings = release.versions[version]
-        try:
             compared = self._prove(name, version, settings, say)
-        except BaseException:
-            if new:
-                self._engine.unregister(name, version)
-            raise
         self._engine.set_default(name, version)
         if new:
             versions = dict(release.versions) | {version: settings}
@@ -149,9 +171,9 @@ class Rollout:
         previous, before = release.default, (*release.before, release.default)
         release = evolved(release, release.versions, version, before)
         self._publish(name, noted(release, "promoted", version, settings.digest, because))
-        return Promotion(previous=previous, compared=compared)
+        return Promotion(previous=None if previous == version else previous, compared=compared)
 
-    def rollback(self, name: str, because: str | None = None) -> tuple[str, str]:
+    def rollback(self, name: str, because: str | None = None) -> tuple[str, str | None]:
         """Makes the previous default the default again; returns both, the new one first.
 
         A second call goes further back, so two people who roll back at the same time do not undo
@@ -159,7 +181,7 @@ class Rollout:
         """
         release = self._current_release(name)
         target, default = release.fallback, release.default
-        if target is None or default is None:
+        if target is None:
             raise NoFallback(
                 f"{name} has no earlier default version that is still registered. See its history "
                 f"with `shipway releases {name}`, or promote a version from the model store with "
@@ -170,8 +192,8 @@ class Rollout:
         ]
         if not ready:
             raise NoFallback(
-                f"Cannot roll back to {name} {target}, the default version before {default}: "
-                f"none of its workers is ready. Check them with `shipway describe {name}`."
+                f"Cannot roll back to {name} {target}, the previous default version: none of its "
+                f"workers is ready. Check them with `shipway describe {name}`."
             )
         self._engine.set_default(name, target)
         digest = release.versions[target].digest
@@ -195,14 +217,11 @@ class Rollout:
         recorded but not on the server is removed from the record.
         """
         release = self._current_release(name)
-        on_server = self._on_server(name)
-        one = next((each for each in on_server if each.version == version), None)
+        on_server = {one.version for one in self._on_server(name)}
         drained = True
-        if one is None and version in release.versions:
-            default = default_of(on_server)
-        else:
+        if version in on_server or version not in release.versions:
             drained = self._engine.unregister(name, version, drain_within_s=DRAINED_WITHIN_S)
-            default = default_of([each for each in on_server if each is not one])
+        default = None if version == release.default else release.default
         versions = dict(release.versions)
         digest = versions.pop(version).digest
         release = evolved(release, versions, default, release.before)
@@ -226,22 +245,45 @@ class Rollout:
             for place, version in enumerate(_by_importance(release))
         ]
         for _, name, version in sorted(order, key=lambda each: each[0]):
-            if version in {one.version for one in self._on_server(name)}:
-                continue
-            say(f"Restoring {name} {version} …")
-            try:
-                settings = self._releases.models[name].versions[version]
-                self._check_archive(name, version, settings)
-                self._check_signature(settings)
-                self._register(name, version, settings)
-            except ShipwayError as error:
+            error = None
+            release = self._releases.models[name]
+            if version not in {one.version for one in self._on_server(name)}:
+                say(f"Restoring {name} {version} …")
+                try:
+                    check_archive(self.store, name, version, release.versions[version])
+                    self._check_signature(release.versions[version])
+                    self._register(name, version, release.versions[version])
+                except ShipwayError as failure:
+                    error = failure
                 yield name, version, error
-            else:
-                yield name, version, None
-        for name, release in self._releases.models.items():
-            on_server = self._on_server(name)
-            if release.default in {one.version for one in on_server if not one.default}:
-                self._engine.set_default(name, str(release.default))
+            if version == release.default:
+                note_unrestored(self._state, name, str(error) if error else None)
+                if error is None:
+                    self._engine.set_default(name, version)
+                else:
+                    self._settle(name)
+        for name in self._releases.models:
+            self._settle(name)
+
+    def _settle(self, name: str) -> None:
+        settle(self._engine, self._state, name, self._releases.models.get(name, Release()))
+
+    @contextmanager
+    def _new(self, name: str, version: str, settings: Version, release: Release) -> Iterator[None]:
+        """Registers a version, and unregisters it again if the block raises."""
+        if version not in {one.version for one in self._on_server(name)}:
+            check_same_archive(name, version, settings, release)
+        try:
+            self._register(name, version, settings)
+            try:
+                yield
+            except BaseException:
+                self._engine.unregister(name, version)
+                raise
+        except BaseException:
+            with suppress(ServerError):  # the first error says more
+                self._settle(name)
+            raise
 
     def _on_server(self, name: str) -> list[ModelVersion]:
         return versions_on(self._engine, name)
@@ -264,7 +306,10 @@ class Rollout:
             )
             for one in on_server
         }
-        release = evolved(release, versions, default, (*release.before, release.default))
+        before: tuple[str | None, ...] = release.before
+        if default != release.default:
+            before = defaults_before(release, default)
+        release = evolved(release, versions, default, before)
         for version in sorted(unnoted, key=natural_order):
             release = noted(release, "found", version, versions[version].digest, None)
         return release
@@ -285,6 +330,7 @@ class Rollout:
         models = dict(self._releases.models) | {name: release}
         self._releases = self._releases.model_copy(update={"models": models})
         write_releases(self._state, self._releases)
+        self._settle(name)
 
     def _check_signature(self, settings: Version) -> None:
         # The copy in the store is the one that is served.
@@ -308,7 +354,19 @@ class Rollout:
             )
         )
 
-    def _from_store(self, name: str, version: str, inspect: Callable[[Path], "MarInfo"]) -> Version:
+    def _prove(
+        self, name: str, version: str, settings: Version, say: Say, change: str = "promoted"
+    ) -> str:
+        say(f"Comparing the answers of {name} {version} with its certificate …")
+        return prove(self._engine, self._state, name, version, settings, change=change)
+
+    def _from_store(
+        self,
+        name: str,
+        version: str,
+        inspect: Callable[[Path], "MarInfo"],
+        release: Release,
+    ) -> Version:
         path = self.store / f"{name}-{version}.mar"
         if not path.exists():
             registered = ", ".join(one.version for one in self._on_server(name)) or "none"
@@ -316,47 +374,7 @@ class Rollout:
                 f"{name} {version} is not registered (registered versions: {registered}), and "
                 f"{path} does not exist. Create the archive with `shipway package ARTIFACT`."
             )
-        return version_of(inspect(path), self.store)
-
-    def _check_archive(self, name: str, version: str, settings: Version) -> None:
-        path = self.store / settings.mar
-        advice = (
-            f"Restore the file, or run `shipway unregister {name} {version}` and register another "
-            "version."
-        )
-        if not path.is_file():
-            raise StoreError(f"The archive {path} is missing. {advice}")
-        if (found := sha256_of(path)) != settings.digest:
-            raise StoreError(
-                f"The archive {path} is not the file that was registered: its SHA-256 is "
-                f"{found[:12]}…, expected {settings.digest[:12]}…. {advice}"
-            )
-
-    def _prove(self, name: str, version: str, settings: Version, say: Say) -> str:
-        """The result of the comparison with the samples. Raises NotPromoted or StoreError."""
-        # numpy takes half a second to import, and most commands compare nothing.
-        from shipway.archive.samples import read_samples
-
-        self._await_warm(name, version)
-        self._check_archive(name, version, settings)
-        samples = read_samples(self.store / settings.mar)
-        if samples is None:
-            return "its archive has no samples to compare with"
-        say(f"Comparing the answers of {name} {version} with its certificate …")
-        return compare(self._engine, name, version, samples)
-
-    def _await_warm(self, name: str, version: str) -> None:
-        deadline = time.monotonic() + WARM_WITHIN_S
-        while True:
-            [one] = [each for each in self._on_server(name) if each.version == version]
-            if one.warm:
-                return
-            if not one.workers or time.monotonic() > deadline:
-                raise NotPromoted(
-                    f"{name} {version} was not promoted: {one.workers_ready} of its {one.workers} "
-                    f"workers are ready. See the logs in {self._state.logs}."
-                )
-            time.sleep(LOOK_AGAIN_S)
+        return version_of(inspect(path), self.store, recorded=release.versions.get(version))
 
 
 def _by_importance(release: Release) -> list[str]:

@@ -17,13 +17,16 @@ def version_of(
     batch_size: int | None = None,
     max_batch_delay_ms: int | None = None,
     workers: int | None = None,
+    recorded: Version | None = None,
 ) -> Version:
-    """An archive with the given settings. The others are the tuned ones, or else its own.
+    """An archive with the given settings. The others are those that were `recorded` for this
+    archive, or else the tuned ones, or else its own.
 
     Raises InvalidManifest if the tuned settings cannot be read.
     """
     tuned = read_tuned(store, info.name, info.version)
-    serving = tuned.serving if tuned else info
+    same = recorded if recorded and recorded.digest == info.digest else None
+    serving = same or (tuned.serving if tuned else info)
 
     def first(given: int | None, otherwise: int) -> int:
         return otherwise if given is None else given

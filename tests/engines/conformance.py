@@ -91,7 +91,7 @@ def check_no_default(engine: Engine, artifact: Artifact, first: Deployable) -> N
         engine.infer(name, row_of(artifact))
     engine.register(first)
     assert defaults(engine, name) == {first.version: False}
-    check_refused(engine, artifact, "")
+    check_refused(engine, artifact, None)
 
 
 def check_withheld_default(engine: Engine, artifact: Artifact, old: str, new: str) -> None:
@@ -107,7 +107,7 @@ def check_withheld_default(engine: Engine, artifact: Artifact, old: str, new: st
     check_answers(engine, artifact, None)
 
 
-def check_refused(engine: Engine, artifact: Artifact, reason: str) -> None:
+def check_refused(engine: Engine, artifact: Artifact, reason: str | None) -> None:
     """A request that names no version gets 503 with the reason."""
     with pytest.raises(PredictionFailed, match=reason) as refused:
         engine.infer(artifact.manifest.name, row_of(artifact))

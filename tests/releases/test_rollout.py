@@ -1,19 +1,26 @@
 """The whole life of versions on an engine that the package knows nothing of."""
 
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shipway.archive.errors import StoreError
 from shipway.archive.inspect import inspect_mar
 from shipway.archive.pack import pack
-from shipway.artifact.bundle import Artifact
+from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.artifact.samples import file_of
 from shipway.engines import ENGINES
 from shipway.engines.connection import connect
-from shipway.engines.errors import DefaultVersionInUse, NoServer, UnsupportedByEngine
+from shipway.engines.errors import (
+    DefaultVersionInUse,
+    NoServer,
+    PredictionFailed,
+    UnsupportedByEngine,
+)
 from shipway.engines.state import StateDirectory
 from shipway.registry import UnknownName
 from shipway.releases.differences import differences
@@ -117,6 +124,172 @@ def test_a_server_that_is_started_anew_gets_back_what_was_served(state, store):
         assert restored == [(MODEL, "2.0", None), (MODEL, "1.0", None)]
         assert served(state) == {"1.0": False, "2.0": True}
         assert ask_why_not_ready(state) == []
+
+
+def restore(state: StateDirectory) -> dict[str, bool]:
+    """By version, whether it was restored."""
+    with changing(state, "restoring") as rollout:
+        return {version: error is None for _, version, error in rollout.restore(lambda doing: None)}
+
+
+def refusal(state: StateDirectory) -> str:
+    """What a request that names no version gets from a model without a default."""
+    with pytest.raises(PredictionFailed) as refused:
+        connect(state).infer(MODEL, {})
+    assert refused.value.code == 503
+    return str(refused.value)
+
+
+def test_a_default_that_cannot_be_restored_leaves_no_other_in_its_place_until_it_is_registered(
+    state, store, tmp_path
+):
+    own = shutil.copytree(store, tmp_path / "own")
+    with toy_server(state, own, "before the loss"):
+        register(state, own, "1.0")
+        promote(state, "2.0")
+    recorded = read_releases(state)
+    (own / f"{MODEL}-2.0.mar").unlink()
+    with toy_server(state, own, "after the loss"):
+        assert restore(state) == {"2.0": False, "1.0": True}
+        assert served(state) == {"1.0": False}
+        assert "2.0 could not be restored" in refusal(state)
+        [reason] = ask_why_not_ready(state)
+        assert reason.startswith(
+            f"{MODEL} 2.0 (the default version) is not registered: The archive"
+        )
+        assert "is missing" in reason
+        assert read_releases(state) == recorded
+        # Others come and go; none of them becomes the default.
+        register(state, own, "3.0")
+        with changing(state, "unregistering") as rollout:
+            for version in ("3.0", "1.0"):
+                rollout.unregister(MODEL, version)
+        assert "2.0 could not be restored" in refusal(state)
+        assert ask_why_not_ready(state) == [reason]
+        register(state, own, "1.0")
+        assert served(state) == {"1.0": False}
+
+        shutil.copy(store / f"{MODEL}-2.0.mar", own)
+        register(state, own, "2.0")
+        assert served(state) == {"1.0": False, "2.0": True}
+        assert ask_why_not_ready(state) == []
+    assert "found" not in {each.what for each in read_releases(state).models[MODEL].history}
+
+
+def test_a_missing_default_can_be_rolled_back_or_replaced_by_a_promotion(state, store, tmp_path):
+    own = shutil.copytree(store, tmp_path / "own")
+    with toy_server(state, own, "whole"):
+        register(state, own, "1.0")
+        promote(state, "2.0")
+    (own / f"{MODEL}-2.0.mar").unlink()
+    with toy_server(state, own, "rolled back"):
+        restore(state)
+        with changing(state, "rolling back") as rollout:
+            assert rollout.rollback(MODEL) == ("1.0", "2.0")
+        assert served(state) == {"1.0": True}
+        assert ask_why_not_ready(state) == []
+    shutil.copy(store / f"{MODEL}-2.0.mar", own)
+    (own / f"{MODEL}-1.0.mar").unlink()
+    with toy_server(state, own, "promoted"):
+        assert restore(state) == {"1.0": False, "2.0": True}
+        assert served(state) == {"2.0": False}
+        promote(state, "2.0")
+        assert served(state) == {"2.0": True}
+        assert ask_why_not_ready(state) == []
+
+
+def test_a_default_that_is_given_up_leaves_a_model_without_one(state, store, tmp_path):
+    own = shutil.copytree(store, tmp_path / "own")
+    with toy_server(state, own, "with it"):
+        register(state, own, "1.0")
+        promote(state, "2.0")
+    (own / f"{MODEL}-2.0.mar").unlink()
+    with toy_server(state, own, "without it"):
+        restore(state)
+        with changing(state, "unregistering") as rollout:
+            rollout.unregister(MODEL, "2.0")
+        assert served(state) == {"1.0": False}
+        assert ask_why_not_ready(state) == [
+            f"{MODEL} has no default version. Make one the default with `shipway promote {MODEL} "
+            "1.0`"
+        ]
+        with changing(state, "rolling back") as rollout:
+            assert rollout.rollback(MODEL) == ("1.0", None)
+        assert ask_why_not_ready(state) == []
+
+
+def test_a_default_that_was_replaced_by_another_archive_is_not_taken_for_it(state, store, tmp_path):
+    own = shutil.copytree(store, tmp_path / "own")
+    with toy_server(state, own, "the archive"):
+        register(state, own, "1.0")
+        promote(state, "2.0")
+    # Of the same name and version, and a good one of its own.
+    mar = own / f"{MODEL}-2.0.mar"
+    other = retold(
+        unpacked(mar, tmp_path / "unpacked"), tmp_path / "other", labels=("other", "words", "here")
+    )
+    mar.unlink()
+    pack(other, own)
+    with toy_server(state, own, "another archive"):
+        assert restore(state) == {"2.0": False, "1.0": True}
+        for change in (lambda: register(state, own, "2.0"), lambda: promote(state, "2.0")):
+            with pytest.raises(StoreError, match="Versions are immutable"):
+                change()
+        assert served(state) == {"1.0": False}
+        assert "is not the file that was registered" in ask_why_not_ready(state)[0]
+
+
+def unpacked(mar: Path, folder: Path) -> Artifact:
+    with zipfile.ZipFile(mar) as archive:
+        archive.extractall(folder)
+    return open_artifact(folder / "artifact")
+
+
+def test_a_first_version_is_compared_as_one_that_is_promoted_and_leaves_if_it_differs(state, store):
+    with toy_server(state, store, "first version"):
+        with pytest.raises(NotPromoted, match=r"3\.0 was not registered: on 8 samples"):
+            register(state, store, "3.0")
+        assert connect(state).versions() == []
+        assert read_releases(state).models == {}
+        register(state, store, "1.0")
+        assert served(state) == {"1.0": True}
+        with pytest.raises(NotPromoted, match=r"3\.0 was not promoted"):
+            promote(state, "3.0")
+        assert served(state) == {"1.0": True}
+
+
+def test_a_first_promotion_that_fails_leaves_no_default(state, store):
+    with toy_server(state, store, "first promotion"):
+        with pytest.raises(NotPromoted):
+            promote(state, "3.0")
+        assert connect(state).versions() == []
+        promote(state, "1.0")
+        assert served(state) == {"1.0": True}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"), [("2.0", "1.0"), ("1.0", None), ("4.0", "5.0"), ("5.0", "2.0")]
+)
+def test_a_rollback_goes_back_from_the_default_that_somebody_set_by_other_means(
+    state, store, tiny_table, tmp_path, found, expected
+):
+    """1.0, 2.0 and 5.0 were the default, in this order; 4.0 never was."""
+    own = shutil.copytree(store, tmp_path / "own")
+    for version in ("4.0", "5.0"):
+        pack(retold(tiny_table, tmp_path / version, version=version), own)
+    with toy_server(state, own, f"set to {found}"):
+        for version in ("1.0", "4.0"):
+            register(state, own, version)
+        for version in ("2.0", "5.0"):
+            promote(state, version)
+        connect(state).set_default(MODEL, found)
+        with changing(state, "rolling back") as rollout:
+            if expected:
+                assert rollout.rollback(MODEL) == (expected, found)
+            else:
+                with pytest.raises(NoFallback):
+                    rollout.rollback(MODEL)
+        assert served(state)[expected or found]
 
 
 def test_what_an_engine_cannot_do_is_said_and_changes_nothing(state, store):

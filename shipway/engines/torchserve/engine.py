@@ -25,6 +25,9 @@ from shipway.engines.torchserve.no_default import NOT_YET, placeholder_folder
 if TYPE_CHECKING:
     import numpy as np
 
+PLACEHOLDER_ANSWERS_WITHIN_S = 5.0
+"""How long the placeholder of a model without a default may take to answer what it was sent."""
+
 
 @ENGINES.register("torchserve")
 class TorchServeEngine:
@@ -142,7 +145,7 @@ class TorchServeEngine:
         self._management.add_placeholder(folder, name, reason, workers=workers)
 
     def _tidy(self, name: str, *, only_unstarted: bool = False) -> None:
-        """Removes a placeholder that is of no use: beside a default, or in a model without versions.
+        """Removes a placeholder beside a default version, or in a model without versions.
 
         With `only_unstarted`, one that gives a reason is left.
         """
@@ -152,6 +155,7 @@ class TorchServeEngine:
         with suppress(ModelNotFound):
             if there.default and self._management.describe(name):
                 return
+        self._management.await_answers(there, within_s=PLACEHOLDER_ANSWERS_WITHIN_S)
         self._management.remove_placeholder(name)
 
     def close(self) -> None:

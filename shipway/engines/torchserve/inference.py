@@ -250,8 +250,8 @@ def _not_taken(state: StateDirectory, name: str, version: str | None) -> Predict
     )
     if described and not version and queried is None:
         return PredictionFailed(
-            f"{name} has no default version. Name a version in the request, or make one the default "
-            f"with `shipway promote {name} VERSION`.",
+            f"{name} has no default version. Name a version in the request, or choose one with "
+            f"`shipway promote {name} VERSION`.",
             code=503,
             type="NoDefaultVersion",
         )

@@ -222,7 +222,7 @@ def _clear(record: ServerRecord, state: StateDirectory) -> None:
     current = state.read()
     if current is None or current.launch == record.launch:
         for file in (
-            *(state.stopping_file, state.unapplied_file),
+            *(state.stopping_file, state.unapplied_file, state.unrestored_file),
             *(key_file(state), state.path / PYTHON, state.record_file),
         ):
             file.unlink(missing_ok=True)

@@ -130,7 +130,7 @@ class ManagementClient:
         deadline = time.monotonic() + WORKERS_READY_WITHIN_S
         started: dict[str, int] = {}
         while True:
-            [one] = [each for each in self.describe(name) if each.version == version]
+            [one] = [each for each in self._described(name) if each.version == version]
             if one.workers_ready >= one.workers:
                 return
             for worker, pid in zip(one.worker_ids, one.worker_pids, strict=True):
@@ -180,7 +180,12 @@ class ManagementClient:
         if there is None or not there.default:
             self.promote(name, NO_DEFAULT)
         if workers > (there.workers if there else 0):
+            log = WorkerLog(self._worker_log)
             self._scale(name, NO_DEFAULT, workers)
+            try:
+                self._await_workers(name, NO_DEFAULT, log, "")
+            except WorkersFailed:
+                self._scale(name, NO_DEFAULT, 0)  # so that TorchServe answers 503 by itself
 
     def remove_placeholder(self, name: str) -> None:
         """Removes the placeholder, which must not be the default beside other versions."""
@@ -330,9 +335,7 @@ class ManagementClient:
 
     def _not_found(self, name: str) -> ModelNotFound:
         registered = ", ".join(self.names()) or "none"
-        return ModelNotFound(
-            f"Model {name!r} is not registered. Registered models: {registered}."
-        )
+        return ModelNotFound(f"Model {name!r} is not registered. Registered models: {registered}.")
 
 
 def _hint(refusal: Refused) -> str:
