@@ -404,11 +404,16 @@ def test_an_archive_that_changed_is_told_and_the_other_versions_come_back(stoppe
     assert served.returncode == 1
     assert "tiny-table 2.0 was not restored: The archive" in served.stderr
     assert "is not the file that was registered" in served.stderr
-    assert [(version, default) for version, default, *_ in described(stopped)] == [("1.0", True)]
-    assert ask_why_not_ready(stopped) == ["tiny-table 2.0 (the default version) is not registered"]
+    assert [(version, default) for version, default, *_ in described(stopped)] == [("1.0", False)]
+    [reason] = ask_why_not_ready(stopped)
+    assert reason.startswith("tiny-table 2.0 (the default version) is not registered: The archive")
     assert read_releases(stopped).models[MODEL].default == "2.0"
     # What is wanted is what can be served, once somebody says so.
     assert shipway(stopped, "unregister", MODEL, "2.0").returncode == 0
+    [reason] = ask_why_not_ready(stopped)
+    assert reason.startswith("tiny-table has no default version.")
+    back = shipway(stopped, "rollback", MODEL)
+    assert back.stdout == "rolled back tiny-table to 1.0\n"
     assert ask_why_not_ready(stopped) == []
 
 

@@ -42,13 +42,15 @@ def noted(*versions: str, default: str | None = None, digest: str = DIGEST) -> R
     return Releases(models={"echo": release})
 
 
-def there(*versions: str, workers: int = 1) -> list[ModelVersion]:
-    """What the server has, the first the default."""
+def there(*versions: str, workers: int = 1, default: str | None = "") -> list[ModelVersion]:
+    """What the server has, the first the default unless `default` says otherwise."""
+    if default == "":
+        default = versions[0]
     return [
         ModelVersion(
             name="echo",
             version=each,
-            default=each == versions[0],
+            default=each == default,
             mar="echo.mar",
             batch_size=4,
             max_batch_delay_ms=0,
@@ -91,6 +93,12 @@ def there(*versions: str, workers: int = 1) -> list[ModelVersion]:
          ["unregister 2", "unregister 1 (interrupts)", "register 1"]),
         (wanted("1"), noted("1", default="1"), there("1", workers=2),
          ["unregister 1 (interrupts)", "register 1"]),
+        # Nothing is the default: the recorded one could not be restored, or is not the default yet.
+        (wanted("1"), noted("1", "2", default="2"), there("1", default=None),
+         ["promote 1", "unregister 2"]),
+        (wanted("2", "1"), noted("1", "2", default="2"), there("1", default=None), ["register 2"]),
+        (wanted("2", "1"), noted("1", "2", default="2"), there("1", "2", default=None),
+         ["promote 2"]),
         # A model that is not in the file: its default last, and what is only noted.
         ([], noted("1", "2", "3", default="1"), there("1", "2"),
          ["unregister 2", "unregister 1", "unregister 3"]),

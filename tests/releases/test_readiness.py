@@ -8,6 +8,7 @@ import pytest
 from shipway.engines.state import StateDirectory
 from shipway.releases.history import Release, Releases, Version, write_releases
 from shipway.releases.readiness import ask_why_not_ready, why_not_ready
+from shipway.releases.without_default import note_unrestored
 from tests.releases.test_apply import there
 
 NOTED = Version(mar="echo.mar", digest="0" * 64, batch_size=4, max_batch_delay_ms=0, workers=1)
@@ -36,6 +37,19 @@ def test_a_default_that_should_be_registered_and_is_not_keeps_a_server_from_bein
     [reason] = why_not_ready(state, there("2"))
     assert "echo 1" in reason and "not registered" in reason
     assert why_not_ready(state, []) == ["echo is not registered"]
+
+
+def test_a_model_without_a_default_version_is_not_ready_and_why_is_told_if_it_is_known(state):
+    others = there("2", default=None)
+    [reason] = why_not_ready(state, others)
+    assert reason == "echo 1 (the default version) is not registered"
+    note_unrestored(state, "echo", "Its archive is missing.")
+    [reason] = why_not_ready(state, others)
+    assert reason == "echo 1 (the default version) is not registered: Its archive is missing."
+    assert why_not_ready(state, []) == [reason]
+    [reason] = why_not_ready(state, there("1", "2", default=None))
+    assert reason.startswith("echo has no default version.")
+    assert "`shipway promote echo 1`" in reason
 
 
 def test_of_one_model_the_others_do_not_matter(state):

@@ -17,6 +17,7 @@ from shipway.engines import ENGINES
 from shipway.engines.connection import connect
 from shipway.engines.errors import (
     DefaultVersionInUse,
+    ModelNotFound,
     NoServer,
     PredictionFailed,
     UnsupportedByEngine,
@@ -196,6 +197,25 @@ def test_a_missing_default_can_be_rolled_back_or_replaced_by_a_promotion(state, 
         promote(state, "2.0")
         assert served(state) == {"2.0": True}
         assert ask_why_not_ready(state) == []
+
+
+def test_the_only_version_of_a_model_can_be_missing_too(state, store, tmp_path):
+    own = shutil.copytree(store, tmp_path / "own")
+    with toy_server(state, own, "one version"):
+        register(state, own, "1.0")
+    (own / f"{MODEL}-1.0.mar").unlink()
+    with toy_server(state, own, "no version"):
+        assert restore(state) == {"1.0": False}
+        assert "1.0 could not be restored" in refusal(state)
+        assert "is missing" in ask_why_not_ready(state)[0]
+        register(state, own, "2.0")
+        assert served(state) == {"2.0": False}
+        with changing(state, "unregistering") as rollout:
+            for version in ("1.0", "2.0"):
+                rollout.unregister(MODEL, version)
+        assert ask_why_not_ready(state) == ["no model is registered"]
+        with pytest.raises(ModelNotFound):
+            connect(state).infer(MODEL, {})
 
 
 def test_a_default_that_is_given_up_leaves_a_model_without_one(state, store, tmp_path):
