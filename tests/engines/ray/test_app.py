@@ -65,6 +65,17 @@ def test_a_router_refuses_what_it_does_not_serve_in_torchserves_words(
     assert error_of(answer_of(router, method, path)) == (404, expected)
 
 
+def test_a_model_without_a_default_version_answers_503_with_the_reason():
+    router = Router()
+    models = {"table": {"default": "", "versions": {}}}
+    for reason in ({}, {"reason": "The default version could not be restored."}):
+        router.reconfigure({"models": {"table": models["table"] | reason}})
+        for path in ("/predictions/table", "/v2/models/table/infer"):
+            refused = answer_of(router, "POST", path)
+            assert error_of(refused) == (503, "NoDefaultVersion")
+            assert reason.get("reason", "has no default version") in refused.json()["message"]
+
+
 def test_a_router_takes_another_table_of_models_without_a_restart():
     router = Router()
     router.reconfigure({"models": {"table": {"default": "1.0", "versions": {}}}})
