@@ -55,7 +55,10 @@ def _history_table(history: "Iterable[Event]") -> Table:
 
 def _current_state(name: str, release: "Release") -> str:
     if release.default is None:
-        return f"No version of {name} is registered."
+        if not release.versions:
+            return f"No version of {name} is registered."
+        way = f"shipway rollback {name}" if release.fallback else f"shipway promote {name} VERSION"
+        return f"{name} has no default version; choose one with `{way}`."
     if release.fallback is None:
         return (
             f"The default version of {name} is {release.default}; there is no previous version to "
