@@ -9,6 +9,7 @@ The placeholder is a folder in the server's temporary folder, not an archive in 
 which may be read-only. TorchServe registers a folder by its path.
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -27,7 +28,8 @@ NOT_YET = "{name} has no default version yet. Name a version in the request, or 
 
 def placeholder_folder(temporary: Path, name: str) -> Path:
     """The folder of a model's placeholder in the server's temporary folder."""
-    return temporary / FOLDER / name
+    # Not the name: TorchServe refuses a path with two dots in a row, and a name may have them.
+    return temporary / FOLDER / hashlib.sha256(name.encode()).hexdigest()
 
 
 def is_placeholder(url: str) -> bool:

@@ -22,7 +22,10 @@ def test_it_has_a_version_of_its_own_and_a_worker_that_needs_no_torch(tmp_path: 
 
 
 def test_it_is_told_from_archives_by_its_url(tmp_path: Path) -> None:
-    assert is_placeholder(str(placeholder_folder(tmp_path, "echo")))
+    for name in ("echo", "a..b", "x" * 128):
+        folder = placeholder_folder(tmp_path, name)
+        folder.mkdir(parents=True)
+        assert is_placeholder(str(folder)) and ".." not in str(folder)
     assert not is_placeholder("echo-1.0.mar")
     assert not is_placeholder("no-default/echo-1.0.mar")
     assert not is_placeholder(f"file://{tmp_path}/echo-1.0.mar")
