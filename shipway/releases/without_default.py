@@ -30,8 +30,8 @@ def settle(engine: Engine, state: StateDirectory, name: str, release: Release) -
     if release.default:
         cause = "could not be restored" if name in read_unrestored(state) else "is not registered"
         reason = (
-            f"{name} has no default version: {release.default} {cause}. Name another version in the "
-            f"request. On the server, `shipway ready {name}` shows the cause."
+            f"{name} has no default version: {release.default} {cause}. Name another version in "
+            f"the request. On the server, `shipway ready {name}` shows the cause."
         )
     elif on_server:
         reason = (
