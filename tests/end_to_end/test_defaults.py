@@ -191,7 +191,7 @@ def test_a_missing_default_is_told_to_every_request_until_its_archive_is_back(st
 
 
 def test_a_first_version_that_does_not_answer_as_certified_is_not_registered(empty, server, store):
-    with pytest.raises(NotPromoted, match=r"3\.0 was not registered: on 8 samples its outputs"):
+    with pytest.raises(NotPromoted, match=r"3\.0 was not registered: on 8 samples its output"):
         register(empty, store, "3.0")
     assert manage(empty, "GET", f"/models/{MODEL}").status_code == 404
     assert not list(server.model_store.glob("*.mar"))

@@ -216,9 +216,8 @@ def test_a_rollback_is_over_in_two_seconds(first):
 def test_a_version_that_does_not_answer_as_certified_is_not_promoted_and_leaves_again(first):
     refused = shipway(first.state, "promote", MODEL, "3.0")
     assert refused.returncode == 1
-    assert (
-        "3.0 was not promoted: on 8 samples its outputs have a relative error of" in refused.stderr
-    )
+    assert "3.0 was not promoted: on 8 samples its output " in refused.stderr
+    assert "has a relative error of" in refused.stderr.replace("\n", " ")
     assert versions_of(first) == ["1.0"]
     assert default_of(first) == "1.0"
 
