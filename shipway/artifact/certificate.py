@@ -115,14 +115,45 @@ class Kernels(Record):
     """All operators that ran, and how often, where the source tells."""
 
 
+Basis = Literal["quiet runs", "processor time", "all runs"]
+"""What a time is taken from: runs that nothing disturbed; where there were too few, the processor
+time of runs on one thread; where that says nothing either, all runs."""
+
+
+class Speedup(Record):
+    """How many times as fast as eager PyTorch, in the turns in which both ran."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    """The 95% interval of the median of the turns' ratios; None for too few turns."""
+    turns: int
+    basis: Basis
+
+
 class Latency(Record):
     """Milliseconds of one run, measured in turns with the other candidates'."""
 
     median_ms: float
     low_ms: float
     high_ms: float
-    """The middle half of all runs lies between these."""
+    """The middle half of the runs that count lies between these."""
     runs: int
+    """All runs that were timed."""
+    quiet_runs: int | None = None
+    """Those that nothing disturbed; None in older certificates."""
+    basis: Basis | None = None
+    """What the times above are taken from; None in older certificates."""
+    median_low_ms: float | None = None
+    median_high_ms: float | None = None
+    """The 95% interval of the median (order statistics; Hahn and Meeker, 1991)."""
+    speedup: Speedup | None = None
+    """Over eager PyTorch with as many threads; None for eager, or if it was not measured."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether other programs on the machine are kept out of it."""
+        return self.basis != "all runs"
 
 
 class Candidate(Record):

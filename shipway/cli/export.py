@@ -128,11 +128,19 @@ def export(
                 objective=objective,
                 budget=accuracy_budget,
             )
-    _print_outcome(exported)
+    print_outcome(exported)
 
 
-def _print_outcome(exported: "Exported") -> None:
+def print_outcome(exported: "Exported") -> None:
+    """Prints what was measured and chosen; first of all that the machine was not quiet, if so."""
+    # numpy and pydantic take half a second to import.
+    from shipway.export.noise import notice
+
+    manifest, path = exported.manifest, exported.path
     figures.print()
+    if disturbed := notice(exported.certificate, manifest.chosen):
+        figures.print(Text.assemble(("disturbed", "yellow"), f" {disturbed}"))
+        figures.print()
     figures.print(candidates_table(exported))
     figures.print()
     for name, candidate in exported.certificate.candidates.items():
@@ -141,7 +149,6 @@ def _print_outcome(exported: "Exported") -> None:
             figures.print(Text.assemble((f"{name}:", "red"), f" {refused}{candidate.verdict}"))
     for line in (*loss_lines(exported), *accuracy_lines(exported)):
         figures.print(line)
-    manifest, path = exported.manifest, exported.path
     for word, rest in (
         ("chosen", f"{manifest.chosen}: {manifest.chosen_because}"),
         ("report", str(path / "report.html")),

@@ -9,6 +9,8 @@ from shipway.artifact.certificate import Candidate, Latency, Loss
 from shipway.artifact.manifest import ParetoPoint
 from shipway.export.errors import NothingFitsBudget
 from shipway.export.losses import bound_if_unchanged, corrected, rows_needed
+from shipway.export.noise import Cost, preferred
+from shipway.export.speedup import in_words, speedup
 from shipway.export.verify import TOLERANCES
 
 Objective = Literal["latency", "throughput", "size"]
@@ -43,6 +45,11 @@ def is_lossy(candidate: Candidate) -> bool:
         return True
     allowed, default = candidate.tolerance, TOLERANCES["fp32"]
     return allowed is not None and allowed.relative_error > default.relative_error
+
+
+def _may_lose(candidate: Candidate) -> float:
+    """The most points that a candidate loses with 95% confidence; 0 if it is equal to eager."""
+    return candidate.loss.bound if candidate.loss and is_lossy(candidate) else 0.0
 
 
 def keep_budget(candidates: Mapping[str, Candidate], budget: float) -> dict[str, Candidate]:
@@ -104,6 +111,32 @@ def latency_ms(candidate: Candidate, shapes: tuple[str, ...]) -> float:
     return geometric_mean(candidate.best_ms(shape) or float("inf") for shape in shapes)
 
 
+def interval(
+    candidate: Candidate, shapes: tuple[str, ...], objective: Objective, cores: int
+) -> Cost:
+    """The `cost`, with its 95% interval; a geometric mean's from those of all shapes."""
+    value = cost(candidate, shapes, objective, cores)
+    match objective:
+        case "latency":
+            best = [
+                Cost.of(min(by_threads.values(), key=lambda each: each.median_ms))
+                for shape in shapes
+                if (by_threads := candidate.latency.get(shape))
+            ]
+            if len(best) < len(shapes):
+                return Cost(value=value, low=value, high=value)
+            low = geometric_mean(each.low for each in best)
+            return Cost(value=value, low=low, high=geometric_mean(each.high for each in best))
+        case "throughput":
+            by_threads = candidate.latency[shapes[-1]]
+            rates = _rates(by_threads, shapes[-1], cores)
+            best_one = Cost.of(by_threads[max(rates, key=lambda each: rates[each])])
+            ms = best_one.value
+            return Cost(value=value, low=value * best_one.low / ms, high=value * best_one.high / ms)
+        case "size":
+            return Cost(value=value, low=value, high=value)
+
+
 def cost(candidate: Candidate, shapes: tuple[str, ...], objective: Objective, cores: int) -> float:
     """The number that the objective minimizes: ms, ms per row, or bytes."""
     match objective:
@@ -149,9 +182,15 @@ def slower_than_fp32(
         return None
     rival = min(rivals, key=lambda other: latency_ms(rivals[other], shapes))
     ours, theirs = latency_ms(candidate, shapes), latency_ms(rivals[rival], shapes)
-    if ours <= theirs:
+    if ours <= theirs or not _is_told_apart(candidate, rivals[rival], shapes):
         return None
     return f"it takes {ours:.3g} ms on this host, but {rival} in fp32 takes only {theirs:.3g} ms"
+
+
+def _is_told_apart(slow: Candidate, fast: Candidate, shapes: tuple[str, ...]) -> bool:
+    """Whether the intervals of two latencies do not overlap."""
+    slow_ms, fast_ms = (interval(each, shapes, "latency", 1) for each in (slow, fast))
+    return slow_ms.low > fast_ms.high
 
 
 def choose(
@@ -165,13 +204,15 @@ def choose(
 ) -> Choice:
     """Chooses the best of the candidates that `keep_budget` let pass. Raises NothingFitsBudget.
 
-    `budget` is in points.
+    Among those that the measurements do not tell apart, the one that loses least. `budget` is in
+    points.
     """
     passed = {name: each for name, each in candidates.items() if each.passed}
     if not passed:
         refused = {name: each.verdict for name, each in candidates.items() if each.loss}
         raise NothingFitsBudget(budget, refused)
-    name = min(passed, key=lambda each: cost(passed[each], shapes, objective, cores))
+    costs = {name: interval(each, shapes, objective, cores) for name, each in passed.items()}
+    name, tied = preferred(costs, lambda each: _may_lose(passed[each]))
     winner = passed[name]
     if objective == "throughput":
         rates = _rates(winner.latency[shapes[-1]], shapes[-1], cores)
@@ -182,7 +223,8 @@ def choose(
         workers = 1
     return Choice(
         name=name,
-        because=_because(winner, eager, shapes, objective, budget),
+        because=_because(winner, eager, shapes, objective, budget)
+        + _not_told_apart(costs, name, tied),
         pareto=_pareto(passed, shapes),
         threads=threads,
         workers=workers,
@@ -211,9 +253,8 @@ def _because(
     for shape in shapes:
         ours = winner.best_ms(shape) or float("inf")
         part = f"{ours:.3g} ms at {_in_words(shape)}"
-        if shape in eager:
-            eager_ms = min(each.median_ms for each in eager[shape].values())
-            part += f" ({eager_ms / ours:.1f}× speedup over eager PyTorch)"
+        if found := speedup(winner, eager, shape):
+            part += f" ({in_words(found)})"
         parts.append(part)
     speed = "; ".join(parts)
     loss = (
@@ -224,6 +265,17 @@ def _because(
     return (
         f"best {objective} among the candidates that keep the accuracy budget of {budget:g} "
         f"point{'' if budget == 1 else 's'}: it {loss}; {speed}"
+    )
+
+
+def _not_told_apart(costs: Mapping[str, Cost], name: str, tied: list[str]) -> str:
+    """The faster ones that it was preferred to, in words; empty if there are none."""
+    faster = [each for each in tied if costs[each].value < costs[name].value]
+    if not faster:
+        return ""
+    return (
+        f"; the measurements do not tell it apart from {', '.join(faster)} (the 95% intervals "
+        "overlap), and it loses less"
     )
 
 

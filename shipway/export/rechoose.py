@@ -99,7 +99,7 @@ def measure(
         batch = shaped(
             _samples, _artifact.manifest.inputs, int(rows), int(length) if length else None
         )
-        latencies[shape] = race(programs, batch)
+        latencies[shape] = race(programs, batch, threads=threads)
     return latencies
 
 

@@ -13,6 +13,7 @@ from shipway.artifact.manifest import Manifest
 from shipway.artifact.samples import NO_NOISE_DB
 from shipway.export.report_charts import SHOWN_LAYERS, ReportCharts
 from shipway.export.report_view import View, batch_in_words
+from shipway.export.speedup import factor
 from shipway.export.techniques.base import SHARE_NEEDED
 from shipway.report.page import environment, exact
 
@@ -43,6 +44,7 @@ def _environment() -> Environment:
         "decibels": decibels,
         "megabytes": megabytes,
         "batch": batch_in_words,
+        "factor": factor,
     }
     made.globals |= {"shown_layers": SHOWN_LAYERS, "share_needed": SHARE_NEEDED}
     return made

@@ -11,12 +11,15 @@ from shipway.artifact.certificate import (
     Certificate,
     Latency,
     LossUnit,
+    Speedup,
 )
 from shipway.artifact.manifest import Manifest
 from shipway.artifact.measures import ROW_FACTOR
 from shipway.artifact.samples import allowed_error
 from shipway.export.choice import rows_of
+from shipway.export.noise import notice, runs_in_words
 from shipway.export.recipe_file import is_in_project
+from shipway.export.speedup import speedup
 from shipway.export.techniques import TECHNIQUES
 from shipway.export.verdicts import Explanation, explain
 from shipway.recipe import Axis, TensorSpec, Tolerance
@@ -184,10 +187,24 @@ class View:
         by_threads = self.certificate.eager.get(shape)
         return self.best(by_threads)[1].median_ms if by_threads else None
 
-    def speedup(self, candidate: Candidate, shape: str) -> float | None:
+    def speedup(self, candidate: Candidate, shape: str) -> Speedup | None:
         """The speedup over eager PyTorch, or None if one of the two was not measured."""
-        eager, ours = self.eager_ms(shape), candidate.best_ms(shape)
-        return eager / ours if eager and ours else None
+        return speedup(candidate, self.certificate.eager, shape)
+
+    @property
+    def notice(self) -> str | None:
+        """What to know first, if the machine was not quiet."""
+        return notice(self.certificate, self.manifest.chosen)
+
+    @property
+    def quiet_runs(self) -> str:
+        """How many of all runs at the compared shapes were quiet; empty if that is not known."""
+        return runs_in_words(
+            latency
+            for _, table in self.timed
+            for shape in self.certificate.shapes
+            for latency in table.get(shape, {}).values()
+        )
 
     @property
     def compared(self) -> list[tuple[str, Candidate]]:

@@ -20,6 +20,7 @@ from shipway.export.choice import (
     slower_than_fp32,
 )
 from shipway.export.measure import best_batch_size
+from shipway.export.noise import Latencies, comparable, runs_in_words, sound_threads
 from shipway.export.steps import Steps
 from shipway.recipe import Axis, TensorSpec
 from shipway.runtime.batches import is_text
@@ -33,8 +34,6 @@ SERVED_LENGTHS = (16, 64)
 CLOSE_ENOUGH_FOR_ONE_THREAD = 2.0
 """Candidates within this factor of the fastest are measured on one thread too."""
 
-Latencies = dict[str, dict[str, dict[int, Latency]]]
-"""By program, shape and number of threads."""
 Measure = Callable[[list[str], tuple[str, ...], int, bool], dict[str, dict[str, Latency]]]
 """Runs in the child process: takes programs, shapes, the number of threads and whether to measure
 eager as well; returns latencies by shape and program."""
@@ -78,7 +77,8 @@ def measure_and_choose(
 
     `budget` is in points, see losses.loss_of. Raises NothingFitsBudget.
     """
-    latencies = _measure_all(child, steps, candidates, shapes, cores, measure)
+    measured = _measure_all(child, steps, candidates, shapes, cores, measure)
+    latencies = comparable(measured, shapes, worker.EAGER)
     candidates = keep_budget(_refuse_slow(candidates, latencies, shapes), budget)
     eager = latencies.get(worker.EAGER, {})
     choice = choose(candidates, eager, shapes, objective=objective, budget=budget, cores=cores)
@@ -123,7 +123,11 @@ def _measure_all(
     cores: int,
     measure: Measure,
 ) -> Latencies:
-    """All that passed on all cores; then those that are close to the fastest on one core."""
+    """All that passed on all cores; then those that are close to the fastest on one core.
+
+    Where all cores were never quiet, all that passed, and eager, run on one core too: the waits of
+    one thread can be subtracted.
+    """
     latencies: Latencies = {}
 
     def add(by_shape: dict[str, dict[str, Latency]], threads: int) -> None:
@@ -136,16 +140,31 @@ def _measure_all(
 
     passed = [name for name, candidate in candidates.items() if candidate.passed]
     plural = "s" if len(passed) != 1 else ""
-    with steps.step(f"measuring {len(passed)} candidate{plural} in turns"):
+    with steps.step(f"measuring {len(passed)} candidate{plural} in turns") as step:
         add(child.run(measure, passed, shapes, cores, True), cores)
+        step.note(_runs_in_words(latencies, cores))
     if cores > 1:
+        is_sound = cores in sound_threads(latencies, shapes, worker.EAGER)
         fastest_ms = min(mean_ms(name) for name in passed)
         close = [
-            name for name in passed if mean_ms(name) <= fastest_ms * CLOSE_ENOUGH_FOR_ONE_THREAD
+            name
+            for name in passed
+            if not is_sound or mean_ms(name) <= fastest_ms * CLOSE_ENOUGH_FOR_ONE_THREAD
         ]
-        with steps.step(f"measuring the {len(close)} fastest on one thread"):
-            add(child.run(measure, close, shapes, 1, False), 1)
+        which = f"the {len(close)} fastest" if is_sound else "all again"
+        with steps.step(f"measuring {which} on one thread") as step:
+            add(child.run(measure, close, shapes, 1, not is_sound), 1)
+            step.note(_runs_in_words(latencies, 1))
     return latencies
+
+
+def _runs_in_words(latencies: Latencies, threads: int) -> str:
+    return runs_in_words(
+        by_threads[threads]
+        for by_shape in latencies.values()
+        for by_threads in by_shape.values()
+        if threads in by_threads
+    )
 
 
 def _refuse_slow(

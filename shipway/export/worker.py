@@ -193,8 +193,8 @@ def measure(
     programs: dict[str, Program] = {name: _open(TECHNIQUES.get(name), threads) for name in names}
     if with_eager:
         programs[EAGER] = EagerProgram(_job.module, threads=threads)
-    always = (EAGER,) if with_eager else ()
-    return {shape: race(programs, _batch_of(shape), always) for shape in shapes}
+    reference = EAGER if with_eager else None
+    return {shape: race(programs, _batch_of(shape), reference, threads=threads) for shape in shapes}
 
 
 def rank_layers(name: str) -> tuple[LayerSensitivity, ...]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shipway.artifact.certificate import Candidate, Latency, Loss
+from shipway.artifact.certificate import Candidate, Latency, Loss, Speedup
 from shipway.export.choice import (
     choose,
     cost,
@@ -102,6 +102,65 @@ def test_the_reason_has_the_speedup_over_eager(candidates):
     choice = choose(candidates, eager, SHAPES, objective="latency", budget=5.0, cores=2)
     assert "2 ms at batch 1 (5.0× speedup over eager PyTorch)" in choice.because
     assert "it loses 4.00 points (95% bound 4.80, budget 5); 2 ms" in choice.because
+
+
+def measured(ms: float, low: float, high: float, **more) -> Latency:
+    """A latency with the interval of its median."""
+    return Latency(
+        median_ms=ms,
+        low_ms=low,
+        high_ms=high,
+        runs=32,
+        median_low_ms=low,
+        median_high_ms=high,
+        **more,
+    )
+
+
+def with_latency(candidate: Candidate, latency: Latency) -> Candidate:
+    return candidate.model_copy(update={"latency": {shape: {2: latency} for shape in SHAPES}})
+
+
+@pytest.mark.parametrize("objective", ["latency", "throughput"])
+def test_of_two_that_are_not_told_apart_the_more_faithful_is_chosen(candidates, objective):
+    close = {
+        "fp32": with_latency(candidates["fp32"], measured(3.2, 2.9, 3.5)),
+        "int8": with_latency(candidates["int8"], measured(3.0, 2.8, 3.1)),
+    }
+    choice = choose(close, {}, SHAPES, objective=objective, budget=5.0, cores=2)
+    assert choice.name == "fp32"
+    assert "do not tell it apart from int8 (the 95% intervals overlap)" in choice.because
+    apart = close | {"fp32": with_latency(candidates["fp32"], measured(3.2, 3.15, 3.5))}
+    choice = choose(apart, {}, SHAPES, objective=objective, budget=5.0, cores=2)
+    assert choice.name == "int8" and "tell it apart" not in choice.because
+
+
+def test_of_two_that_lose_the_same_the_faster_is_chosen(candidates):
+    close = {
+        "slower": with_latency(candidates["fp32"], measured(3.2, 2.9, 3.5)),
+        "faster": with_latency(candidates["fp32"], measured(3.0, 2.8, 3.1)),
+    }
+    choice = choose(close, {}, SHAPES, objective="latency", budget=5.0, cores=2)
+    assert choice.name == "faster" and "tell it apart" not in choice.because
+
+
+def test_int8_is_refused_as_slower_only_if_it_is_told_apart(candidates):
+    fp32 = with_latency(candidates["fp32"], measured(3.0, 2.8, 3.1))
+    maybe = with_latency(candidates["int8"], measured(3.2, 2.9, 3.5))
+    surely = with_latency(candidates["int8"], measured(3.2, 3.15, 3.5))
+    assert slower_than_fp32({"int8": maybe, "fp32": fp32}, "int8", SHAPES) is None
+    assert slower_than_fp32({"int8": surely, "fp32": fp32}, "int8", SHAPES)
+
+
+def test_the_reason_gives_a_bound_where_the_machine_was_not_quiet(candidates):
+    over = Speedup(value=5.0, low=4.4, high=5.9, turns=8, basis="processor time")
+    noisy = measured(2.0, 1.9, 2.1, basis="processor time", speedup=over)
+    eager = {shape: {2: measured(10.0, 9.0, 11.0)} for shape in SHAPES}
+    only = {"int8": with_latency(candidates["int8"], noisy)}
+    choice = choose(only, eager, SHAPES, objective="latency", budget=5.0, cores=2)
+    assert (
+        "2 ms at batch 1 (at least 4.4× speedup over eager PyTorch on one thread)" in choice.because
+    )
 
 
 def test_the_front_leaves_out_what_another_beats_in_both(candidates):

@@ -3,6 +3,7 @@
 import onnx
 import torch
 
+from shipway.export.choice import interval
 from shipway.export.pipeline import export
 from shipway.export.recipe_file import find_recipe
 from shipway.export.served_module import as_served
@@ -51,14 +52,15 @@ def test_int8_ran_in_int8(tiny):
     assert set(kernels.ran) == {"int8"}
 
 
-def test_the_winner_is_the_fastest_and_the_fallback_runs_anywhere(tiny):
+def test_the_winner_is_the_fastest_as_far_as_was_measured_and_the_fallback_runs_anywhere(tiny):
     manifest, candidates = tiny.manifest, tiny.certificate.candidates
-    speed = {
-        name: each.best_ms("1") * each.best_ms("4")
+    costs = {
+        name: interval(each, ("1", "4"), "latency", 1)
         for name, each in candidates.items()
         if each.passed
     }
-    assert manifest.chosen == min(speed, key=speed.get)
+    fastest = min(costs.values(), key=lambda each: each.value)
+    assert costs[manifest.chosen].low <= fastest.high
     assert manifest.fallback == "onnx_fp32"
     assert manifest.programs[manifest.fallback].requires.cpu_flags == ()
 

