@@ -1,15 +1,21 @@
-"""Tries every technique: in the child process, one at a time, finished ones from the cache."""
+"""Tries every technique: in the child process, one at a time; builds what is not in the cache."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from shipway.artifact.certificate import Candidate, LayerSensitivity
 from shipway.export import worker
-from shipway.export.candidate_cache import load_candidate, store_candidate
+from shipway.export.candidate_cache import (
+    load_candidates,
+    programs_in,
+    store_candidate,
+    written_since,
+)
 from shipway.export.child_process import Child
 from shipway.export.errors import ChildLost, NothingPassed
 from shipway.export.steps import Steps
 from shipway.export.techniques import TECHNIQUES, in_order
+from shipway.export.techniques.base import Technique
 
 
 def try_techniques(
@@ -17,30 +23,53 @@ def try_techniques(
 ) -> dict[str, Candidate]:
     """Builds and verifies a candidate by every technique, or by those named in `only`.
 
-    `folder` is the candidate cache's. A crash or a hang is the candidate's verdict.
+    `folder` is the candidate cache's. Programs in it that are made of the same parts as this run's
+    are verified, and not built. A crash or a hang is the candidate's verdict.
     """
     candidates: dict[str, Candidate] = {}
+    cached = load_candidates(folder, child.run(worker.made_of))
     for name, technique in in_order().items():
         if only and name not in only:
             continue
-        if cached := load_candidate(folder, name, folder / "programs" / technique.file):
-            candidates[name] = cached
-            continue
-        with steps.step(f"building and verifying {name}") as step:
-            try:
-                candidates[name] = child.run(worker.attempt, name)
-            except ChildLost as error:
-                candidates[name] = worker.refused(technique, error.reason)
-            else:
-                store_candidate(folder, name, candidates[name])
-            step.note(_outcome(candidates[name]))
+        kept = cached.get(name)
+        if kept is not None and kept.passed:
+            kept = _verify_again(child, steps, name, kept)
+        candidates[name] = kept or _build(child, steps, folder, technique)
     return candidates
+
+
+def _verify_again(child: Child, steps: Steps, name: str, cached: Candidate) -> Candidate | None:
+    """A program from the cache, compared with this run's eager; None if it has to be built."""
+    with steps.step(f"verifying {name}, which an earlier run built") as step:
+        try:
+            candidate = child.run(worker.verify_again, name)
+        except ChildLost:
+            candidate = None
+        if candidate is None or not candidate.passed:
+            step.note("refused")
+            return None
+        step.note("passed")
+    return candidate.model_copy(update={"build_seconds": cached.build_seconds})
+
+
+def _build(child: Child, steps: Steps, folder: Path, technique: Technique) -> Candidate:
+    with steps.step(f"building and verifying {technique.name}") as step:
+        before = programs_in(folder)
+        try:
+            candidate = child.run(worker.attempt, technique.name)
+            if not candidate.verdict.startswith(worker.SKIPPED):  # what is missing may come
+                files = written_since(before, folder, technique.file if candidate.passed else None)
+                store_candidate(folder, technique.name, candidate, child.run(worker.made_of), files)
+        except ChildLost as error:
+            candidate = worker.refused(technique, error.reason)
+        step.note(_outcome(candidate))
+    return candidate
 
 
 def _outcome(candidate: Candidate) -> str:
     if candidate.passed:
         return "passed"
-    return "skipped" if candidate.verdict.startswith("skipped") else "refused"
+    return "skipped" if candidate.verdict.startswith(worker.SKIPPED) else "refused"
 
 
 def check_portable(candidates: Mapping[str, Candidate], log: Path) -> None:

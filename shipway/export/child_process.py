@@ -77,11 +77,16 @@ class Child:
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def _begin(assignment: Assignment, parent: int) -> None:
-    # If the exporting process is killed, a compilation must not continue without it.
+def die_with(parent: int) -> None:
+    """Ends this process when the thread of its parent process that started it ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent was killed before prctl
         os._exit(1)
+
+
+def _begin(assignment: Assignment, parent: int) -> None:
+    # If the exporting process is killed, a compilation must not continue without it.
+    die_with(parent)
     log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):  # compilers and exporters print
         os.dup2(log, stream)

@@ -31,7 +31,15 @@ class ChildLost(ExportError):
 
     def __init__(self, reason: str, log: Path) -> None:
         self.reason = reason
+        self.log = log
         super().__init__(f"The export failed: {reason}. See {log} for the output of the process.")
+
+    def __reduce__(self) -> tuple[type["ChildLost"], tuple[str, Path]]:
+        return type(self), (self.reason, self.log)
+
+
+class ProgramRefused(ExportError):
+    """A program that cannot be opened or run in a process without the recipe."""
 
 
 class NothingFitsBudget(ExportError):

@@ -4,20 +4,25 @@ N = evaluation rows, K = outputs of a row.
 """
 
 import json
-import re
+import shutil
 import time
 import traceback
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from shipway.artifact.bundle import PLUGINS
 from shipway.artifact.certificate import Candidate, Kernels, Latency, LayerSensitivity
 from shipway.export import kernels
 from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.clean_process import CleanProcess, OpenedProgram, one_line
 from shipway.export.diagnose import Suspect, cause_of, layers_run
+from shipway.export.errors import ChildLost, ProgramRefused
+from shipway.export.loaded_code import Provenance, digest_of_module, provenance
 from shipway.export.losses import largest_loss
 from shipway.export.measure import race
 from shipway.export.recipe_file import find_recipe
@@ -41,11 +46,12 @@ from shipway.export.verify import (
 from shipway.recipe import Recipe, Rows, TensorSpec, Tolerance
 from shipway.runtime.backends import BACKENDS
 from shipway.runtime.backends.base import Program, ProgramFile
-from shipway.runtime.backends.torch import of_torch
 from shipway.runtime.backends.torch_programs import EagerProgram
-from shipway.runtime.batches import Arrays, batches, shaped
+from shipway.runtime.batches import batches, shaped
 
 EAGER = "eager"
+SKIPPED = "skipped"
+"""Begins the verdict on a candidate that cannot be built on this host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +114,21 @@ _assignment: Assignment
 _recipe: Recipe
 _job: Job
 _evaluation: Rows
+_clean: CleanProcess
+_began: float
+"""When the recipe was imported, in seconds since 1970."""
+_module_digest: str
 
 
 def begin(assignment: Assignment) -> None:
     """Builds the module and the job, once in each child process."""
-    global _assignment, _recipe, _job, _evaluation
+    global _assignment, _recipe, _job, _evaluation, _clean, _began, _module_digest
     torch.set_num_threads(assignment.threads)
     _assignment = assignment
-    _recipe, _ = find_recipe(assignment.recipe)
+    _began = time.time()
+    _recipe, recipe_file = find_recipe(assignment.recipe)
+    _clean = CleanProcess(assignment.log, _plugins_alone(recipe_file.parent))
+    _clean.start()  # it imports torch while eager runs
     module = _recipe.module()
     if assignment.weights is not None:
         load_weights(module, read_state_dict(assignment.weights), assignment.weights)
@@ -133,6 +146,23 @@ def begin(assignment: Assignment) -> None:
         programs=assignment.programs,
         layer_prefix=layer_prefix(served.module),
     )
+    _module_digest = digest_of_module(served.module)
+
+
+def _plugins_alone(source: Path) -> list[Path]:
+    """Copies of the recipe's plugins, in a folder without the modules beside the recipe."""
+    folder = _assignment.folder / PLUGINS
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return [
+        Path(shutil.copyfile(source / f"{name}.py", folder / f"{name}.py"))
+        for name in _recipe.plugins
+    ]
+
+
+def made_of() -> Provenance:
+    """What the programs of this process are made of, as far as it has been loaded by now."""
+    return provenance(_module_digest, _began)
 
 
 def reference() -> tuple[TensorSpec, ...]:
@@ -156,7 +186,10 @@ def reference() -> tuple[TensorSpec, ...]:
 
 
 def attempt(name: str) -> Candidate:
-    """Builds one candidate, opens it from disk and compares it with eager."""
+    """Builds one candidate, opens it from disk in the clean process and compares it with eager.
+
+    Raises ChildLost if it crashed that process or hung there.
+    """
     technique = TECHNIQUES.get(name)
     path = _assignment.programs / technique.file
     start = time.perf_counter()
@@ -167,12 +200,36 @@ def attempt(name: str) -> Candidate:
             path.unlink(missing_ok=True)
         technique.build(_job, path)
         candidate = _verify(technique, path)
+    except ChildLost:
+        _discard(technique, path)
+        raise
     except Exception as error:
         traceback.print_exc()
         candidate = refused(technique, _reason(error))
-    if not candidate.passed and not technique.runs:
-        path.unlink(missing_ok=True)
+    if not candidate.passed:
+        _discard(technique, path)
     return candidate.model_copy(update={"build_seconds": round(time.perf_counter() - start, 1)})
+
+
+def verify_again(name: str) -> Candidate:
+    """Compares a candidate that an earlier run built with what eager gives in this run.
+
+    Raises ChildLost as `attempt` does.
+    """
+    technique = TECHNIQUES.get(name)
+    try:
+        return _verify(technique, _assignment.programs / technique.file)
+    except ChildLost:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        return refused(technique, _reason(error))
+
+
+def _discard(technique: Technique, path: Path) -> None:
+    """Removes what was built, unless it is another technique's program."""
+    if not technique.runs:
+        path.unlink(missing_ok=True)
 
 
 def refused(technique: Technique, reason: str) -> Candidate:
@@ -231,32 +288,33 @@ def _file(technique: Technique, path: Path) -> ProgramFile:
 
 def _verify(technique: Technique, path: Path) -> Candidate:
     tolerance = _recipe.tolerances.get(technique.precision, TOLERANCES[technique.precision])
-    arrays, targets = _evaluation.arrays, _evaluation.targets
     references = _assignment.read_reference()
     measures = measures_of(references, _recipe)
-    program = _open(technique, _assignment.threads)
-    sizes = sorted({1, min(2, _recipe.batch.max), _recipe.batch.max})
-    outputs = {size: run_in_batches(program, arrays, _job.inputs, size) for size in sizes}
-    for size in sizes:
-        if reason := why_other_outputs(references, outputs[size]):
-            return refused(technique, f"at batch {size} {reason}")
-    agreement = tuple(
-        compare(reference, output, size, measure)
-        for size in sizes
-        for reference, output, measure in zip(
-            references.values(), outputs[size], measures, strict=True
+    with ExitStack() as stack:
+        try:
+            program = stack.enter_context(_open_clean(technique, path))
+            outputs = _run_all(program)
+        except ProgramRefused as error:
+            raise _explained(error, technique) from None
+        for size, found in outputs.items():
+            if reason := why_other_outputs(references, found):
+                return refused(technique, f"at batch {size} {reason}")
+        agreement = tuple(
+            compare(reference, output, size, measure)
+            for size, found in outputs.items()
+            for reference, output, measure in zip(references.values(), found, measures, strict=True)
         )
-    )
-    batching, mixed = batching_change(
-        references, [outputs[size] for size in sizes], measures, _batching_share(technique)
-    )
-    ran = _kernels(technique, path, program)
-    reason = why_off(agreement, measures, tolerance)
-    if reason is not None and all(each.max_abs_diff < np.inf for each in agreement):
-        reason += f": {_cause(technique, program, ran, tolerance)}"
+        batching, mixed = batching_change(
+            references, list(outputs.values()), measures, _batching_share(technique)
+        )
+        ran = _kernels(program)
+        reason = why_off(agreement, measures, tolerance)
+        if reason is not None and all(each.max_abs_diff < np.inf for each in agreement):
+            reason += f": {_cause(technique, program, ran, tolerance)}"
     reason = reason or mixed
     if reason is None and ran is not None:
         reason = kernels.why_not_what_it_claims(ran, technique.precision)
+    targets, largest = _evaluation.targets, outputs[_recipe.batch.max]
     return Candidate(
         verdict=reason or "passed",
         passed=reason is None,
@@ -268,35 +326,51 @@ def _verify(technique: Technique, path: Path) -> Candidate:
         agreement=agreement,
         accuracy=None
         if targets is None
-        else accuracy(next(iter(references.values())), outputs[_recipe.batch.max][0], targets),
-        loss=largest_loss(
-            references, outputs[_recipe.batch.max], measures, targets, _evaluation.groups
-        ),
+        else accuracy(next(iter(references.values())), largest[0], targets),
+        loss=largest_loss(references, largest, measures, targets, _evaluation.groups),
         batching_max_abs_diff=batching,
         kernels=ran,
     )
 
 
+def _open_clean(technique: Technique, path: Path) -> OpenedProgram:
+    file = _file(technique, path.absolute())
+    return _clean.open(technique.runtime, file, threads=_assignment.threads)
+
+
+def _run_all(program: Program) -> dict[int, tuple[np.ndarray, ...]]:
+    """The outputs for all evaluation rows by batch size, the smallest first."""
+    sizes = sorted({1, min(2, _recipe.batch.max), _recipe.batch.max})
+    return {size: run_in_batches(program, _evaluation.arrays, _job.inputs, size) for size in sizes}
+
+
+def _explained(error: ProgramRefused, technique: Technique) -> ProgramRefused:
+    """The error, and what is behind it if the program runs where the recipe is imported."""
+    try:
+        _run_all(_open(technique, _assignment.threads))
+    except Exception:
+        return error
+    return ProgramRefused(
+        f"a worker cannot open it, because it needs something that only the recipe imports: {error}"
+    )
+
+
 def _cause(
-    technique: Technique, program: Program, ran: Kernels | None, tolerance: Tolerance
+    technique: Technique, program: OpenedProgram, ran: Kernels | None, tolerance: Tolerance
 ) -> str:
     rows = min(8, _recipe.batch.max)
     inputs = next(batches(_evaluation.arrays, _job.inputs, rows))
-
-    def run(given: Arrays) -> np.ndarray:
-        return program.run(given)[0]
-
     # oneDNN's log has all convolutions of torch, but not all linear layers.
     log = technique.runtime == "torch" and technique.device == "cpu"
     layers_ran: int | None
     if log:
-        layers_ran = of_torch(lambda: run(inputs)).operators.get("convolution", 0)
+        layers_ran = program.onednn_kernels(inputs).operators.get("convolution", 0)
     else:
         layers_ran = None if ran is None else sum(ran.ran.values())
     eager = EagerProgram(_job.module, threads=_assignment.threads)
     return cause_of(
         Suspect(
-            run=run,
+            run=lambda given: program.run(given)[0],
             inputs=inputs,
             reference_NK=next(iter(_assignment.read_reference().values()))[: len(inputs[0])],
             allowed=tolerance.relative_error,
@@ -318,21 +392,14 @@ def _batching_share(technique: Technique) -> float:
     return BATCHING_TOLERANCE_LOW if technique.precision in ("bf16", "fp16") else BATCHING_TOLERANCE
 
 
-def _kernels(technique: Technique, path: Path, program: Program) -> Kernels | None:
+def _kernels(program: OpenedProgram) -> Kernels | None:
     """The kernels that ran; None for fp32 on torch, whose products are not all in oneDNN's log."""
     batch = next(batches(_evaluation.arrays, _job.inputs, min(2, _recipe.batch.max)))
-    names = [spec.name for spec in _job.inputs]
-    backend = BACKENDS.get(technique.runtime)
-    return backend.kernels(_file(technique, path), program, batch, names)
+    return program.kernels(batch, [spec.name for spec in _job.inputs])
 
 
 def _reason(error: Exception) -> str:
     """The error in one line, for a table; the log has the traceback."""
     if isinstance(error, Unavailable):
-        return f"skipped: {error}"
-    cause: BaseException = error
-    while cause.__cause__ is not None:  # exporters wrap the error in advice
-        cause = cause.__cause__
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(cause))
-    first = next((line.strip() for line in plain.splitlines() if line.strip()), "")
-    return f"{type(cause).__name__}: {first}"[:300]
+        return f"{SKIPPED}: {error}"
+    return str(error) if isinstance(error, ProgramRefused) else one_line(error)

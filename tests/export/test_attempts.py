@@ -6,7 +6,7 @@ from shipway.artifact.certificate import Candidate
 from shipway.export.attempts import check_portable, rank_layers
 from shipway.export.errors import ChildLost, NothingPassed
 from shipway.export.pipeline import export
-from tests.conftest import Silent
+from tests.conftest import DATA, Silent
 from tests.export.workbench import edited
 
 
@@ -31,6 +31,51 @@ def test_a_candidate_whose_process_dies_is_a_failed_row_and_the_others_go_on(tmp
     path = edited(tmp_path, crash=("return self.classifier(", crash))
     with pytest.raises(NothingPassed, match="torch_export: its process crashed"):
         export(path, Silent(), out=tmp_path / "out", only=("torch_export",))
+
+
+CRASHING = """
+import os
+import shutil
+
+import torch
+
+from shipway.export.techniques import register
+from shipway.export.techniques.base import Technique
+from shipway.runtime.backends import BACKENDS
+from shipway.runtime.backends.torch import Torch
+
+
+class Crashing(Torch):
+    def open(self, program, *, threads, device_index=0):
+        os._exit(9)
+
+
+def build(job, path):
+    shutil.copyfile(job.programs / "torchscript.pt", path)
+
+
+BACKENDS.register("crashing")(Crashing())
+register(
+    Technique(
+        order=15, name="crashes", file="crashes.pt", format="torchscript", runtime="crashing",
+        build=build,
+    )
+)
+"""
+
+
+def test_a_program_that_crashes_where_it_is_opened_is_a_failed_row_and_the_others_go_on(tmp_path):
+    text = (DATA / "tiny_table_recipe.py").read_text()
+    recipe = tmp_path / "table_recipe.py"
+    recipe.write_text(text.replace("    top_k=3,", '    plugins=["crashing_plugin"],'))
+    (tmp_path / "crashing_plugin.py").write_text(CRASHING)
+    only = ("torchscript", "crashes", "onnx_fp32")
+    exported = export(str(recipe), Silent(), out=tmp_path / "out", only=only)
+    candidates = exported.certificate.candidates
+    assert candidates["crashes"].verdict == "it crashed the process that opened it"
+    assert [name for name in only if candidates[name].passed] == ["torchscript", "onnx_fp32"]
+    kept = {path.stem for path in (tmp_path / "out").glob(".candidates/*/*/candidates/*.json")}
+    assert kept == {"torchscript", "onnx_fp32"}, "a crash is tried again"
 
 
 def candidate(verdict: str) -> Candidate:

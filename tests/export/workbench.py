@@ -9,6 +9,7 @@ from torch import nn
 from shipway.artifact.certificate import Candidate
 from shipway.export import worker
 from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.clean_process import CleanProcess
 from shipway.export.recipe_file import find_recipe
 from shipway.export.served_module import as_served, layer_prefix, unwrapped
 from shipway.export.techniques import TECHNIQUES
@@ -49,6 +50,7 @@ class Workbench:
             programs=self._assignment.programs,
             layer_prefix=layer_prefix(served.module),
         )
+        self._clean = CleanProcess(self._assignment.log)
         self._take_the_worker()
         worker.reference()
 
@@ -60,6 +62,7 @@ class Workbench:
     def _take_the_worker(self) -> None:
         worker._assignment, worker._recipe = self._assignment, self.recipe
         worker._job, worker._evaluation = self.job, self.evaluation
+        worker._clean = self._clean
 
 
 def trained(recipe: Recipe) -> nn.Module:
