@@ -4,6 +4,7 @@ Eager PyTorch is not available here. So programs are compared with the outputs o
 artifact carries as samples, and their latencies with each other.
 """
 
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,16 @@ import numpy as np
 from shipway.artifact.bundle import PLUGINS, Artifact, open_artifact
 from shipway.artifact.certificate import Candidate, Latency
 from shipway.artifact.errors import AlreadySealed
+from shipway.artifact.manifest import Manifest, Requirements
 from shipway.artifact.samples import allowed_error, error_of, file_of
 from shipway.export.child_process import Child, child_process
 from shipway.export.choice import Objective
-from shipway.export.errors import NothingPassed
+from shipway.export.clean_process import one_line
+from shipway.export.errors import ChildLost, NothingPassed
 from shipway.export.measure import race
 from shipway.export.pipeline import Exported
 from shipway.export.sealing import seal_again
-from shipway.export.speed import measure_and_choose
+from shipway.export.speed import Outcome, measure_and_choose
 from shipway.export.steps import Steps
 from shipway.export.verify import run_in_batches
 from shipway.plugins import load_plugins
@@ -74,15 +77,19 @@ def recheck(name: str) -> str | None:
     """Why a program does not give the certified outputs on this host, or None. In the child."""
     manifest = _artifact.manifest
     certified = _artifact.certificate.candidates[name]
-    program = open_program(_artifact, name, threads=available_cores())
-    outputs = run_in_batches(program, _samples, manifest.inputs, manifest.max_batch)
+    try:
+        program = open_program(_artifact, name, threads=available_cores())
+        outputs = run_in_batches(program, _samples, manifest.inputs, manifest.max_batch)
+    except Exception as error:  # runtimes share no class of errors
+        traceback.print_exc()
+        return f"on this host it cannot be opened or run: {one_line(error)}"
     assert certified.tolerance is not None
     for measure, output in zip(_artifact.certificate.outputs, outputs, strict=True):
-        error = error_of(_read(_artifact, measure.name), output, measure)
+        distance = error_of(_read(_artifact, measure.name), output, measure)
         allowed = allowed_error(measure, certified.tolerance)
-        if not error <= allowed:  # also true for NaN
+        if not distance <= allowed:  # also true for NaN
             return (
-                f"on this host its output {measure.name} has a relative error of {error:.2g}, "
+                f"on this host its output {measure.name} has a relative error of {distance:.2g}, "
                 f"more than {allowed:.2g}"
             )
     return None
@@ -161,12 +168,24 @@ def rechoose(
             "chosen_because": outcome.choice.because,
             "objective": objective,
             "pareto": outcome.choice.pareto,
+            "fallback": _fallback(manifest, outcome),
             "serving": outcome.serving,
         }
     )
     with steps.step("sealing"):
         seal_again(artifact.path, destination, manifest, certificate, budget)
     return Exported(path=destination, manifest=manifest, certificate=certificate)
+
+
+def _fallback(manifest: Manifest, outcome: Outcome) -> str:
+    """The artifact's fallback; if it was refused, another program that needs nothing of a host."""
+    names = [manifest.fallback] + [
+        name
+        for name, program in reversed(manifest.programs.items())
+        if program.device == "cpu" and program.requires == Requirements()
+    ]
+    passed = (name for name in names if outcome.candidates[name].passed)
+    return next(passed, outcome.choice.name)
 
 
 def _recheck_all(child: Child, steps: Steps, artifact: Artifact) -> dict[str, Candidate]:
@@ -176,7 +195,10 @@ def _recheck_all(child: Child, steps: Steps, artifact: Artifact) -> dict[str, Ca
         reason = unsupported_reason(program)
         if reason is None:
             with steps.step(f"checking {name} on this host") as step:
-                reason = child.run(recheck, name)
+                try:
+                    reason = child.run(recheck, name)
+                except ChildLost as error:
+                    reason = f"on this host it cannot be opened or run: {error.reason}"
                 step.note("passed" if reason is None else "refused")
         if reason is not None:
             update = {"passed": False, "verdict": reason}
