@@ -36,6 +36,11 @@ def load_plugins(names: Iterable[str], folder: Path) -> list[Path]:
     return [_load(name, folder / f"{name}.py") for name in names]
 
 
+def is_plugin(name: str) -> bool:
+    """Whether a module of that name was loaded as a plugin."""
+    return name in _loaded
+
+
 def _load(name: str, path: Path) -> Path:
     if not path.is_file():
         raise PluginError(

@@ -57,11 +57,14 @@ def _build(child: Child, steps: Steps, folder: Path, technique: Technique) -> Ca
         before = programs_in(folder)
         try:
             candidate = child.run(worker.attempt, technique.name)
-            if not candidate.verdict.startswith(worker.SKIPPED):  # what is missing may come
-                files = written_since(before, folder, technique.file if candidate.passed else None)
-                store_candidate(folder, technique.name, candidate, child.run(worker.made_of), files)
-        except ChildLost as error:
+        except ChildLost as error:  # the machine's fault or the program's: it is tried again
             candidate = worker.refused(technique, error.reason)
+        else:
+            if not candidate.verdict.startswith(worker.SKIPPED):  # what is missing may come
+                program = technique.file if candidate.passed else None
+                files = written_since(before, folder, program)
+                made_of = child.run(worker.made_of)
+                store_candidate(folder, technique.name, candidate, made_of, files)
         step.note(_outcome(candidate))
     return candidate
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from pydantic import ValidationError
 
 from shipway.artifact.bundle import problems_in
-from shipway.plugins import load_plugins
+from shipway.plugins import is_plugin, load_plugins
 from shipway.recipe import InvalidRecipe, Recipe
 
 RECIPES = Path("export/recipes")
@@ -70,12 +70,30 @@ def _in_project(name: str) -> Path:
     return folder / f"{name}.py"
 
 
+_folders: set[Path] = set()
+"""The folders of the recipes that were imported."""
+
+
+def _forget_modules_of_recipes() -> None:
+    """Lets a recipe import what is beside it, as it is now: an earlier recipe's `net` may be of
+    another folder, or have been edited since. Plugins stay: `load_plugins` takes care of them."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(file, str) and not is_plugin(name):
+            top = name.partition(".")[0]
+            starts = [f"{each}/{top}{end}" for each in _folders for end in ("/", ".")]
+            if file.startswith(tuple(starts)):
+                del sys.modules[name]
+
+
 def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     folder = path.resolve().parent
+    _forget_modules_of_recipes()
+    _folders.add(folder)
     sys.path.insert(0, str(folder))  # a recipe may import modules beside it
     if folder.parts[-2:] == RECIPES.parts:  # and, in a project, export.training
         sys.path.insert(0, str(folder.parents[1]))

@@ -46,6 +46,24 @@ recipe = Recipe(
 """
 
 
+def test_each_recipe_gets_the_module_beside_it_as_it_is_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def top_k(folder: str, number: int) -> int:
+        """What a recipe takes from the module beside it, in which `number` is written."""
+        home = tmp_path / folder
+        home.mkdir(exist_ok=True)
+        (home / "beside_recipe.py").write_text(f"TOP = {number}\n" + "#" * number)
+        text = RECIPE.replace("export.training.numbers", "beside_recipe")
+        (home / "mine.py").write_text(text)
+        recipe, _ = find_recipe(str(home / "mine.py"))
+        return recipe.top_k
+
+    assert top_k("one", 3) == 3
+    assert top_k("two", 4) == 4
+    assert top_k("one", 5) == 5
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of somebody else, whose recipe imports its own export/training/."""

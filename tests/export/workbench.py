@@ -1,5 +1,7 @@
 """The export's worker at work in this process, where tests can lay a broken program before it."""
 
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,7 +52,6 @@ class Workbench:
             programs=self._assignment.programs,
             layer_prefix=layer_prefix(served.module),
         )
-        self._clean = CleanProcess(self._assignment.log)
         self._take_the_worker()
         worker.reference()
 
@@ -62,7 +63,13 @@ class Workbench:
     def _take_the_worker(self) -> None:
         worker._assignment, worker._recipe = self._assignment, self.recipe
         worker._job, worker._evaluation = self.job, self.evaluation
-        worker._clean = self._clean
+        worker._clean = clean_process()
+
+
+@cache
+def clean_process() -> CleanProcess:
+    """One for all workbenches: it takes seconds to start, and keeps nothing of a program."""
+    return CleanProcess(Path(tempfile.mkdtemp(prefix="shipway-clean-")) / "log")
 
 
 def trained(recipe: Recipe) -> nn.Module:
