@@ -25,7 +25,7 @@ from shipway.export.pipeline import Exported
 from shipway.export.sealing import seal_again
 from shipway.export.speed import Outcome, measure_and_choose
 from shipway.export.steps import Steps
-from shipway.export.verify import run_in_batches
+from shipway.export.verify import run_in_batches, why_other_outputs
 from shipway.plugins import load_plugins
 from shipway.runtime.batches import Arrays, shaped
 from shipway.runtime.choice import unsupported_reason
@@ -84,8 +84,12 @@ def recheck(name: str) -> str | None:
         traceback.print_exc()
         return f"on this host it cannot be opened or run: {one_line(error)}"
     assert certified.tolerance is not None
-    for measure, output in zip(_artifact.certificate.outputs, outputs, strict=True):
-        distance = error_of(_read(_artifact, measure.name), output, measure)
+    measures = _artifact.certificate.outputs
+    references = {measure.name: _read(_artifact, measure.name) for measure in measures}
+    if reason := why_other_outputs(references, outputs):
+        return f"on this host {reason}"
+    for measure, output in zip(measures, outputs, strict=True):
+        distance = error_of(references[measure.name], output, measure)
         allowed = allowed_error(measure, certified.tolerance)
         if not distance <= allowed:  # also true for NaN
             return (
