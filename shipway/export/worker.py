@@ -3,11 +3,10 @@
 N = evaluation rows, K = outputs of a row.
 """
 
-import json
 import shutil
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.export.clean_process import CleanProcess, OpenedProgram, one_line
 from shipway.export.diagnose import Suspect, cause_of, layers_run
 from shipway.export.errors import ChildLost, ProgramRefused
+from shipway.export.handover import Handover
 from shipway.export.loaded_code import Provenance, digest_of_module, provenance
 from shipway.export.losses import largest_loss
 from shipway.export.measure import race
@@ -55,59 +55,17 @@ SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
+class Assignment(Handover):
     """What a child process needs to set up the job: paths and names, which can be pickled."""
 
     recipe: str
     weights: Path | None
-    folder: Path
-    """Of the candidate cache: it holds programs/ and the arrays below."""
     threads: int
     log: Path
-
-    @property
-    def programs(self) -> Path:
-        """The folder that programs are built in."""
-        return self.folder / "programs"
-
-    @property
-    def reference(self) -> Path:
-        """The folder of eager's outputs for the evaluation rows."""
-        return self.folder / "reference"
-
-    def write_reference(self, outputs: Mapping[str, np.ndarray]) -> None:
-        """Saves eager's outputs by name, each (N, …)."""
-        self.reference.mkdir(exist_ok=True)
-        for index, output in enumerate(outputs.values()):
-            np.save(self.reference / f"{index}.npy", output)
-        (self.reference / "names.json").write_text(json.dumps(list(outputs)))
-
-    def read_reference(self) -> dict[str, np.ndarray]:
-        """Eager's outputs for the evaluation rows by name, each (N, …)."""
-        names = json.loads((self.reference / "names.json").read_text())
-        return {name: np.load(self.reference / f"{index}.npy") for index, name in enumerate(names)}
 
     def begin(self) -> None:
         """Sets up the job in the child process."""
         begin(self)
-
-    def write_rows(self, role: str, rows: Rows) -> None:
-        """Saves rows; `role` is "calibration" or "evaluation"."""
-        for index, array in enumerate(rows.arrays):
-            np.save(self.folder / f"{role}-{index}.npy", array)
-        if rows.targets is not None:
-            np.save(self.folder / f"{role}-targets.npy", rows.targets)
-        if rows.groups is not None:
-            np.save(self.folder / f"{role}-groups.npy", rows.groups)
-
-    def read_rows(self, role: str) -> Rows:
-        """The rows that `write_rows` saved."""
-        targets, groups = (self.folder / f"{role}-{part}.npy" for part in ("targets", "groups"))
-        return Rows(
-            tuple(np.load(path) for path in sorted(self.folder.glob(f"{role}-[0-9].npy"))),
-            np.load(targets) if targets.exists() else None,
-            np.load(groups) if groups.exists() else None,
-        )
 
 
 _assignment: Assignment

@@ -2,13 +2,11 @@
 
 import shutil
 
-import numpy as np
 import pytest
 
 from shipway.export import worker
 from shipway.export.techniques import TECHNIQUES
 from shipway.export.techniques.base import Unavailable
-from shipway.recipe import Rows
 from tests.conftest import DATA
 from tests.export.workbench import Workbench
 
@@ -54,22 +52,6 @@ def test_a_script_with_operators_that_a_worker_lacks_is_refused_with_the_reason(
         "RuntimeError: Unknown builtin op: torchvision::deform_conv2d."
     )
     assert not (bench.job.programs / "torchscript.pt").exists()
-
-
-def test_rows_are_read_as_they_were_written(tmp_path):
-    assignment = worker.Assignment(
-        recipe="r", weights=None, folder=tmp_path, threads=1, log=tmp_path / "log"
-    )
-    arrays = (np.arange(6).reshape(3, 2), np.ones((3, 1)))
-    rows = Rows(arrays, targets=np.array([0, 1, 2]), groups=np.array([4, 4, 9]))
-    assignment.write_rows("evaluation", rows)
-    assignment.write_rows("calibration", Rows(rows.arrays[:1]))
-    back = assignment.read_rows("evaluation")
-    assert all(map(np.array_equal, back.arrays, rows.arrays))
-    assert np.array_equal(back.targets, rows.targets)
-    assert np.array_equal(back.groups, rows.groups)
-    other = assignment.read_rows("calibration")
-    assert (other.targets, other.groups) == (None, None)
 
 
 def test_a_refused_candidate_says_what_it_would_have_been():
