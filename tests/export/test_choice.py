@@ -16,15 +16,16 @@ from shipway.export.errors import NothingFitsBudget
 from shipway.export.losses import loss_of
 from shipway.export.pipeline import export
 from shipway.recipe import Tolerance
-from tests.conftest import TINY_RECIPE, Silent
+from tests.conftest import Silent
+from tests.export.workbench import edited
 
 SHAPES = ("1", "8")
 
 
-def test_a_budget_that_no_lossy_candidate_keeps_leaves_fp32(tmp_path):
-    exported = export(
-        str(TINY_RECIPE), Silent(), out=tmp_path, only=("onnx_fp32", "onnx_int8"), budget=0
-    )
+def test_a_budget_of_the_recipe_that_no_lossy_candidate_keeps_leaves_fp32(tmp_path):
+    last = "    evaluation=noise(1),\n"
+    recipe = edited(tmp_path, budget=(last, f"{last}    budget=0.0,\n"))
+    exported = export(recipe, Silent(), out=tmp_path / "out", only=("onnx_fp32", "onnx_int8"))
     assert exported.manifest.chosen == "onnx_fp32"
     assert list(exported.manifest.programs) == ["onnx_fp32"]
     assert exported.certificate.budget == 0

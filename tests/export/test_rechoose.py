@@ -11,6 +11,7 @@ from shipway.artifact.bundle import open_artifact, write_record
 from shipway.artifact.digests import sha256_of, write_sums
 from shipway.artifact.errors import AlreadySealed, DigestMismatch
 from shipway.export.rechoose import read_samples, rechoose
+from shipway.recipe import DEFAULT_BUDGET
 from shipway.runtime.backends import BACKENDS
 from tests.conftest import Silent
 
@@ -18,6 +19,9 @@ from tests.conftest import Silent
 def test_the_choice_is_made_again_without_the_checkpoint(tiny, tmp_path):
     again = rechoose(tiny.path, Silent(), out=tmp_path, objective="size")
     manifest = open_artifact(again.path).manifest
+    certified, kept = (each.certificate.candidates["onnx_int8"].loss for each in (tiny, again))
+    assert certified is not None and certified == kept
+    assert again.certificate.budget == tiny.certificate.budget == DEFAULT_BUDGET
     assert manifest.chosen == "onnx_int8"
     assert manifest.objective == "size"
     assert manifest.programs == tiny.manifest.programs
