@@ -237,11 +237,13 @@ def _bounded(
     )
     sizes_G = np.bincount(index_N).astype(np.float64)
     sums_G = np.bincount(index_N, weights=lost_N)
-    weight = _weight(float((sizes_G**2).sum() / sizes_G.sum()))
     worst = max(unseen, float(lost_N.max()))
+    # As many rows as change together at a typical cost, or one at the largest that was seen.
+    added = max(unseen * _weight(float((sizes_G**2).sum() / sizes_G.sum())), worst)
+    weight = added / worst
     total = len(lost_N) + weight
-    centre = (float(sums_G.sum()) + weight * worst) / total
-    squares = float(((sums_G - sizes_G * centre) ** 2).sum()) + (weight * (worst - centre)) ** 2
+    centre = (float(sums_G.sum()) + added) / total
+    squares = float(((sums_G - sizes_G * centre) ** 2).sum()) + (added - weight * centre) ** 2
     clusters = len(sizes_G)
     loss = Loss(
         unit=unit,
