@@ -1,10 +1,17 @@
 """From a recipe and a checkpoint to a sealed artifact: build, verify, measure, choose, seal."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shipway.artifact.certificate import Certificate, Inputs, LayerSensitivity, OutputMeasure
+from shipway.artifact.certificate import (
+    Candidate,
+    Certificate,
+    Inputs,
+    LayerSensitivity,
+    OutputMeasure,
+)
 from shipway.artifact.errors import AlreadySealed
 from shipway.artifact.manifest import Manifest
 from shipway.export import worker
@@ -15,8 +22,9 @@ from shipway.export.candidate_cache import (
     digest_of_rows,
     package_versions,
 )
-from shipway.export.child_process import child_process
+from shipway.export.child_process import Child, child_process
 from shipway.export.choice import Objective
+from shipway.export.errors import ChildLost
 from shipway.export.recipe_data import RecipeData, load_labels, load_recipe_data
 from shipway.export.recipe_file import find_recipe
 from shipway.export.sealing import describe_program, seal_export
@@ -91,17 +99,15 @@ def export(
             labels = load_labels(recipe, references)
             candidates = try_techniques(child, steps, folder, only)
             check_portable(candidates, assignment.log)
-            outcome = measure_and_choose(
+            outcome = _choose_proven(
                 child,
                 steps,
                 candidates,
-                compared_shapes(recipe.inputs),
-                recipe.inputs,
+                recipe,
                 objective=objective,
                 budget=budget,
-                cores=assignment.threads,
+                assignment=assignment,
             )
-            check_portable(outcome.candidates, assignment.log)
             layers = rank_layers(child, steps, outcome.candidates)
         manifest = _manifest(recipe, version, data, outcome, labels, outputs, folder, objective)
         measures = measures_of(references, recipe)
@@ -118,6 +124,63 @@ def export(
                 budget=budget,
             )
     return Exported(path=destination, manifest=manifest, certificate=certificate)
+
+
+def _choose_proven(
+    child: Child,
+    steps: Steps,
+    candidates: Mapping[str, Candidate],
+    recipe: Recipe,
+    *,
+    objective: Objective,
+    budget: float,
+    assignment: worker.Assignment,
+) -> Outcome:
+    """The choice, whose program and fallback were compared with eager at every batch size."""
+    proven: set[str] = set()
+    while True:
+        outcome = measure_and_choose(
+            child,
+            steps,
+            candidates,
+            compared_shapes(recipe.inputs),
+            recipe.inputs,
+            objective=objective,
+            budget=budget,
+            cores=assignment.threads,
+        )
+        check_portable(outcome.candidates, assignment.log)
+        served = {outcome.choice.name, fallback_of(outcome.candidates)} - proven
+        refused: dict[str, str] = {}
+        for name in sorted(served):
+            with steps.step(f"comparing {name} with eager at every batch size") as step:
+                if reason := _why_wrong_batch(child, name):
+                    refused[name] = reason
+                step.note("refused" if reason else "passed")
+        if not refused:
+            return outcome
+        proven |= served - refused.keys()
+        candidates = dict(candidates) | {
+            name: candidates[name].model_copy(update={"passed": False, "verdict": reason})
+            for name, reason in refused.items()
+        }
+        check_portable(candidates, assignment.log)
+
+
+def _why_wrong_batch(child: Child, name: str) -> str | None:
+    try:
+        return child.run(worker.check_batches, name)
+    except ChildLost as error:
+        return error.reason
+
+
+def fallback_of(candidates: Mapping[str, Candidate]) -> str:
+    """The last portable candidate that passed, which runs where the chosen one cannot."""
+    return next(
+        name
+        for name in reversed(list(candidates))
+        if candidates[name].passed and TECHNIQUES.get(name).portable
+    )
 
 
 def _manifest(
@@ -155,7 +218,7 @@ def _manifest(
         chosen_because=outcome.choice.because,
         objective=objective,
         pareto=outcome.choice.pareto,
-        fallback=next(name for name in reversed(techniques) if techniques[name].portable),
+        fallback=fallback_of(outcome.candidates),
         serving=outcome.serving,
         checkpoint_sha256=data.checkpoint_sha256,
         packages=package_versions(),

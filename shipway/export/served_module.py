@@ -29,16 +29,18 @@ def as_served(module: nn.Module, recipe: Recipe) -> nn.Module:
 def unwrapped(module: nn.Module, recipe: Recipe, example: Sequence[Tensor]) -> "Served":
     """What `as_served` returned, with inputs by name and with the chosen outputs as tensors.
 
-    Runs it once on `example`. A module that takes its inputs in order and returns one tensor stays
-    as it is. Raises BadInputs.
+    A module that changes its inputs in place gets copies of them. Runs it once on `example`. A
+    module that takes its inputs in order and returns one tensor stays as it is. Raises BadInputs.
     """
     arguments = None if isinstance(module, FromPixels) else arguments_by_name(module, recipe)
     whole = Unwrapped(module, arguments, ())
+    given = [tensor.clone() for tensor in example]
     with torch.inference_mode():
-        returned = whole.returned(*(tensor.clone() for tensor in example))
+        returned = whole.returned(*given)
+    in_place = not all(map(torch.equal, given, example))
     outputs = choose_outputs(returned, recipe, TASKS.get(recipe.task).output)
-    if not isinstance(returned, Tensor) or arguments is not None:
-        module = Unwrapped(module, arguments, tuple(outputs)).eval()
+    if not isinstance(returned, Tensor) or arguments is not None or in_place:
+        module = Unwrapped(module, arguments, tuple(outputs), copies=in_place).eval()
     return Served(module=module, outputs=tuple(outputs.values()))
 
 
@@ -84,15 +86,23 @@ class Unwrapped(nn.Module):
     """Inputs by name, and the chosen outputs as tensors, whatever they were nested in."""
 
     def __init__(
-        self, module: nn.Module, arguments: tuple[str, ...] | None, outputs: tuple[str, ...]
+        self,
+        module: nn.Module,
+        arguments: tuple[str, ...] | None,
+        outputs: tuple[str, ...],
+        *,
+        copies: bool = False,
     ) -> None:
         super().__init__()
+        self._copies = copies
         self.module = module
         self._arguments = arguments
         self._outputs = outputs
 
     def returned(self, *inputs: Tensor) -> object:
         """What the module itself returns."""
+        if self._copies:
+            inputs = tuple(tensor.clone() for tensor in inputs)
         if self._arguments is None:
             return self.module(*inputs)
         return self.module(**dict(zip(self._arguments, inputs, strict=True)))

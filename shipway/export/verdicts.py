@@ -119,7 +119,7 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         ),
     ),
     (
-        r"such as dropout, is still active",
+        r"such as dropout, is active",
         Explanation(
             title="Its outputs are random",
             meaning="The same inputs give different outputs in each run.",
@@ -148,15 +148,6 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
             title="A layer is missing",
             meaning="The program runs fewer layers with weights than eager PyTorch does.",
             advice="Look for a layer that was replaced or pruned before the export.",
-        ),
-    ),
-    (
-        r"so its weights come from another checkpoint",
-        Explanation(
-            title="It has the weights of another checkpoint",
-            meaning="Its layers are those of this model, but its outputs differ. A file from an "
-            "earlier training run is a common cause.",
-            advice="Remove the old file and build it again from this checkpoint.",
         ),
     ),
     (

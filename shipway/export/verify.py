@@ -43,6 +43,15 @@ BATCHING_TOLERANCE_LOW = 0.02
 BATCHING_TOLERANCE_DYNAMIC = 0.10
 """The same for activations quantized by the range of the whole batch."""
 
+
+def batching_share(precision: str, *, dynamic: bool) -> float:
+    """The tolerance of a row's change with the batch size. `dynamic` if activations are quantized
+    by the range of the whole batch."""
+    if dynamic:
+        return BATCHING_TOLERANCE_DYNAMIC
+    return BATCHING_TOLERANCE_LOW if precision in ("bf16", "fp16") else BATCHING_TOLERANCE
+
+
 Z_95 = 1.959964  # the standard normal distribution's 97.5% quantile
 BOOTSTRAP_SAMPLES = 2000
 

@@ -20,6 +20,13 @@ from shipway.export import kernels
 from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.export.clean_process import CleanProcess, OpenedProgram, one_line
 from shipway.export.diagnose import Suspect, cause_of, layers_run
+from shipway.export.eager_checks import check_eager
+from shipway.export.elsewhere import (
+    Elsewhere,
+    run_elsewhere,
+    why_wrong_batch,
+    why_wrong_elsewhere,
+)
 from shipway.export.errors import ChildLost, ProgramRefused
 from shipway.export.handover import Handover
 from shipway.export.loaded_code import Provenance, digest_of_module, provenance
@@ -27,15 +34,14 @@ from shipway.export.losses import largest_loss
 from shipway.export.measure import race
 from shipway.export.recipe_file import find_recipe
 from shipway.export.served_module import as_served, layer_prefix, unwrapped
+from shipway.export.shapes import described_outputs, sizes_of
 from shipway.export.techniques import TECHNIQUES
 from shipway.export.techniques.base import CONVOLUTIONS, Job, Technique, Unavailable
 from shipway.export.verify import (
-    BATCHING_TOLERANCE,
-    BATCHING_TOLERANCE_DYNAMIC,
-    BATCHING_TOLERANCE_LOW,
     TOLERANCES,
     accuracy,
     batching_change,
+    batching_share,
     check_reference,
     compare,
     measures_of,
@@ -47,9 +53,12 @@ from shipway.recipe import Recipe, Rows, TensorSpec, Tolerance
 from shipway.runtime.backends import BACKENDS
 from shipway.runtime.backends.base import Program, ProgramFile
 from shipway.runtime.backends.torch_programs import EagerProgram
-from shipway.runtime.batches import batches, shaped
+from shipway.runtime.batches import batches, is_text, served_sizes, shaped
 
 EAGER = "eager"
+MOST_SIZES = 64
+"""Batch sizes that are checked beside the largest; of programs for larger batches, the rest is
+taken for the same."""
 SKIPPED = "skipped"
 """Begins the verdict on a candidate that cannot be built on this host."""
 
@@ -76,11 +85,13 @@ _clean: CleanProcess
 _began: float
 """When the recipe was imported, in seconds since 1970."""
 _module_digest: str
+_tried: list[Elsewhere] | None = None
 
 
 def begin(assignment: Assignment) -> None:
     """Builds the module and the job, once in each child process."""
-    global _assignment, _recipe, _job, _evaluation, _clean, _began, _module_digest
+    global _assignment, _recipe, _job, _evaluation, _clean, _began, _module_digest, _tried
+    _tried = None
     torch.set_num_threads(assignment.threads)
     _assignment = assignment
     _began = time.time()
@@ -128,19 +139,51 @@ def reference() -> tuple[TensorSpec, ...]:
 
     Raises BadInputs if they cannot be served or tell nothing.
     """
-    outputs = run_in_batches(
-        EagerProgram(_job.module, threads=_assignment.threads),
-        _evaluation.arrays,
-        _job.inputs,
-        _recipe.batch.max,
-    )
+    eager = EagerProgram(_job.module, threads=_assignment.threads)
+    check_eager(_job.module, eager.run, _evaluation.arrays, _job.outputs)
+    outputs = run_in_batches(eager, _evaluation.arrays, _job.inputs, _recipe.batch.max)
     named = dict(zip(_job.outputs, outputs, strict=True))
     check_reference(named, _recipe)
     _assignment.write_reference(named)
-    return tuple(
-        TensorSpec(name=name, dtype=str(output.dtype), shape=(_recipe.batch, *output.shape[1:]))
-        for name, output in named.items()
-    )
+    shapes = [(sizes_of(_evaluation.arrays, _job.inputs), outputs)]
+    shapes += [(place.sizes, tuple(place.outputs.values())) for place in _elsewhere()]
+    return described_outputs(_job.outputs, _recipe.batch, _job.inputs, shapes)
+
+
+def check_batches(name: str) -> str | None:
+    """Why a program is wrong at one of the batch sizes that it will be served with, or None.
+
+    Raises ChildLost as `attempt` does.
+    """
+    technique = TECHNIQUES.get(name)
+    references = _assignment.read_reference()
+    few = BACKENDS.get(technique.runtime).prepares or technique.device == "cuda"
+    sizes = served_sizes(_recipe.batch.max, few=few or is_text(_job.inputs))
+    try:
+        with _open_clean(technique, _assignment.programs / technique.file) as program:
+            return why_wrong_batch(
+                program,
+                sizes[:MOST_SIZES] + sizes[MOST_SIZES:][-1:],
+                (_evaluation.arrays, _job.inputs),
+                measures_of(references, _recipe),
+                references,
+                _tolerance(technique),
+            )
+    except ProgramRefused as error:
+        return str(error)
+
+
+def _tolerance(technique: Technique) -> Tolerance:
+    return _recipe.tolerances.get(technique.precision, TOLERANCES[technique.precision])
+
+
+def _elsewhere() -> list[Elsewhere]:
+    """What eager returns at other shapes, computed once in each child process."""
+    global _tried
+    if _tried is None:
+        eager = EagerProgram(_job.module, threads=_assignment.threads)
+        _tried = list(run_elsewhere(eager, _evaluation.arrays, _job.inputs, _job.outputs))
+    return _tried
 
 
 def attempt(name: str) -> Candidate:
@@ -245,7 +288,7 @@ def _file(technique: Technique, path: Path) -> ProgramFile:
 
 
 def _verify(technique: Technique, path: Path) -> Candidate:
-    tolerance = _recipe.tolerances.get(technique.precision, TOLERANCES[technique.precision])
+    tolerance = _tolerance(technique)
     references = _assignment.read_reference()
     measures = measures_of(references, _recipe)
     with ExitStack() as stack:
@@ -263,13 +306,19 @@ def _verify(technique: Technique, path: Path) -> Candidate:
             for reference, output, measure in zip(references.values(), found, measures, strict=True)
         )
         batching, mixed = batching_change(
-            references, list(outputs.values()), measures, _batching_share(technique)
+            references,
+            list(outputs.values()),
+            measures,
+            batching_share(technique.precision, dynamic=technique.dynamic),
         )
         ran = _kernels(program)
         reason = why_off(agreement, measures, tolerance)
         if reason is not None and all(each.max_abs_diff < np.inf for each in agreement):
             reason += f": {_cause(technique, program, ran, tolerance)}"
-    reason = reason or mixed
+        reason = reason or mixed
+        reason = reason or why_wrong_elsewhere(
+            program, _elsewhere(), measures, references, tolerance
+        )
     if reason is None and ran is not None:
         reason = kernels.why_not_what_it_claims(ran, technique.precision)
     targets, largest = _evaluation.targets, outputs[_recipe.batch.max]
@@ -320,34 +369,22 @@ def _cause(
     inputs = next(batches(_evaluation.arrays, _job.inputs, rows))
     # oneDNN's log has all convolutions of torch, but not all linear layers.
     log = technique.runtime == "torch" and technique.device == "cpu"
-    layers_ran: int | None
     if log:
-        layers_ran = program.onednn_kernels(inputs).operators.get("convolution", 0)
+        ran_layers = program.onednn_kernels(inputs).operators.get("convolution", 0)
     else:
-        layers_ran = None if ran is None else sum(ran.ran.values())
+        ran_layers = 0 if ran is None else sum(ran.ran.values())
     eager = EagerProgram(_job.module, threads=_assignment.threads)
+    kinds = CONVOLUTIONS if log else (*CONVOLUTIONS, torch.nn.Linear)
     return cause_of(
         Suspect(
             run=lambda given: program.run(given)[0],
             inputs=inputs,
-            reference_NK=next(iter(_assignment.read_reference().values()))[: len(inputs[0])],
+            reference=next(iter(_assignment.read_reference().values()))[: len(inputs[0])],
             allowed=tolerance.relative_error,
-            layers=layers_run(
-                _job.module,
-                lambda: eager.run(inputs),
-                CONVOLUTIONS if log else (*CONVOLUTIONS, torch.nn.Linear),
-            ),
-            layers_ran=layers_ran,
-            precision=technique.precision,
-            dynamic=technique.dynamic,
+            layers=layers_run(_job.module, lambda: eager.run(inputs), kinds),
+            layers_ran=ran_layers if log or ran is not None else None,
         )
     )
-
-
-def _batching_share(technique: Technique) -> float:
-    if technique.dynamic:
-        return BATCHING_TOLERANCE_DYNAMIC
-    return BATCHING_TOLERANCE_LOW if technique.precision in ("bf16", "fp16") else BATCHING_TOLERANCE
 
 
 def _kernels(program: OpenedProgram) -> Kernels | None:

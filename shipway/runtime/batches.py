@@ -13,6 +13,8 @@ Arrays = tuple[np.ndarray, ...]
 """One array for each input of a program, all with the same number of rows."""
 
 
+FEW_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+
 TOKENS = ("input_ids", "attention_mask")
 """The names of the inputs of TextPreprocessing. Other inputs of these shapes are cut nowhere."""
 
@@ -47,3 +49,11 @@ def shaped(arrays: Arrays, inputs: tuple[TensorSpec, ...], rows: int, length: in
     tokens = ids_BT[mask_BT == 1]
     ids = np.resize(tokens, (rows, length)).astype(ids_BT.dtype)
     return ids, np.ones_like(ids)
+
+
+def served_sizes(most: int, *, few: bool) -> list[int]:
+    """The batch sizes that a program is run with, up to `most`; `few` for those that prepare for
+    each size and for texts, whose lengths vary too."""
+    if few:
+        return [*(size for size in FEW_SIZES if size < most), most]
+    return list(range(1, most + 1))

@@ -19,6 +19,7 @@ from shipway.recipe import Axis, TensorSpec
 from shipway.runtime.backends import BACKENDS
 from shipway.runtime.backends.base import Backend, Outputs, Overlapping
 from shipway.runtime.backends.errors import device_error
+from shipway.runtime.batches import served_sizes
 from shipway.runtime.choice import choose_program
 from shipway.runtime.errors import WrongRows
 from shipway.runtime.host import available_cores
@@ -28,7 +29,6 @@ from shipway.runtime.program import open_program
 
 logger = logging.getLogger(__name__)
 
-FEW_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 WARM_TOKENS = 512
 """Runs of texts with up to this many tokens, padding included, are warmed up. Above it, preparing
 for a new shape takes a tenth of the run or less."""
@@ -334,9 +334,7 @@ class Model:
         """The rows that a run may have: any number, but few for programs that prepare for each
         shape."""
         prepares = self.backend.prepares or self.described.device == "cuda"
-        if prepares or self._pad_values is not None:
-            return [*(size for size in FEW_SIZES if size < most), most]
-        return list(range(1, most + 1))
+        return served_sizes(most, few=prepares or self._pad_values is not None)
 
     def _shapes(self) -> list[tuple[int | Axis, ...]]:
         return [spec.shape[1:] for spec in self.manifest.inputs]

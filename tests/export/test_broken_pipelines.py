@@ -4,6 +4,7 @@ Each is a technique like any other; only its `build` does something wrong. What 
 through the verification that an export runs.
 """
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -139,7 +140,7 @@ def test_a_wrong_calibration_range(verdict_on):
 
     reason = verdict_on("onnx_int8", build)
     assert reason.startswith("at batch 1 its outputs have a relative error of ")
-    assert ", more than 0.25: the ranges of its activations do not fit these inputs" in reason
+    assert ", more than 0.25: in row " in reason
 
 
 def test_swapped_channels(bench, verdict_on):
@@ -167,7 +168,7 @@ def test_a_stale_program(bench, verdict_on):
         weights.data += 0.01 * weights.data.std() * torch.randn_like(weights)
     for name in ("torchscript", "onnx_fp32"):
         reason = verdict_on(name, of_another(module, name))
-        assert reason.endswith("no layer is missing, so its weights come from another checkpoint")
+        assert re.search(r": in row 0, number \d+ is -?\d+ and eager's is -?\d+$", reason)
 
 
 def test_a_specialised_batch_axis(verdict_on):
@@ -206,7 +207,7 @@ def test_dropout_that_was_left_on(bench, verdict_on):
         module.module.dropout.train()
         torch.jit.save(torch.jit.trace(module, job.example_tensors, check_trace=False), path)
 
-    assert "such as dropout, is still active" in verdict_on("torchscript", build)
+    assert "such as dropout, is active" in verdict_on("torchscript", build)
 
 
 def test_a_file_cut_short(verdict_on):

@@ -5,16 +5,46 @@ from pathlib import Path
 
 import torch
 
+from shipway.export.errors import ProgramRefused
 from shipway.export.techniques import register
 from shipway.export.techniques.base import Job, Technique
+from shipway.export.techniques.torch_export import exported
 
 
 def build(job: Job, path: Path) -> None:
-    """Writes the traced and frozen module."""
-    with torch.no_grad(), warnings.catch_warnings():
+    """Writes the traced and frozen module. Raises ProgramRefused if tracing fixed a branch."""
+    with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")  # TorchScript is deprecated; it is used on purpose
+        warnings.simplefilter("always", torch.jit.TracerWarning)
         traced = torch.jit.trace(job.module, job.example_tensors)
-        torch.jit.save(torch.jit.freeze(traced.eval()), path)
+        frozen = torch.jit.freeze(traced.eval())
+    branches = [
+        warning
+        for warning in caught
+        if issubclass(warning.category, torch.jit.TracerWarning)
+        and "might cause the trace to be incorrect" in str(warning.message)
+    ]
+    if branches and (reason := why_not_exported(job)):
+        warning = branches[0]
+        raise ProgramRefused(
+            f"tracing fixed what {Path(warning.filename).name}, line {warning.lineno}, decides by "
+            f"its inputs, and torch.export cannot follow it either: {reason}"
+        )
+    with torch.no_grad():
+        torch.jit.save(frozen, path)
+
+
+def why_not_exported(job: Job) -> str | None:
+    """Why torch.export refuses the module, in a line; None if it takes it.
+
+    It fails where a branch or a loop depends on data or on the size of a dynamic axis.
+    """
+    try:
+        exported(job)
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]
+    return None
 
 
 TECHNIQUE = Technique(

@@ -1,0 +1,116 @@
+"""Compares a program with eager at shapes and batch sizes that the evaluation rows do not have.
+
+N = rows, K = numbers of a row.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from shipway.artifact.certificate import OutputMeasure
+from shipway.artifact.samples import allowed_error, error_of
+from shipway.export.shapes import Sizes, at_sizes, in_words, tried_sizes
+from shipway.export.verify import why_other_outputs
+from shipway.recipe import TensorSpec, Tolerance
+from shipway.runtime.backends.base import Program
+from shipway.runtime.batches import Arrays, batches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """What eager returned at one combination of sizes."""
+
+    sizes: Sizes
+    arrays: Arrays
+    outputs: Mapping[str, np.ndarray]
+    """By name, each (N, …)."""
+
+
+def run_elsewhere(
+    eager: Program, arrays: Arrays, inputs: Sequence[TensorSpec], names: Sequence[str]
+) -> Iterator[Elsewhere]:
+    """Runs eager at every combination of sizes to try."""
+    for sizes in tried_sizes(inputs):
+        resized = at_sizes(arrays, inputs, sizes)
+        outputs = eager.run(resized)
+        yield Elsewhere(sizes=sizes, arrays=resized, outputs=dict(zip(names, outputs, strict=True)))
+
+
+def why_wrong_elsewhere(
+    program: Program,
+    tried: Sequence[Elsewhere],
+    measures: Sequence[OutputMeasure],
+    references: Mapping[str, np.ndarray],
+    tolerance: Tolerance,
+) -> str | None:
+    """The first combination of sizes at which a program's outputs are not eager's, or None.
+
+    `references` are eager's outputs for the evaluation rows, which the measures are of.
+    """
+    for place in tried:
+        at = in_words(place.sizes)
+        try:
+            outputs = program.run(place.arrays)
+        except Exception as error:
+            return f"{at} it fails: {str(error).strip().splitlines()[0][:200]}"
+        if reason := why_other_outputs(place.outputs, outputs):
+            return f"{at} {reason}"
+        for measure, output in zip(measures, outputs, strict=True):
+            expected = place.outputs[measure.name]
+            here = rescaled(measure, references[measure.name], expected)
+            if reason := _why_off(here, expected, output, tolerance):
+                return f"{at} {reason}"
+    return None
+
+
+def why_wrong_batch(
+    program: Program,
+    sizes: Sequence[int],
+    evaluation: tuple[Arrays, Sequence[TensorSpec]],
+    measures: Sequence[OutputMeasure],
+    references: Mapping[str, np.ndarray],
+    tolerance: Tolerance,
+) -> str | None:
+    """The first batch size at which a program's outputs are not eager's, or None.
+
+    `evaluation` are the evaluation rows and the inputs that they are for.
+    """
+    arrays, inputs = evaluation
+    start = 0
+    for size in sizes:
+        # Other rows each time, so that all are used.
+        places = (start + np.arange(size)) % len(arrays[0])
+        start = int(places[-1]) + 1
+        (batch,) = batches(tuple(array[places] for array in arrays), tuple(inputs), size)
+        outputs = program.run(batch)
+        expected = {name: reference[places] for name, reference in references.items()}
+        if reason := why_other_outputs(expected, outputs):
+            return f"at batch {size} {reason}"
+        for measure, output in zip(measures, outputs, strict=True):
+            if reason := _why_off(measure, expected[measure.name], output, tolerance):
+                return f"at batch {size} {reason}"
+    return None
+
+
+def rescaled(measure: OutputMeasure, reference: np.ndarray, expected: np.ndarray) -> OutputMeasure:
+    """The measure for rows of another length: the same spread for each number."""
+    rows, length = reference[:1].size, expected[:1].size
+    if rows == length or measure.kind == "labels":
+        return measure
+    total = sqrt(sum(spread**2 for spread in measure.spread))
+    return measure.model_copy(
+        update={"kind": "scores", "spread": (total * sqrt(length / max(1, rows)),)}
+    )
+
+
+def _why_off(
+    measure: OutputMeasure, expected: np.ndarray, output: np.ndarray, tolerance: Tolerance
+) -> str | None:
+    error, allowed = error_of(expected, output, measure), allowed_error(measure, tolerance)
+    if error <= allowed:
+        return None
+    if not np.isfinite(error):
+        return f"its output {measure.name} has numbers that are not finite, where eager's are"
+    return f"its output {measure.name} has a relative error of {error:.2g}, more than {allowed:.2g}"
