@@ -75,7 +75,7 @@ class Tolerance(Record):
     that are integers or booleans."""
     cosine: float = -1.0
     """The least cosine between a row's outputs and eager's, from -1 to 1, for the worst row; for
-    classifiers and embeddings."""
+    embeddings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,7 +224,7 @@ class View:
         limit = ROW_FACTOR * tolerance.relative_error
         if measure.kind != "labels" and not agreement.row_error <= limit:
             over.add("row_error")
-        if agreement.cosine is not None and not agreement.cosine >= tolerance.cosine:
+        if measure.kind == "embedding" and not (agreement.cosine or 0.0) >= tolerance.cosine:
             over.add("cosine")
         top1 = agreement.top1_agreement
         if top1 is not None and top1 < tolerance.top1_agreement:

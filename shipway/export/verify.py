@@ -29,15 +29,18 @@ TOLERANCES = {
     "fp32": Tolerance(relative_error=1e-4, top1_agreement=0.99, cosine=0.9999),
     "fp16": Tolerance(relative_error=0.03, top1_agreement=0.95, cosine=0.99),
     "bf16": Tolerance(relative_error=0.10, top1_agreement=0.90, cosine=0.97),
-    "int8": Tolerance(relative_error=0.25, top1_agreement=0.85, cosine=0.90),
+    "int8": Tolerance(relative_error=0.25, top1_agreement=0.75, cosine=0.90),
 }
 """By precision, for recipes that set none. fp32 programs differ only in the order of sums. fp16
 keeps 11 bits of each number and bf16 8, and errors add up over some fifty layers. For int8, a
 relative error of 0.25 is a signal 12 dB above its noise; correct int8 exports of our networks have
-0.07 to 0.16."""
+0.07 to 0.18. The agreement of classes is a bound for programs that are wrong: on crops of which
+eager itself is unsure, correct int8 programs agree in 87%, and the accuracy budget counts what that
+costs."""
 
 BATCHING_TOLERANCE = 1e-4
-"""How much a row's outputs may change with the batch size, relative to the largest output."""
+"""How much a row's outputs may change with the batch size, relative to the largest distance of
+eager's outputs from their mean."""
 BATCHING_TOLERANCE_LOW = 0.02
 """The same for bf16 and fp16, whose kernels add in another order for other shapes."""
 BATCHING_TOLERANCE_DYNAMIC = 0.10
@@ -230,7 +233,7 @@ def _why_wrong(
             f"the outputs {of}for evaluation row {agreement.worst_row} have a relative error of "
             f"{agreement.row_error:.2g}, more than a row's {limit:.2g}"
         )
-    if agreement.cosine is not None and not agreement.cosine >= tolerance.cosine:
+    if measure.kind == "embedding" and not (agreement.cosine or 0.0) >= tolerance.cosine:
         return (
             f"the outputs {of}for evaluation row {agreement.least_cosine_row} have a cosine of "
             f"{agreement.cosine:.3f} to eager's, less than {tolerance.cosine:.3f}"
