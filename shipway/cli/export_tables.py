@@ -22,7 +22,7 @@ def candidates_table(exported: "Exported") -> Table:
         f"{certificate.host.cores} cores, latency in ms",
         title_justify="left",
         title_style="bold",
-        caption="error: relative error of the outputs, ‖candidate − eager‖ / ‖eager‖",
+        caption="error: relative error of the outputs, ‖candidate − eager‖ / ‖eager − its mean‖",
         caption_justify="left",
         box=None,
         padding=(0, 2, 0, 0),

@@ -29,12 +29,12 @@ TOLERANCES = {
     "fp32": Tolerance(relative_error=1e-4, top1_agreement=0.99, cosine=0.9999),
     "fp16": Tolerance(relative_error=0.03, top1_agreement=0.95, cosine=0.99),
     "bf16": Tolerance(relative_error=0.10, top1_agreement=0.90, cosine=0.97),
-    "int8": Tolerance(relative_error=0.25, top1_agreement=0.75, cosine=0.90),
+    "int8": Tolerance(relative_error=0.30, top1_agreement=0.75, cosine=0.90),
 }
 """By precision, for recipes that set none. fp32 programs differ only in the order of sums. fp16
 keeps 11 bits of each number and bf16 8, and errors add up over some fifty layers. For int8, a
-relative error of 0.25 is a signal 12 dB above its noise; correct int8 exports of our networks have
-0.07 to 0.18. The agreement of classes is a bound for programs that are wrong: on crops of which
+relative error of 0.30 is a signal 10 dB above its noise; correct int8 exports of our networks have
+0.07 to 0.22. The agreement of classes is a bound for programs that are wrong: on crops of which
 eager itself is unsure, correct int8 programs agree in 87%, and the accuracy budget counts what that
 costs."""
 

@@ -36,7 +36,7 @@ from shipway.export.recipe_file import find_recipe
 from shipway.export.served_module import as_served, layer_prefix, unwrapped
 from shipway.export.shapes import described_outputs, sizes_of
 from shipway.export.techniques import TECHNIQUES
-from shipway.export.techniques.base import CONVOLUTIONS, Job, Technique, Unavailable
+from shipway.export.techniques.base import CONVOLUTIONS, Job, Technique, Unavailable, WrongProgram
 from shipway.export.verify import (
     TOLERANCES,
     accuracy,
@@ -167,7 +167,7 @@ def check_batches(name: str) -> str | None:
                 (_evaluation.arrays, _job.inputs),
                 measures_of(references, _recipe),
                 references,
-                _tolerance(technique),
+                batching_share(technique.precision, dynamic=technique.dynamic),
             )
     except ProgramRefused as error:
         return str(error)
@@ -397,4 +397,4 @@ def _reason(error: Exception) -> str:
     """The error in one line, for a table; the log has the traceback."""
     if isinstance(error, Unavailable):
         return f"{SKIPPED}: {error}"
-    return str(error) if isinstance(error, ProgramRefused) else one_line(error)
+    return str(error) if isinstance(error, ProgramRefused | WrongProgram) else one_line(error)

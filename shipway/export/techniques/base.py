@@ -23,6 +23,11 @@ class Unavailable(Exception):
     """A technique cannot be used here. The report shows the text as the reason."""
 
 
+class WrongProgram(Exception):
+    """A technique would build a program that is not the module. The report shows the text as the
+    reason why the candidate is refused."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One model to export: its module in eval mode, with preprocessing, and real inputs."""

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import torch
 
-from shipway.export.errors import ProgramRefused
 from shipway.export.techniques import register
-from shipway.export.techniques.base import Job, Technique
+from shipway.export.techniques.base import Job, Technique, WrongProgram
 from shipway.export.techniques.torch_export import exported
 
 
 def build(job: Job, path: Path) -> None:
-    """Writes the traced and frozen module. Raises ProgramRefused if tracing fixed a branch."""
+    """Writes the traced and frozen module. Raises WrongProgram if tracing fixed a branch."""
     with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")  # TorchScript is deprecated; it is used on purpose
         warnings.simplefilter("always", torch.jit.TracerWarning)
@@ -26,7 +25,7 @@ def build(job: Job, path: Path) -> None:
     ]
     if branches and (reason := why_not_exported(job)):
         warning = branches[0]
-        raise ProgramRefused(
+        raise WrongProgram(
             f"tracing fixed what {Path(warning.filename).name}, line {warning.lineno}, decides by "
             f"its inputs, and torch.export cannot follow it either: {reason}"
         )

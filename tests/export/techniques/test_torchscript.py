@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shipway.export.errors import ProgramRefused
 from shipway.export.techniques import torchscript
-from shipway.export.techniques.base import Job
+from shipway.export.techniques.base import Job, WrongProgram
 from shipway.recipe import Axis, Rows, TensorSpec
 from tests.export.workbench import passes
 
@@ -49,7 +48,7 @@ def test_a_convolutional_network_comes_back_from_disk_and_agrees(images):
 
 def test_a_branch_that_tracing_would_fix_is_refused_with_its_line(tmp_path):
     path = tmp_path / "script.pt"
-    with pytest.raises(ProgramRefused, match=r"tracing fixed what test_torchscript\.py, line \d+"):
+    with pytest.raises(WrongProgram, match=r"tracing fixed what test_torchscript\.py, line \d+"):
         torchscript.build(job(Rarely(), tmp_path), path)
     assert not path.exists()
 
