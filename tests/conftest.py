@@ -31,10 +31,14 @@ REPETITIONS = 2
 """Of a test marked `timing` that fails; no other test is repeated."""
 
 
-# A shell that starts the tests in the background ignores SIGINT, and so would every process that is
-# started here, also those whose answer to Ctrl-C is tested.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell that starts the tests in the background ignores SIGINT, and `nohup` SIGHUP. So would every
+# process that is started here, also those whose answer to these signals is tested.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -171,7 +175,10 @@ def tiny_array(tiny_table, tmp_path_factory: pytest.TempPathFactory) -> Artifact
 
 @pytest.fixture(scope="session")
 def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """EfficientNet-Lite0, by the two techniques of the demo that take seconds."""
+    """EfficientNet-Lite0, by the two techniques of the demo that take seconds; or a given artifact,
+    where it was exported from this very checkout just before, as in .ci/run."""
+    if given := os.environ.get("SHIPWAY_TEST_DEMO_ARTIFACT"):
+        return open_artifact(REPOSITORY / given)
     folder = made_once(
         tmp_path_factory, "demo", lambda out: export_demo(out, "onnx_fp32", "onnx_int8")
     )

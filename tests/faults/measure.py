@@ -28,6 +28,7 @@ CLOSE = 1e-6
 
 CUT = "cut"
 TURNED_AWAY = "turned away"
+NOT_YET = ("NoWorker", "QueueFull", "NoDefaultVersion")
 
 
 class NotAsPromised(Exception):
@@ -154,7 +155,7 @@ def _kind_of(error: ServerError) -> str:
     if isinstance(error, ModelNotFound):
         return TURNED_AWAY
     if isinstance(error, Refused):
-        return TURNED_AWAY if error.type in ("NoWorker", "QueueFull") else str(error.code)
+        return TURNED_AWAY if error.type in NOT_YET else str(error.code)
     return TURNED_AWAY if isinstance(error.__cause__, httpx.ConnectError) else CUT
 
 

@@ -634,7 +634,7 @@ def test_a_npy_body_that_is_not_what_the_model_takes_is_refused_at_once(
 ):
     start = time.process_time()
     found = bad(only(served("array").service, Request({"body": bytearray(body)})), status)
-    assert time.process_time() - start < 0.2
+    assert time.process_time() - start < 1
     assert says.replace("this", "") in found["message"]
     assert not caplog.records
 
