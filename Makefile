@@ -8,7 +8,7 @@ BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
 .PHONY: help env env-long demo demo-ray test test-long test-wheel structure check serve up model format bench bench-stock bench-peers bench-observability \
-	test-faults soak fuzz watch check-monitoring check-plan lock clean
+	test-faults test-sabotage soak fuzz watch check-monitoring check-plan lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -51,6 +51,10 @@ test-long: env-long model  ## the tests marked long, and a sample of the long st
 	@echo "== fuzzing, 60 seconds"
 	@$(MAKE) --no-print-directory fuzz-readers SECONDS=15
 	@timeout --kill-after=30 120 $(BIN)/python -m tests.fuzz.fuzz_server 1500
+
+ONLY ?=
+test-sabotage: env  ## broken pipelines, all refused; unusual models, all sealed and served (20 minutes)
+	@$(BIN)/python -m tests.sabotage --only "$(ONLY)"
 
 structure: env  ## list every import cycle, long function and missing docstring or test
 	@$(BIN)/python scripts/structure --report --all
@@ -107,7 +111,6 @@ bench-observability: env artifacts/efficientnet_lite0-1.0  ## measure what metri
 check-plan: env artifacts/tabular-1.0  ## compare `shipway plan` with 1, 2 and 4 real servers; needs nginx (8 minutes)
 	@$(BIN)/python -m benchmarks.capacity_check
 
-ONLY ?=
 test-faults: env  ## faults done to a real server under load: what is promised, what is measured
 	@$(BIN)/python -m tests.faults --only "$(ONLY)"
 
