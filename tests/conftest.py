@@ -27,6 +27,7 @@ TINY_RECIPE = DATA / "tiny_recipe.py"
 PHOTOS = Path(skimage.data.__file__).parent
 
 
+LONGEST = ("test_cluster.py", "test_served_model.py", "test_tune.py", "test_commands.py")
 REPETITIONS = 2
 """Of a test marked `timing` that fails; no other test is repeated."""
 
@@ -42,7 +43,11 @@ for number, handler in (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets pytest-rerunfailures repeat the tests marked `timing`."""
+    """Lets pytest-rerunfailures repeat the tests marked `timing`; the longest files come first.
+
+    Processes take whole files in this order; one that takes minutes should not be the last.
+    """
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if item.get_closest_marker("timing"):
             item.add_marker(pytest.mark.flaky(reruns=REPETITIONS, reruns_delay=2))

@@ -1,5 +1,6 @@
 """Servers that run during a `with` block, on free ports: for tuning, benchmarks and tests."""
 
+import random
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,11 @@ from shipway.engines.torchserve.java import find_java
 from shipway.engines.torchserve.launch import ExporterCommand
 from shipway.engines.torchserve.management import ManagementClient
 from shipway.engines.torchserve.tokens import bearer, tokens_of
+
+LOWEST_PORT = 10240
+"""Below are those of well-known services."""
+TRIES = 500
+"""Ports that are tried for being free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +157,29 @@ def with_settings(text: str, settings: Mapping[str, object]) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports of 127.0.0.1 that nothing listens on."""
-    # All stay open until the last is known: the system may assign a closed port again.
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in held]
-    for listener in held:
-        listener.close()
+    """`count` different ports of 127.0.0.1 that nothing listens on.
+
+    They lie below those that the system gives to clients: between now and the start of the server
+    one of those could become the port of somebody's connection.
+    """
+    candidates = random.SystemRandom().sample(range(LOWEST_PORT, _lowest_of_clients()), TRIES)
+    ports: list[int] = []
+    for port in candidates:
+        if len(ports) == count:
+            break
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        ports.append(port)
     return ports
+
+
+def _lowest_of_clients() -> int:
+    """The lowest port that Linux gives to a client; elsewhere the usual one there."""
+    try:
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        return 32768
+    # Where nearly all ports are for clients, there is no better choice than any port.
+    return lowest if lowest > 2 * LOWEST_PORT else 61000

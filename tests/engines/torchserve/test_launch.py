@@ -36,9 +36,13 @@ def foreground(folder: Path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
+            said = []
             for line in process.stdout or ():
+                said.append(line)
                 if "Press Ctrl-C to stop" in line:
                     break
+            else:
+                pytest.fail("the server did not start: " + "".join(said))
             yield process, StateDirectory(folder / ".shipway")
         finally:
             process.kill()

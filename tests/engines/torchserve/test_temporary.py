@@ -1,6 +1,7 @@
 """Ports, settings and memory of temporary servers; end_to_end/test_known_latency.py starts one."""
 
 import socket
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,6 +13,7 @@ from shipway.engines.torchserve.temporary import (
     with_settings,
 )
 
+PORTS_OF_CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 CONFIG = (
     "inference_address=http://127.0.0.1:8080\n"
     "grpc_inference_port=7070\n"
@@ -23,6 +25,8 @@ CONFIG = (
 def test_free_ports_differ_and_can_be_listened_on():
     ports = free_ports(20)
     assert len(set(ports)) == 20
+    lowest, highest = map(int, PORTS_OF_CLIENTS.read_text().split())
+    assert not any(lowest <= port <= highest for port in ports)
     for port in ports:
         socket.create_server(("127.0.0.1", port)).close()
 
