@@ -198,6 +198,7 @@ def main() -> int:
             refuse_program(folder, name, case)
             for name, case in track(programs.items(), "broken programs", console=console)
         ]
+        table("Broken: refused for this reason", broken)
         sealed: dict[str, Exported] = {}
         refused: list[Row] = []
         for name in track(sound, "sound models", console=console):
@@ -208,9 +209,9 @@ def main() -> int:
                 refused.append(Row(name, False, f"REFUSED: {error}"))
         served: list[Row] = []
         if sealed:
+            (folder / "server" / "model_store").mkdir(parents=True)
             with running_server(folder / "server") as server:
                 served = serve_sound(folder, sealed, server)
-    table("Broken: refused for this reason", broken)
     table("Sound: sealed, and answered over HTTP", refused + served)
     targets = {
         "wrongly_sealed": at_most(sum(row.said == "SEALED" for row in broken), 0),
