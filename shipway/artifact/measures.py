@@ -48,8 +48,7 @@ def spread_of(reference: np.ndarray, kind: OutputKind) -> tuple[float, ...]:
     """
     if kind == "labels":
         return (_share_off_the_mode(_flat(reference)),)
-    values_NK = np.where(np.isfinite(reference), reference, 0).astype(np.float64)
-    values_NK = values_NK.reshape(len(reference), -1)
+    values_NK = _finite(reference)
     deviation_K = values_NK.std(axis=0)
     resolution_K = _resolution(reference, values_NK)
     deviation_K = np.where(deviation_K > resolution_K, deviation_K, 0.0)
@@ -77,8 +76,7 @@ def errors_of(
     # Masked scores may be infinite; there both have to be the same.
     difference_NK[_flat(candidate) == _flat(reference)] = 0.0
     difference_NK[~np.isfinite(difference_NK)] = np.nan
-    values_NK = np.where(np.isfinite(reference), reference, 0).astype(np.float64)
-    values_NK = values_NK.reshape(len(reference), -1)
+    values_NK = _finite(reference)
     resolution_K = _resolution(reference, values_NK)
     difference_NK = np.maximum(np.abs(difference_NK) - resolution_K, 0.0)
     if by_column(reference, kind):
@@ -109,8 +107,25 @@ def cosines(a_NK: np.ndarray, b_NK: np.ndarray) -> np.ndarray:
     return np.where(has_none_N & finite_N, 1.0, cosines_N)
 
 
+def allowed_change(reference: np.ndarray, share: float) -> float:
+    """By how much a float may change between two runs that should give the same.
+
+    A `share` of the largest distance of `reference`, (N, …), from its mean over the rows, and
+    RESOLUTION.
+    """
+    values_NK = _finite(reference)
+    distance = float(np.abs(values_NK - values_NK.mean(axis=0)).max(initial=0.0))
+    largest = float(np.abs(values_NK).max(initial=0.0))
+    return share * distance + RESOLUTION * float(np.finfo(reference.dtype).eps) * largest
+
+
 def _flat(array: np.ndarray) -> np.ndarray:
     return array.reshape(len(array), -1)
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    """Rows as float64 (N, K), with 0 for what is not finite."""
+    return np.where(np.isfinite(_flat(array)), _flat(array), 0).astype(np.float64)
 
 
 def _resolution(reference: np.ndarray, values_NK: np.ndarray) -> np.ndarray:

@@ -5,15 +5,16 @@ Its answers must not depend on chance, on earlier requests, or on the other rows
 N = rows.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 
 import numpy as np
 import torch
 from torch import nn
 
-from shipway.artifact.measures import RESOLUTION
+from shipway.artifact.measures import allowed_change
 from shipway.export.errors import BadInputs
+from shipway.export.loaded_code import content_of
 from shipway.runtime.batches import Arrays
 
 ROWS = 4
@@ -120,19 +121,12 @@ def _most_changed(
         eps = float(np.finfo(a.dtype).eps)
         a64, b64 = (np.nan_to_num(each.astype(np.float64), posinf=0, neginf=0) for each in (a, b))
         change = float(np.abs(a64 - b64).max(initial=0.0))
-        distance = float(np.abs(a64 - a64.mean(axis=0)).max(initial=0.0))
-        rounding = RESOLUTION * eps * float(np.abs(a64).max(initial=0.0))
-        if change > max(ALLOWED, LOW_PRECISION * eps) * distance + rounding:
+        if change > allowed_change(a, max(ALLOWED, LOW_PRECISION * eps)):
             return name, change
     return None, 0.0
 
 
 def _digests(module: nn.Module) -> Iterator[tuple[str, str]]:
     """A digest of each parameter and buffer."""
-    tensors: Mapping[str, torch.Tensor] = {
-        **dict(module.named_parameters()),
-        **dict(module.named_buffers()),
-    }
-    for name, tensor in tensors.items():
-        data = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-        yield name, sha256(data.tobytes()).hexdigest()
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        yield name, sha256(content_of(tensor)).hexdigest()

@@ -97,11 +97,12 @@ def digest_of_module(module: nn.Module) -> str:
     digest = hashlib.sha256(_ADDRESS.sub("", repr(module)).encode())
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_content(tensor))
+        digest.update(content_of(tensor))
     return digest.hexdigest()
 
 
-def _content(tensor: Tensor) -> bytes:
+def content_of(tensor: Tensor) -> bytes:
+    """The bytes of a tensor's values; of one that is no plain array, what torch.save writes."""
     plain = tensor.detach()
     if type(plain) is not Tensor or plain.layout != torch.strided or plain.is_quantized:
         saved = io.BytesIO()

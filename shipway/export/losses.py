@@ -15,6 +15,7 @@ import numpy as np
 from shipway.artifact.certificate import Loss, LossUnit, OutputMeasure
 from shipway.artifact.measures import COLUMNS, OutputKind, cosines
 from shipway.recipe import Scores
+from shipway.tasks.classes import probabilities_of
 
 CONFIDENCE = 0.95
 """Of the bound, for all candidates of an export together."""
@@ -149,19 +150,6 @@ def rows_needed(loss: Loss, budget: float) -> tuple[int, int] | None:
     return int(np.ceil(many * loss.rows / loss.clusters)), many
 
 
-def probabilities_of(scores_NK: np.ndarray, scores: Scores) -> np.ndarray:
-    """Eager's belief in each class or label, (N, K), of its scores."""
-    scores_NK = scores_NK.astype(np.float64)
-    if scores == "probabilities":
-        return scores_NK
-    if scores == "logits":
-        exp_NK = np.exp(scores_NK - scores_NK.max(axis=1, keepdims=True))
-        softmax_NK: np.ndarray = exp_NK / exp_NK.sum(axis=1, keepdims=True)
-        return softmax_NK
-    sigmoid_NK: np.ndarray = 0.5 * (1 + np.tanh(scores_NK / 2))
-    return sigmoid_NK
-
-
 def _finite_alike(reference_NK: np.ndarray, candidate_NK: np.ndarray) -> bool:
     return bool(np.isfinite(candidate_NK[np.isfinite(reference_NK)]).all())
 
@@ -173,9 +161,11 @@ def _of_scores(
     targets_N: np.ndarray | None,
 ) -> tuple[LossUnit, np.ndarray, float, float]:
     """The unit, the loss of each row, that of a typical row that changes, and the agreement."""
+    # The logit of the second of two classes is that of one label.
+    scores = "multi_label" if scores == "binary" else scores
     belief_NK = probabilities_of(reference_NK, scores)
     rows = np.arange(len(belief_NK))
-    by_label = scores in ("binary", "multi_label") or belief_NK.shape[1] == 1
+    by_label = scores == "multi_label" or belief_NK.shape[1] == 1
     if by_label:
         other_NK = probabilities_of(candidate_NK, scores)
         differs_NK = (belief_NK > 0.5) != (other_NK > 0.5)

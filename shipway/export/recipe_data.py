@@ -19,6 +19,7 @@ from shipway.errors import ShipwayError
 from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.export.class_scores import check_scores
 from shipway.export.errors import BadInputs
+from shipway.export.loaded_code import content_of
 from shipway.recipe import Axis, Inputs, Recipe, Rows, TensorSpec
 from shipway.tasks import TASKS
 
@@ -85,7 +86,7 @@ def _digest_of_weights(module: nn.Module) -> str:
     digest = sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(content_of(tensor))
     return digest.hexdigest()
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from shipway.artifact.certificate import Accuracy, Agreement, OutputMeasure, Share
 from shipway.artifact.measures import (
-    RESOLUTION,
     ROW_FACTOR,
     OutputKind,
+    allowed_change,
     cosines,
     errors_of,
     kind_of,
@@ -278,12 +278,7 @@ def batching_change(
         first = outputs[0][index]
         change = max(float(_differences(first, each[index]).max()) for each in outputs)
         most = max(most, change)
-        limit = 0.0
-        if measure.kind != "labels":
-            finite = np.where(np.isfinite(reference), reference, 0).astype(np.float64)
-            distance = float(np.abs(finite - finite.mean(axis=0)).max())
-            resolution = RESOLUTION * float(np.finfo(reference.dtype).eps)
-            limit = share * distance + resolution * float(np.abs(finite).max())
+        limit = 0.0 if measure.kind == "labels" else allowed_change(reference, share)
         reason = reason or why_mixed(change, limit)
     return most, reason
 

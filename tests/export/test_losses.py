@@ -10,11 +10,11 @@ from shipway.export.losses import (
     corrected,
     largest_loss,
     loss_of,
-    probabilities_of,
     rows_needed,
     student_quantile,
 )
 from shipway.export.verify import measure_of
+from shipway.tasks.classes import probabilities_of
 
 KINDS: dict[str, OutputKind] = {"logits": "scores", "embedding": "embedding"}
 PHOTOS, CROPS = 30, 18
