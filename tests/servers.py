@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,17 @@ class RunningServer:
     def processes(self) -> list[psutil.Process]:
         """Java, the workers and whatever they started."""
         return self.record.processes()
+
+
+def shipway(state: StateDirectory, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command on the server of a state directory."""
+    return subprocess.run(
+        [*SHIPWAY, *words, "--state", state.path],
+        cwd=state.path.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from shipway.releases.readiness import ask_why_not_ready
 from shipway.releases.rollout import changing
 from shipway.releases.settings import version_of
 from tests.conftest import retold
-from tests.servers import SHIPWAY, RunningServer, running_server, until, write_config
+from tests.servers import SHIPWAY, RunningServer, running_server, shipway, until, write_config
 
 MODEL = "tiny-table"
 ROW = json.dumps([0.3, -1.2, 0.8, 0.1, 2.0])
@@ -66,16 +66,6 @@ def empty(server: RunningServer) -> Iterator[StateDirectory]:
         return
     for one in sorted(versions, key=lambda version: version.default):
         unregister(server.state, one.version)
-
-
-def shipway(state: StateDirectory, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*SHIPWAY, *words, "--state", state.path],
-        cwd=state.path.parent,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def register(state: StateDirectory, store: Path, version: str) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +37,14 @@ from shipway.runtime.program import open_program
 from shipway.tasks.classes import rank
 from tests.conftest import DATA, Silent, retold
 from tests.load import load_on
-from tests.servers import SHIPWAY, RunningServer, build_mar, running_server, until, write_config
+from tests.servers import (
+    RunningServer,
+    build_mar,
+    running_server,
+    shipway,
+    until,
+    write_config,
+)
 
 MODEL = "tiny-table"
 ROW = [0.3, -1.2, 0.8, 0.1, 2.0]
@@ -140,16 +146,6 @@ def register(state: StateDirectory, mar: Path) -> None:
 def promote(state: StateDirectory, version: str, because: str | None = None):
     with changing(state, f"promoting {MODEL} {version}") as rollout:
         return rollout.promote(MODEL, version, inspect=inspect_mar, because=because)
-
-
-def shipway(state: StateDirectory, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*SHIPWAY, *words, "--state", state.path],
-        cwd=state.path.parent,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def default_of(server: RunningServer) -> str:

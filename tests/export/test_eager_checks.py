@@ -5,61 +5,33 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 
 from shipway.export.eager_checks import check_eager
 from shipway.export.errors import BadInputs
 from shipway.runtime.backends.torch_programs import EagerProgram
+from tests.sabotage.broken import (
+    Centred,
+    Classes,
+    Counting,
+    Dropout,
+    OneForAll,
+    Remembering,
+    Squeezed,
+    Transposed,
+)
+from tests.sabotage.sound import Base
 
 ROWS = (np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32),)
 
 
-class Base(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(4, 3)
-        self.norm = nn.BatchNorm1d(3)
-
+class Sound(Base):
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.linear(x))
-
-
-class Dropout(Base):
-    def forward(self, x: Tensor) -> Tensor:
-        return dropout(super().forward(x), 0.5)
-
-
-class Counting(Base):
-    """Its buffer grows with each call."""
-
-    calls: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("calls", torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return super().forward(x) + self.calls
-
-
-class Remembering(Base):
-    """What it keeps is no buffer."""
-
-    last: Tensor | float = 0.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x) + self.last
-        self.last = y.mean().item()
-        return y
-
-
-class Squeezed(Base):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).squeeze()
+        return self.logits(x)
 
 
 class OfTheBatch(Base):
+    """BatchNorm without running statistics."""
+
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(3, track_running_stats=False)
@@ -68,34 +40,13 @@ class OfTheBatch(Base):
         return self.norm(self.linear(x.repeat(2, 1)))[: len(x)]
 
 
-class Centred(Base):
-    def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
-        return y - y.mean(dim=0)
-
-
-class OneForAll(Base):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).mean()
-
-
-class Transposed(Base):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).T
-
-
-class Classes(Base):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).argmax(dim=1)
-
-
 def check(module: nn.Module) -> None:
     torch.manual_seed(0)
     eager = EagerProgram(module.eval(), threads=1)
     check_eager(module, eager.run, ROWS, ["logits"])
 
 
-@pytest.mark.parametrize("kind", [Base, Classes])
+@pytest.mark.parametrize("kind", [Sound, Classes])
 def test_a_module_that_depends_on_its_inputs_alone_is_accepted(kind):
     check(kind())
     check(kind().half().float())

@@ -41,9 +41,9 @@ RECIPE = """
 import sys
 
 sys.path.insert(0, {repository!r})
-from tests.sabotage.{module} import {function}
+from tests.sabotage.recipes import recipe_for
 
-recipe = {function}({name!r}{more})
+recipe = recipe_for({name!r}, {group!r}, {plugin!r})
 """
 PLUGIN = """
 import sys
@@ -73,15 +73,8 @@ def file_name(name: str) -> str:
 def recipe_file(folder: Path, group: str, name: str, plugin: str | None = None) -> Path:
     """A recipe file for a case of `group`, "SOUND", "MODELS" or "PROGRAMS"."""
     path = folder / f"{file_name(name)}.py"
-    more = f", {group!r}, {plugin!r}"
     path.write_text(
-        RECIPE.format(
-            repository=str(REPOSITORY),
-            module="recipes",
-            function="recipe_for",
-            name=name,
-            more=more,
-        )
+        RECIPE.format(repository=str(REPOSITORY), name=name, group=group, plugin=plugin)
     )
     return path
 
