@@ -74,6 +74,17 @@ def test_random_weights_have_a_digest_of_their_own(recipe, tmp_path):
     assert first.checkpoint_sha256 == same.checkpoint_sha256 != other.checkpoint_sha256
 
 
+def test_random_weights_of_any_type_have_a_digest(recipe, tmp_path):
+    def half() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return recipe.module().to(torch.bfloat16)
+
+    data = load_recipe_data(
+        replace(recipe, module=half, weights=lambda: None), tmp_path / "recipe.py"
+    )
+    assert data.checkpoint is None and len(data.checkpoint_sha256) == 64
+
+
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
