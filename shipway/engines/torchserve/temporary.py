@@ -19,8 +19,8 @@ from shipway.engines.torchserve.launch import ExporterCommand
 from shipway.engines.torchserve.management import ManagementClient
 from shipway.engines.torchserve.tokens import bearer, tokens_of
 
-LOWEST_PORT = 10240
-"""Below are those of well-known services."""
+LOWEST_PORT = 20000
+"""Below are those of well-known services, and those that Ray gives to its workers."""
 TRIES = 500
 """Ports that are tried for being free."""
 
@@ -182,4 +182,4 @@ def _lowest_of_clients() -> int:
     except (OSError, ValueError):
         return 32768
     # Where nearly all ports are for clients, there is no better choice than any port.
-    return lowest if lowest > 2 * LOWEST_PORT else 61000
+    return lowest if lowest > LOWEST_PORT + 2 * TRIES else 61000
