@@ -41,7 +41,10 @@ class Child:
         self._pool: ProcessPoolExecutor | None = None
 
     def run(self, call: Callable[..., T], *arguments: object) -> T:
-        """The function's result. Raises its error, or ChildLost if it crashed or hung."""
+        """The function's result.
+
+        Raises its error, that of the assignment's `begin`, or ChildLost if it crashed or hung.
+        """
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 1,
@@ -50,7 +53,7 @@ class Child:
                 initargs=(self._assignment, os.getpid()),
             )
         try:
-            return self._pool.submit(call, *arguments).result(self._call_seconds)
+            return self._pool.submit(_call, call, *arguments).result(self._call_seconds)
         except BrokenProcessPool as error:
             self.kill()
             raise ChildLost("its process crashed", self._assignment.log) from error
@@ -90,7 +93,21 @@ def _begin(assignment: Assignment, parent: int) -> None:
     log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):  # compilers and exporters print
         os.dup2(log, stream)
-    assignment.begin()
+    global _failed
+    try:
+        assignment.begin()
+    except Exception as error:  # an initializer that raises looks like a crash to the parent
+        _failed = error
+
+
+_failed: Exception | None = None
+"""What the assignment raised in `begin`."""
+
+
+def _call(call: Callable[..., T], *arguments: object) -> T:
+    if _failed is not None:
+        raise _failed
+    return call(*arguments)
 
 
 @contextmanager

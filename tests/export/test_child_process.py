@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from shipway.export.child_process import Child, child_process
-from shipway.export.errors import ChildLost
+from shipway.export.errors import BadInputs, ChildLost
 
 
 @pytest.fixture
@@ -41,6 +41,19 @@ def test_a_child_that_dies_is_replaced(child):
     with pytest.raises(ChildLost, match="crashed"):
         child.run(os._exit, 9)
     assert child.run(os.getpid) > 0
+
+
+class Failing(Nothing):
+    def begin(self) -> None:
+        raise BadInputs("The module has no inputs.")
+
+
+def test_an_error_of_the_assignment_is_raised_by_every_call(tmp_path):
+    child = Child(Failing(log=tmp_path / "log"))
+    for _ in range(2):
+        with pytest.raises(BadInputs, match=r"^The module has no inputs\.$"):
+            child.run(os.getpid)
+    child.end()
 
 
 def test_what_the_child_prints_is_in_its_log(tmp_path):
