@@ -48,7 +48,7 @@ def spread_of(reference: np.ndarray, kind: OutputKind) -> tuple[float, ...]:
     """
     if kind == "labels":
         return (_share_off_the_mode(_flat(reference)),)
-    values_NK = _finite(reference)
+    values_NK = _numbers(reference)
     deviation_K = values_NK.std(axis=0)
     resolution_K = _resolution(reference, values_NK)
     deviation_K = np.where(deviation_K > resolution_K, deviation_K, 0.0)
@@ -62,7 +62,8 @@ def errors_of(
 ) -> tuple[float, np.ndarray]:
     """The error over all rows, and that of each row, (N,), relative to `spread`; both (N, …).
 
-    NaN where a number is not finite that is finite in `reference`, or where the shapes differ.
+    NaN where a number of `candidate` is not finite, or where the shapes differ. `reference` is
+    finite.
     """
     if candidate.shape != reference.shape:
         return float("nan"), np.full(len(reference), np.nan)
@@ -73,10 +74,8 @@ def errors_of(
         return float(wrong_NK.mean() / share), wrong_NK.mean(axis=1) / share
     with np.errstate(invalid="ignore", over="ignore"):
         difference_NK = _flat(candidate).astype(np.float64) - _flat(reference)
-    # Masked scores may be infinite; there both have to be the same.
-    difference_NK[_flat(candidate) == _flat(reference)] = 0.0
     difference_NK[~np.isfinite(difference_NK)] = np.nan
-    values_NK = _finite(reference)
+    values_NK = _numbers(reference)
     resolution_K = _resolution(reference, values_NK)
     difference_NK = np.maximum(np.abs(difference_NK) - resolution_K, 0.0)
     if by_column(reference, kind):
@@ -113,7 +112,7 @@ def allowed_change(reference: np.ndarray, share: float) -> float:
     A `share` of the largest distance of `reference`, (N, …), from its mean over the rows, and
     RESOLUTION.
     """
-    values_NK = _finite(reference)
+    values_NK = _numbers(reference)
     distance = float(np.abs(values_NK - values_NK.mean(axis=0)).max(initial=0.0))
     largest = float(np.abs(values_NK).max(initial=0.0))
     return share * distance + RESOLUTION * float(np.finfo(reference.dtype).eps) * largest
@@ -123,9 +122,9 @@ def _flat(array: np.ndarray) -> np.ndarray:
     return array.reshape(len(array), -1)
 
 
-def _finite(array: np.ndarray) -> np.ndarray:
-    """Rows as float64 (N, K), with 0 for what is not finite."""
-    return np.where(np.isfinite(_flat(array)), _flat(array), 0).astype(np.float64)
+def _numbers(array: np.ndarray) -> np.ndarray:
+    """Rows as float64, (N, K)."""
+    return _flat(array).astype(np.float64)
 
 
 def _resolution(reference: np.ndarray, values_NK: np.ndarray) -> np.ndarray:

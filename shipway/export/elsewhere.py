@@ -11,6 +11,7 @@ import numpy as np
 
 from shipway.artifact.certificate import OutputMeasure
 from shipway.artifact.samples import allowed_error, error_of
+from shipway.export.errors import BadInputs
 from shipway.export.shapes import Sizes, at_sizes, in_words, tried_sizes
 from shipway.export.verify import batching_change, run_in_batches, why_other_outputs
 from shipway.recipe import TensorSpec, Tolerance
@@ -34,11 +35,20 @@ class Elsewhere:
 def run_elsewhere(
     eager: Program, arrays: Arrays, inputs: Sequence[TensorSpec], names: Sequence[str]
 ) -> Iterator[Elsewhere]:
-    """Runs eager at every combination of sizes to try."""
+    """Runs eager at every combination of sizes to try.
+
+    Raises BadInputs if an output is NaN or infinite.
+    """
     for sizes in tried_sizes(inputs):
         resized = at_sizes(arrays, inputs, sizes)
-        outputs = eager.run(resized)
-        yield Elsewhere(sizes=sizes, arrays=resized, outputs=dict(zip(names, outputs, strict=True)))
+        outputs = dict(zip(names, eager.run(resized), strict=True))
+        for name, output in outputs.items():
+            if not np.isfinite(output).all():
+                raise BadInputs(
+                    f"The module's output {name} is NaN or infinite {in_words(sizes)}, which no "
+                    "answer may contain. Narrow the bounds of the axis, or correct the module."
+                )
+        yield Elsewhere(sizes=sizes, arrays=resized, outputs=outputs)
 
 
 def why_wrong_elsewhere(

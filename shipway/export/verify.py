@@ -131,8 +131,7 @@ def _differences(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
     if not np.issubdtype(reference.dtype, np.floating):
         return (reference != candidate).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(candidate.astype(np.float64) - reference.astype(np.float64))
-    difference[candidate == reference] = 0.0  # infinite ones too
+        difference: np.ndarray = np.abs(candidate.astype(np.float64) - reference.astype(np.float64))
     return difference
 
 
@@ -295,11 +294,12 @@ def check_reference(references: Mapping[str, np.ndarray], recipe: Recipe) -> Non
     """Raises BadInputs if eager's outputs cannot be served, or tell nothing about a program."""
     rows = {len(reference) for reference in references.values()}
     for name, reference in references.items():
-        if np.issubdtype(reference.dtype, np.floating) and np.isnan(reference).any():
-            row = int(np.argwhere(np.isnan(reference))[0][0])
+        if not np.isfinite(reference).all():
+            row = int(np.argwhere(~np.isfinite(reference))[0][0])
             raise BadInputs(
-                f"The module's output {name} is NaN for evaluation row {row}. Check the weights, "
-                "and the preprocessing of that row."
+                f"The module's output {name} is NaN or infinite for evaluation row {row}, which no "
+                "answer may contain. Check the weights and the preprocessing of that row; mask "
+                "scores with a finite number such as -1e4."
             )
     if len(rows) != 1:
         raise BadInputs(

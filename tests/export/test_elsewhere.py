@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from shipway.export.elsewhere import rescaled, run_elsewhere, why_wrong_batch, why_wrong_elsewhere
+from shipway.export.errors import BadInputs
 from shipway.export.verify import TOLERANCES, measure_of
 from shipway.recipe import Axis, TensorSpec
 
@@ -62,6 +63,14 @@ def verdict(function) -> str | None:
 def test_a_loop_that_was_written_down_for_one_length_is_found(function, reason):
     found = verdict(function)
     assert found is None if reason is None else found.startswith(reason)
+
+
+def test_eager_itself_must_be_finite_at_every_size():
+    def divided(x):
+        return total(x) / np.float32(x.shape[1] != 23)
+
+    with np.errstate(divide="ignore"), pytest.raises(BadInputs, match=r"infinite with time = 23,"):
+        list(run_elsewhere(Function(divided), ROWS, INPUTS, ["output"]))
 
 
 def test_a_program_that_is_wrong_at_one_batch_size_is_found():

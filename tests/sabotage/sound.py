@@ -164,14 +164,6 @@ class Scalars(Base):
         return self.logits(x).sum(dim=1)
 
 
-class Masked(Base):
-    """Scores of which one class is never allowed."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores = self.logits(x)
-        return torch.cat([scores, torch.full_like(scores[:, :1], -torch.inf)], dim=1)
-
-
 class Constant(Base):
     """One output that never changes, beside one that does."""
 
@@ -220,7 +212,6 @@ SOUND = {
     "float16": Sound(module=Half),
     "its own input": Sound(module=Echo, outputs=("output_0", "output_1")),
     "one number a row": Sound(module=Scalars),
-    "scores of minus infinity": Sound(module=Masked),
     "one constant output": Sound(module=Constant, outputs=("logits", "bias")),
     "inputs in another order": Sound(module=Profit, inputs={"cost": (3,), "price": (3,)}),
     "logits": Sound(module=Logits, fields={"labels": lambda: list("abc")}, **TABLE),
