@@ -145,6 +145,10 @@ class Recipe:
     evaluation: Inputs
     """What every candidate is compared with eager PyTorch on. It must hold no row of
     `calibration`."""
+    branch_inputs: Inputs | None = None
+    """Inputs that take branches of `forward` which no evaluation input takes, such as an empty one.
+    Every candidate is compared with eager PyTorch on each of them alone. Without them, TorchScript
+    is refused where its tracer saw that the inputs decide a branch."""
     files: Callable[[], Mapping[str, Path]] = dict
     """Other files that serving needs, such as a tokenizer, by their names in the artifact's folder
     files/."""
@@ -172,13 +176,15 @@ class Recipe:
         check_name(self.name, "name")
         check_name(self.version, "version")
         check_name(self.task, "task")
+        optional = ("branch_inputs",) if self.branch_inputs is None else ()
         for name, kind, expected in (
             ("preprocessing", _Preprocessing, "ImagePreprocessing(…) or another of the four kinds"),
             ("batch", Axis, 'Axis(name="batch", min=1, max=32)'),
             ("calibration", Inputs, 'Inputs(description="…", load=…)'),
             ("evaluation", Inputs, 'Inputs(description="…", load=…)'),
+            ("branch_inputs", Inputs, 'Inputs(description="…", load=…)'),
         ):
-            if not isinstance(getattr(self, name), kind):
+            if not isinstance(getattr(self, name), kind) and name not in optional:
                 raise InvalidRecipe(
                     f"The recipe's {name} is {_described(getattr(self, name))}. Give {expected}."
                 )

@@ -221,6 +221,8 @@ class Certificate(Record):
     host: Host
     calibration: Inputs
     evaluation: Inputs
+    branches: Inputs | None = None
+    """Rows that take other branches than the evaluation rows; each was compared alone."""
     shapes: tuple[str, ...]
     """The shapes at which candidates were compared."""
     outputs: tuple[OutputMeasure, ...]

@@ -63,21 +63,18 @@ def digest_of_rows(rows: Rows) -> str:
     return digest.hexdigest()
 
 
-def cache_key(
-    sources: Iterable[Path], checkpoint_sha256: str, calibration: Rows, evaluation: Rows
-) -> str:
+def cache_key(sources: Iterable[Path], checkpoint_sha256: str, rows: Iterable[Rows]) -> str:
     """A digest of everything that the candidates depend on.
 
     `sources` are the files of the recipe and its plugins. What they import is in the candidates'
-    records.
+    records. `rows` are those for calibration, for evaluation, and those that take branches.
     """
     package = Path(shipway.__path__[0])
     code = sorted(package.rglob("*.py"))
     parts = {
         "recipe": [sha256_of(path) for path in sources],
         "checkpoint": checkpoint_sha256,
-        "calibration": digest_of_rows(calibration),
-        "evaluation": digest_of_rows(evaluation),
+        "rows": list(map(digest_of_rows, rows)),
         "packages": package_versions(),
         "extensions": _extension_versions(),
         "host": [platform.machine(), platform.python_version(), sorted(cpu_flags())],

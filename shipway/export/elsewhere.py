@@ -1,4 +1,5 @@
-"""Compares a program with eager at shapes and batch sizes that the evaluation rows do not have.
+"""Compares a program with eager where the evaluation rows are not: at other shapes and batch sizes,
+and on rows that take other branches.
 
 N = rows, K = numbers of a row.
 """
@@ -12,9 +13,9 @@ import numpy as np
 from shipway.artifact.certificate import OutputMeasure
 from shipway.artifact.samples import allowed_error, error_of
 from shipway.export.errors import BadInputs
-from shipway.export.shapes import Sizes, at_sizes, in_words, tried_sizes
+from shipway.export.shapes import at_sizes, in_words, tried_sizes
 from shipway.export.verify import batching_change, run_in_batches, why_other_outputs
-from shipway.recipe import TensorSpec, Tolerance
+from shipway.recipe import Rows, TensorSpec, Tolerance
 from shipway.runtime.backends.base import Program
 from shipway.runtime.batches import Arrays, batches
 
@@ -24,31 +25,40 @@ FEW_ROWS_FACTOR = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elsewhere:
-    """What eager returned at one combination of sizes."""
+    """What eager returned at one combination of sizes, or for one row that takes a branch."""
 
-    sizes: Sizes
+    at: str
+    """For messages: "with time = 7"."""
     arrays: Arrays
     outputs: Mapping[str, np.ndarray]
     """By name, each (N, …)."""
 
 
 def run_elsewhere(
-    eager: Program, arrays: Arrays, inputs: Sequence[TensorSpec], names: Sequence[str]
+    eager: Program,
+    arrays: Arrays,
+    inputs: tuple[TensorSpec, ...],
+    names: Sequence[str],
+    branches: Rows | None = None,
 ) -> Iterator[Elsewhere]:
-    """Runs eager at every combination of sizes to try.
+    """Runs eager at every combination of sizes to try, and on each row of `branches` alone.
 
     Raises BadInputs if an output is NaN or infinite.
     """
-    for sizes in tried_sizes(inputs):
-        resized = at_sizes(arrays, inputs, sizes)
-        outputs = dict(zip(names, eager.run(resized), strict=True))
+    places = [(in_words(sizes), at_sizes(arrays, inputs, sizes)) for sizes in tried_sizes(inputs)]
+    if branches is not None:
+        rows = batches(branches.arrays, inputs, 1)
+        places += [(f"for branch row {row}", arrays) for row, arrays in enumerate(rows)]
+    for at, given in places:
+        outputs = dict(zip(names, eager.run(given), strict=True))
         for name, output in outputs.items():
             if not np.isfinite(output).all():
                 raise BadInputs(
-                    f"The module's output {name} is NaN or infinite {in_words(sizes)}, which no "
-                    "answer may contain. Narrow the bounds of the axis, or correct the module."
+                    f"The module's output {name} is NaN or infinite {at}, which no answer may "
+                    "contain. Narrow the bounds of the axis or leave the row out, or correct the "
+                    "module."
                 )
-        yield Elsewhere(sizes=sizes, arrays=resized, outputs=outputs)
+        yield Elsewhere(at=at, arrays=given, outputs=outputs)
 
 
 def why_wrong_elsewhere(
@@ -58,12 +68,12 @@ def why_wrong_elsewhere(
     references: Mapping[str, np.ndarray],
     tolerance: Tolerance,
 ) -> str | None:
-    """The first combination of sizes at which a program's outputs are not eager's, or None.
+    """The first place at which a program's outputs are not eager's, or None.
 
     `references` are eager's outputs for the evaluation rows, which the measures are of.
     """
     for place in tried:
-        at = in_words(place.sizes)
+        at = place.at
         try:
             outputs = program.run(place.arrays)
         except Exception as error:

@@ -79,7 +79,9 @@ def export(
     with steps.step("checking the checkpoint and the inputs"):
         data = load_recipe_data(recipe, recipe_file, weights)
     key = cache_key(
-        (recipe_file, *data.plugins), data.checkpoint_sha256, data.calibration, data.evaluation
+        (recipe_file, *data.plugins),
+        data.checkpoint_sha256,
+        data.rows.values(),
     )
     with candidate_cache(out, recipe.name, key) as folder:
         assignment = worker.Assignment(
@@ -90,8 +92,8 @@ def export(
             log=out / f"{destination.name}.log",
         )
         assignment.log.unlink(missing_ok=True)
-        assignment.write_rows("calibration", data.calibration)
-        assignment.write_rows("evaluation", data.evaluation)
+        for role, rows in data.rows.items():
+            assignment.write_rows(role, rows)
         with child_process(assignment) as child:
             with steps.step("running eager PyTorch, the reference"):
                 outputs = child.run(worker.reference)
@@ -238,6 +240,9 @@ def _certificate(
         host=describe_host(),
         calibration=_describe_rows(recipe.calibration, data.calibration),
         evaluation=_describe_rows(recipe.evaluation, data.evaluation),
+        branches=_describe_rows(recipe.branch_inputs, data.branches)
+        if recipe.branch_inputs and data.branches
+        else None,
         shapes=compared_shapes(recipe.inputs),
         outputs=measures,
         budget=budget,

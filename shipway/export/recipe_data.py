@@ -36,9 +36,17 @@ class RecipeData:
     """Of the file; for random weights, of the names and values of all tensors."""
     calibration: Rows
     evaluation: Rows
+    branches: Rows | None
+    """Rows of `branch_inputs`."""
     files: Mapping[str, Path]
     """By their names in the artifact's folder files/."""
     plugins: tuple[Path, ...]
+
+    @property
+    def rows(self) -> dict[str, Rows]:
+        """All rows, by what they are for."""
+        found = {"calibration": self.calibration, "evaluation": self.evaluation}
+        return found if self.branches is None else found | {"branch": self.branches}
 
 
 def load_recipe_data(recipe: Recipe, recipe_file: Path, weights: Path | None = None) -> RecipeData:
@@ -50,11 +58,13 @@ def load_recipe_data(recipe: Recipe, recipe_file: Path, weights: Path | None = N
     calibration = _load_rows(recipe, recipe.calibration, "calibration")
     evaluation = _load_rows(recipe, recipe.evaluation, "evaluation")
     _check_held_out(calibration, evaluation)
+    branches = _load_rows(recipe, recipe.branch_inputs, "branch") if recipe.branch_inputs else None
     return RecipeData(
         checkpoint=checkpoint,
         checkpoint_sha256=checkpoint_sha256,
         calibration=calibration,
         evaluation=evaluation,
+        branches=branches,
         files=_check_files(recipe),
         plugins=tuple(recipe_file.parent / f"{name}.py" for name in recipe.plugins),
     )
@@ -128,8 +138,8 @@ def _load_rows(recipe: Recipe, source: Inputs, role: str) -> Rows:
             f"The arrays of the {role} inputs have different numbers of rows. Give "
             "the same number in each array."
         )
-    if len(rows) < 2:
-        raise BadInputs(f"The {role} inputs have {len(rows)} rows. Give at least 2.")
+    if len(rows) < (least := 1 if role == "branch" else 2):
+        raise BadInputs(f"The {role} inputs have {len(rows)} rows. Give at least {least}.")
     if rows.targets is not None and rows.targets.shape != (len(rows),):
         raise BadInputs(
             f"The {role} targets have shape {rows.targets.shape}; expected ({len(rows)},), one for "

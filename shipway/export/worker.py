@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,7 @@ from shipway.runtime.batches import batches, is_text, served_sizes, shaped
 
 EAGER = "eager"
 MOST_SIZES = 64
-"""Batch sizes that are checked beside the largest; of programs for larger batches, the rest is
-taken for the same."""
+"""Batch sizes that are checked beside the largest; the rest is taken for the same."""
 SKIPPED = "skipped"
 """Begins the verdict on a candidate that cannot be built on this host."""
 
@@ -85,13 +85,12 @@ _clean: CleanProcess
 _began: float
 """When the recipe was imported, in seconds since 1970."""
 _module_digest: str
-_tried: list[Elsewhere] | None = None
 
 
 def begin(assignment: Assignment) -> None:
     """Builds the module and the job, once in each child process."""
-    global _assignment, _recipe, _job, _evaluation, _clean, _began, _module_digest, _tried
-    _tried = None
+    global _assignment, _recipe, _job, _evaluation, _clean, _began, _module_digest
+    _elsewhere.cache_clear()
     torch.set_num_threads(assignment.threads)
     _assignment = assignment
     _began = time.time()
@@ -110,6 +109,7 @@ def begin(assignment: Assignment) -> None:
         module=served.module,
         example=example,
         calibration=assignment.read_rows("calibration"),
+        branches=assignment.read_rows("branch") if _recipe.branch_inputs else None,
         inputs=_recipe.inputs,
         outputs=served.outputs,
         programs=assignment.programs,
@@ -145,8 +145,9 @@ def reference() -> tuple[TensorSpec, ...]:
     named = dict(zip(_job.outputs, outputs, strict=True))
     check_reference(named, _recipe)
     _assignment.write_reference(named)
-    shapes = [(sizes_of(_evaluation.arrays, _job.inputs), outputs)]
-    shapes += [(place.sizes, tuple(place.outputs.values())) for place in _elsewhere()]
+    found = [(_evaluation.arrays, outputs)]
+    found += [(place.arrays, tuple(place.outputs.values())) for place in _elsewhere()]
+    shapes = [(sizes_of(arrays, _job.inputs), given) for arrays, given in found]
     return described_outputs(_job.outputs, _recipe.batch, _job.inputs, shapes)
 
 
@@ -177,13 +178,12 @@ def _tolerance(technique: Technique) -> Tolerance:
     return _recipe.tolerances.get(technique.precision, TOLERANCES[technique.precision])
 
 
+@cache
 def _elsewhere() -> list[Elsewhere]:
-    """What eager returns at other shapes, computed once in each child process."""
-    global _tried
-    if _tried is None:
-        eager = EagerProgram(_job.module, threads=_assignment.threads)
-        _tried = list(run_elsewhere(eager, _evaluation.arrays, _job.inputs, _job.outputs))
-    return _tried
+    """What eager returns at other shapes and for the branch rows, once in each child process."""
+    eager = EagerProgram(_job.module, threads=_assignment.threads)
+    given = (_evaluation.arrays, _job.inputs, _job.outputs, _job.branches)
+    return list(run_elsewhere(eager, *given))
 
 
 def attempt(name: str) -> Candidate:

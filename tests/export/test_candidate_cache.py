@@ -155,17 +155,18 @@ def test_the_key_changes_with_recipe_checkpoint_and_inputs(tmp_path):
     recipe, plugin = tmp_path / "recipe.py", tmp_path / "plugin.py"
     recipe.write_text("1")
     plugin.write_text("1")
-    first = cache_key((recipe, plugin), "a" * 64, rows(0), rows(1))
-    assert first == cache_key((recipe, plugin), "a" * 64, rows(0), rows(1))
+    first = cache_key((recipe, plugin), "a" * 64, [rows(0), rows(1)])
+    assert first == cache_key((recipe, plugin), "a" * 64, [rows(0), rows(1)])
     others = {
-        cache_key((recipe, plugin), "b" * 64, rows(0), rows(1)),
-        cache_key((recipe, plugin), "a" * 64, rows(2), rows(1)),
-        cache_key((recipe, plugin), "a" * 64, rows(0), rows(2)),
-        cache_key((recipe,), "a" * 64, rows(0), rows(1)),
+        cache_key((recipe, plugin), "b" * 64, [rows(0), rows(1)]),
+        cache_key((recipe, plugin), "a" * 64, [rows(2), rows(1)]),
+        cache_key((recipe, plugin), "a" * 64, [rows(0), rows(2)]),
+        cache_key((recipe,), "a" * 64, [rows(0), rows(1)]),
+        cache_key((recipe, plugin), "a" * 64, [rows(0), rows(1), rows(2)]),
     }
     plugin.write_text("2")
-    others.add(cache_key((recipe, plugin), "a" * 64, rows(0), rows(1)))
-    assert len(others | {first}) == 6
+    others.add(cache_key((recipe, plugin), "a" * 64, [rows(0), rows(1)]))
+    assert len(others | {first}) == 7
 
 
 def test_targets_and_groups_are_part_of_the_rows_digest():

@@ -6,7 +6,7 @@ import pytest
 from shipway.export.elsewhere import rescaled, run_elsewhere, why_wrong_batch, why_wrong_elsewhere
 from shipway.export.errors import BadInputs
 from shipway.export.verify import TOLERANCES, measure_of
-from shipway.recipe import Axis, TensorSpec
+from shipway.recipe import Axis, Rows, TensorSpec
 
 BATCH, TIME = Axis(name="batch", min=1, max=8), Axis(name="time", min=2, max=64)
 INPUTS = (TensorSpec(name="x", dtype="float32", shape=(BATCH, TIME)),)
@@ -46,8 +46,8 @@ REFERENCES = {"output": total(*ROWS)}
 MEASURES = (measure_of("output", REFERENCES["output"], "values", "logits"),)
 
 
-def verdict(function) -> str | None:
-    tried = list(run_elsewhere(Function(total), ROWS, INPUTS, ["output"]))
+def verdict(function, branches: Rows | None = None) -> str | None:
+    tried = list(run_elsewhere(Function(total), ROWS, INPUTS, ["output"], branches))
     return why_wrong_elsewhere(Function(function), tried, MEASURES, REFERENCES, TOLERANCES["fp32"])
 
 
@@ -63,6 +63,18 @@ def verdict(function) -> str | None:
 def test_a_loop_that_was_written_down_for_one_length_is_found(function, reason):
     found = verdict(function)
     assert found is None if reason is None else found.startswith(reason)
+
+
+def test_each_row_that_takes_a_branch_is_compared_alone():
+    def one_side(x):
+        return np.where(x.max(axis=1) > 100, 0, total(x))
+
+    large = np.zeros((2, 10), np.float32)
+    large[1, 3] = 200
+    assert verdict(one_side) is None
+    assert verdict(total, Rows((large,))) is None
+    found = verdict(one_side, Rows((large,)))
+    assert found is not None and found.startswith("for branch row 1 its output output has a")
 
 
 def test_eager_itself_must_be_finite_at_every_size():

@@ -23,6 +23,7 @@ from tests.sabotage.sound import (
     Profit,
     Sound,
     TwoOutputs,
+    rows_of,
 )
 
 
@@ -206,6 +207,11 @@ MODELS = {
     "a branch that tracing fixes": Broken(
         sound=Sound(module=Rarely),
         reason="tracing fixed what broken.py, line",
+        only=("torchscript",),
+    ),
+    "a branch that tracing fixes, with inputs for it": Broken(
+        sound=Sound(module=Rarely, fields={"branch_inputs": rows_of(2000)}),
+        reason="for branch row 0 its output output has a relative error",
         only=("torchscript",),
     ),
     "a loop that tracing fixes": Broken(

@@ -171,6 +171,23 @@ class Constant(Base):
         return {"logits": self.logits(x), "bias": torch.zeros_like(x[:, :1]) + 7}
 
 
+class Guarded(Base):
+    """A branch on data that changes nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(x.clamp(-10, 10) if x.max() > 10 else x)
+
+
+def rows_of(value: float) -> Inputs:
+    """Two rows that hold one value."""
+
+    def load(recipe: Recipe) -> Rows:
+        del recipe
+        return Rows((np.full((2, 4), value, np.float32),))
+
+    return Inputs(description=f"rows of {value:g}", load=load)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sound:
     """A model, what it takes, and what its recipe says beside that."""
@@ -214,6 +231,9 @@ SOUND = {
     "one number a row": Sound(module=Scalars),
     "one constant output": Sound(module=Constant, outputs=("logits", "bias")),
     "inputs in another order": Sound(module=Profit, inputs={"cost": (3,), "price": (3,)}),
+    "a branch that the recipe has inputs for": Sound(
+        module=Guarded, fields={"branch_inputs": rows_of(9)}
+    ),
     "logits": Sound(module=Logits, fields={"labels": lambda: list("abc")}, **TABLE),
     "one logit": Sound(
         module=OneLogit, fields={"scores": "binary", "labels": lambda: ["no", "yes"]}, **TABLE

@@ -42,6 +42,8 @@ class Job:
     """Names of the program's outputs. The module returns a tensor for one, else a tuple of them."""
     programs: Path
     """Folder of all programs, so that one technique can start from the file of another."""
+    branches: Rows | None = None
+    """Rows that take branches which the example does not. Each program is compared on them too."""
     layer_prefix: str = ""
     """What the wrapper for preprocessing puts before the names of the user's own layers."""
 

@@ -23,11 +23,13 @@ def build(job: Job, path: Path) -> None:
         if issubclass(warning.category, torch.jit.TracerWarning)
         and "might cause the trace to be incorrect" in str(warning.message)
     ]
-    if branches and (reason := why_not_exported(job)):
+    # With rows that take the branches, the comparison decides whether it matters.
+    if branches and job.branches is None and (reason := why_not_exported(job)):
         warning = branches[0]
         raise WrongProgram(
             f"tracing fixed what {Path(warning.filename).name}, line {warning.lineno}, decides by "
-            f"its inputs, and torch.export cannot follow it either: {reason}"
+            f"its inputs, and torch.export cannot follow it either ({reason}); if the recipe has "
+            "branch_inputs that take each side, its outputs for them decide"
         )
     with torch.no_grad():
         torch.jit.save(frozen, path)

@@ -1,5 +1,6 @@
 """TorchScript."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -30,12 +31,13 @@ class Careful(nn.Module):
         return x.mean(dim=1)
 
 
-def job(module: nn.Module, folder) -> Job:
+def job(module: nn.Module, folder, branches: Rows | None = None) -> Job:
     rows = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0)).numpy()
     return Job(
         module=module.eval(),
         example=(rows,),
         calibration=Rows((rows,)),
+        branches=branches,
         inputs=(TensorSpec(name="x", dtype="float32", shape=(BATCH, TIME, 3)),),
         outputs=("output",),
         programs=folder,
@@ -51,6 +53,12 @@ def test_a_branch_that_tracing_would_fix_is_refused_with_its_line(tmp_path):
     with pytest.raises(WrongProgram, match=r"tracing fixed what test_torchscript\.py, line \d+"):
         torchscript.build(job(Rarely(), tmp_path), path)
     assert not path.exists()
+
+
+def test_rows_that_take_each_branch_are_compared_in_place_of_a_refusal(tmp_path):
+    large = Rows((np.full((1, 5, 3), 200, np.float32),))
+    torchscript.build(job(Rarely(), tmp_path, large), tmp_path / "script.pt")
+    assert (tmp_path / "script.pt").exists()
 
 
 def test_a_check_of_a_fixed_size_is_no_branch(tmp_path):
