@@ -31,8 +31,9 @@ from shipway.archive.inspect import inspect_mar
 from shipway.archive.pack import pack
 from shipway.artifact.bundle import open_artifact
 from shipway.cli.main import app
+from shipway.engines.ports import free_ports
 from shipway.engines.state import StateDirectory
-from shipway.engines.torchserve.temporary import ServedModel, free_ports, served_model
+from shipway.engines.torchserve.temporary import ServedModel, served_model
 from shipway.errors import ShipwayError
 from shipway.files import atomic_write
 from shipway.loadtest import preflight

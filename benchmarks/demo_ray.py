@@ -35,9 +35,10 @@ from shipway.archive.pack import pack
 from shipway.artifact.bundle import MANIFEST, Artifact, open_artifact, write_record
 from shipway.artifact.digests import SUMS, write_sums
 from shipway.artifact.samples import allowed_error, error_of, file_of
+from shipway.engines.ports import free_ports
 from shipway.engines.tensors import pack as pack_tensors
 from shipway.engines.tensors import unpack
-from shipway.engines.torchserve.temporary import free_ports, registered, temporary_server
+from shipway.engines.torchserve.temporary import registered, temporary_server
 from shipway.files import atomic_write
 from shipway.releases.exporter_process import exporter_command
 from shipway.releases.models_file import Model, write_models

@@ -30,7 +30,8 @@ from benchmarks.stock import IMAGES
 from benchmarks.study import exit_on_sigterm
 from shipway.archive.pack import pack
 from shipway.artifact.bundle import open_artifact
-from shipway.engines.torchserve.temporary import ServedModel, free_ports, served_model
+from shipway.engines.ports import free_ports
+from shipway.engines.torchserve.temporary import ServedModel, served_model
 from shipway.releases.exporter_process import exporter_command
 from shipway.tasks.demo_inputs import jpegs
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import psutil
 
-from shipway.engines.torchserve.temporary import free_ports
+from shipway.engines.ports import free_ports
 
 BIN = Path(sys.executable).parent
 STARTED_WITHIN_S = 120.0

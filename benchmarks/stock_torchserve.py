@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx
 
+from shipway.engines.ports import free_ports
 from shipway.engines.torchserve.java import find_java
-from shipway.engines.torchserve.temporary import ServedModel, free_ports
+from shipway.engines.torchserve.temporary import ServedModel
 
 READY_WITHIN_S = 180.0
 

@@ -15,11 +15,11 @@ from model_archiver import ModelArchiver, ModelArchiverConfig
 
 from shipway.engines.state import ServerRecord, StateDirectory
 from shipway.engines.torchserve import launch
-from shipway.engines.torchserve.config import read_config
+from shipway.engines.torchserve.config import read_config, with_settings
 from shipway.engines.torchserve.inference import GrpcPredictor, HttpPredictor
 from shipway.engines.torchserve.java import find_java
 from shipway.engines.torchserve.management import ManagementClient
-from shipway.engines.torchserve.temporary import with_free_ports, with_settings
+from shipway.engines.torchserve.temporary import with_free_ports
 from shipway.engines.torchserve.tokens import Tokens, tokens_of
 from shipway.releases.exporter_process import exporter_command
 

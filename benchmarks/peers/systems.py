@@ -20,7 +20,8 @@ from benchmarks.stock_torchserve import stock_torchserve, without_python
 from shipway.archive.inspect import inspect_mar
 from shipway.archive.pack import pack
 from shipway.artifact.bundle import Artifact
-from shipway.engines.torchserve.temporary import ServedModel, free_ports, served_model
+from shipway.engines.ports import free_ports
+from shipway.engines.torchserve.temporary import ServedModel, served_model
 from shipway.releases.exporter_process import exporter_command
 from shipway.runtime.host import available_cores
 

@@ -19,6 +19,7 @@ from shipway.releases.exporter_process import exporter_command
 
 if TYPE_CHECKING:
     from shipway.archive.inspect import MarInfo
+    from shipway.engines.torchserve.config import ServerConfig
     from shipway.engines.torchserve.launch import Launched
     from shipway.releases.apply import TargetModel
 
@@ -122,7 +123,7 @@ def serve(
                 exporter_command=exporter_command,
                 expose_management=expose_management,
             )
-        _print_addresses(launched.record, where)
+        _print_addresses(launched.record, where, settings)
         try:
             if models:
                 complete = _serve_models(where, wanted, models, inspect)
@@ -211,16 +212,19 @@ def _serve_models(
     return not failures
 
 
-def _print_addresses(record: ServerRecord, state: StateDirectory) -> None:
+def _print_addresses(record: ServerRecord, state: StateDirectory, config: "ServerConfig") -> None:
     addresses = record.addresses
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("inference", addresses.inference, f"gRPC {addresses.grpc_inference}")
     table.add_row("management", addresses.management, f"gRPC {addresses.grpc_management}")
     table.add_row("metrics", f"{addresses.exporter or addresses.metrics}/metrics")
     # httpx takes half a second to import.
+    from shipway.engines.torchserve.front import why_no_front
     from shipway.engines.torchserve.tokens import key_file
 
     table.add_row("tokens", str(key_file(state)))
     table.add_row("logs", str(state.logs))
     out.print("TorchServe is ready.", style="green")
     out.print(table)
+    if config.front and (reason := why_no_front(config)):
+        warn(f"Requests go through TorchServe: {reason}.")

@@ -125,6 +125,11 @@ class StateDirectory:
         """The output of the exporter."""
         return self.logs / "exporter.log"
 
+    @property
+    def front_log(self) -> Path:
+        """The output of the front: of Envoy and of the process that keeps it."""
+        return self.logs / "front.log"
+
     def write(self, record: ServerRecord) -> bool:
         """Publishes the record. Returns False if another server's record exists."""
         # `atomic_write` would replace the record of another server; a link fails where one exists.

@@ -83,15 +83,17 @@ class Model:
         workers: int = 1,
         threads: int | None = None,
         most_rows: int | None = None,
+        staged: bool = True,
         device_index: int = 0,
     ) -> None:
         """Imports the artifact's plugins and opens the program that fits this host.
 
         `workers` is how many processes share the host's cores. `threads` compute one run; None
         for the artifact's number, or fewer if the share is smaller. `most_rows` bounds a run below
-        the artifact's own bound. `device_index` is the GPU, for a program that runs on one. Raises
-        PluginError, NoProgramFits, UnknownFormat, BrokenProgram, DeviceUnusable, or UnknownName
-        for a runtime that is not registered.
+        the artifact's own bound. `staged` if tasks write rows into `staging`, which
+        they may do for one batch at a time only. `device_index` is the GPU, for a program that runs
+        on one. Raises PluginError, NoProgramFits, UnknownFormat, BrokenProgram, DeviceUnusable, or
+        UnknownName for a runtime that is not registered.
         """
         self.artifact, self.manifest = artifact, artifact.manifest
         load_plugins(self.manifest.plugins, artifact.path / PLUGINS)
@@ -119,8 +121,9 @@ class Model:
         fixed = not any(isinstance(axis, Axis) for shape in self._shapes() for axis in shape)
         # Tasks write rows into the first; the second holds rows that do not lie in order there.
         zeros = self._overlapping.zeros if self._overlapping else np.zeros
-        self.staging = self._buffers(zeros) if fixed else ()
-        self._gathered = self._buffers(np.zeros) if fixed else ()
+        rows = self.most_rows if staged else 0
+        self.staging = self._buffers(rows, zeros) if fixed else ()
+        self._gathered = self._buffers(self.most_rows, np.zeros) if fixed else ()
 
     @property
     def backend(self) -> Backend:
@@ -339,8 +342,8 @@ class Model:
     def _shapes(self) -> list[tuple[int | Axis, ...]]:
         return [spec.shape[1:] for spec in self.manifest.inputs]
 
-    def _buffers(self, zeros: Zeros) -> tuple[np.ndarray, ...]:
-        return tuple(self._blank(spec, self.most_rows, zeros) for spec in self.manifest.inputs)
+    def _buffers(self, rows: int, zeros: Zeros) -> tuple[np.ndarray, ...]:
+        return tuple(self._blank(spec, rows, zeros) for spec in self.manifest.inputs)
 
     def _blank(self, spec: TensorSpec, rows: int, zeros: Zeros = np.zeros) -> np.ndarray:
         shape = (rows, *(axis.min if isinstance(axis, Axis) else axis for axis in spec.shape[1:]))

@@ -30,23 +30,32 @@ class Deadlines:
     def check(self, request: Request, now: float) -> None:
         """Raises DeadlinePassed, or BadRequest for a deadline that is not a number. `now` is in
         seconds since 1970."""
+        if error := self.why_late(request, now):
+            raise error
+
+    def why_late(
+        self, request: Request, now: float, received: float | None = None
+    ) -> BadRequest | DeadlinePassed | None:
+        """What `check` raises, or None. `received`, in seconds since 1970, counts for a request
+        that does not say when it was sent."""
         if not (within := request.header(WITHIN)):
-            return
+            return None
         within_ms = _number(within)
         if within_ms is None:
-            raise BadRequest(
+            return BadRequest(
                 f"The header {WITHIN} is {within[:40]!r}; expected a number of milliseconds "
                 "above 0. Correct the header."
             )
-        sent = sent_at(request)
+        sent = sent_at(request) or received
         waited_ms = 0.0 if sent is None else max(0.0, 1000 * (now - sent))
         needed_ms = 1000 * self._needed_s(now)
-        if waited_ms + needed_ms >= within_ms:
-            raise DeadlinePassed(
-                f"The deadline of {within_ms:.0f} ms cannot be met: the request has waited for "
-                f"{waited_ms:.0f} ms, and processing currently takes {needed_ms:.0f} ms. Send "
-                "it again when the server has less load, or allow more time."
-            )
+        if waited_ms + needed_ms < within_ms:
+            return None
+        return DeadlinePassed(
+            f"The deadline of {within_ms:.0f} ms cannot be met: the request has waited for "
+            f"{waited_ms:.0f} ms, and processing currently takes {needed_ms:.0f} ms. Send "
+            "it again when the server has less load, or allow more time."
+        )
 
     def ran(self, took_s: float, now: float) -> None:
         """Records a batch: its seconds in the handler, and when it began, in seconds since 1970."""

@@ -46,6 +46,15 @@ def refusal(error: ShipwayError, *, v2: bool = False) -> Reply:
     return reply
 
 
+def refused_by_server(
+    status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
+) -> Reply:
+    """The reply to a request that no handler sees, in the form of TorchServe's own errors."""
+    reply = Reply(encode({"code": status, "type": kind, "message": message}), status)
+    reply.headers |= headers or {}
+    return reply
+
+
 def server_timing(milliseconds: Mapping[str, float]) -> str:
     """The value of a Server-Timing header (w3.org/TR/server-timing), durations in milliseconds."""
     return ", ".join(f"{name};dur={each:.3f}" for name, each in milliseconds.items())

@@ -4,9 +4,9 @@ N = rows of one request.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,11 +15,13 @@ from shipway.errors import ShipwayError
 from shipway.metrics.observed import AnsweredRequest, Observer
 from shipway.payloads.errors import BadRequest, InternalError, NotFinite
 from shipway.payloads.request import Request
-from shipway.runtime.model import Batch, Model, Row, RowResult
+from shipway.runtime.model import Model, RowResult
 from shipway.serving import oip
-from shipway.serving.deadlines import Deadlines, sent_at
+from shipway.serving.deadlines import Deadlines
+from shipway.serving.pending import PendingRequest, answered, stages_of
 from shipway.serving.replies import Reply, encode, refusal, server_timing
 from shipway.serving.statuses import STATUS_OF, status_of
+from shipway.serving.together import finite_rows, stacked
 from shipway.tasks import TASKS
 from shipway.tasks.base import Decoded, Inputs, Task
 
@@ -37,30 +39,6 @@ def most_rows(batch_size: int) -> int:
     return max(batch_size, LEAST_ROWS)
 
 
-@dataclass(slots=True)
-class _PendingRequest:
-    """One request of a batch, and what is known of it so far."""
-
-    request: Request
-    received: float
-    """Seconds since 1970."""
-    start: float
-    """The same moment, in seconds of `time.perf_counter`."""
-    is_v2: bool = False
-    v2: oip.InferRequest | None = None
-    inputs: Inputs | None = None
-    """What its native payload holds; None for v2 tensors and for a request with an error."""
-    error: ShipwayError | None = None
-    rows: list[Row] = field(default_factory=list)
-    notes: list[Mapping[str, Any] | None] = field(default_factory=list)
-    """What the answer must say of each row."""
-    results: list[RowResult] = field(default_factory=list)
-    decode_ms: float = 0.0
-    batches: list[Batch] = field(default_factory=list)
-    """The runs that computed its rows, each once."""
-    stages_ms: Mapping[str, float] = field(default_factory=dict)
-
-
 class Steps(Protocol):
     """What a custom handler may do before and after the model."""
 
@@ -74,7 +52,8 @@ class Steps(Protocol):
 
 
 class Service:
-    """Answers requests for one model. Not safe to call from two threads at once."""
+    """Answers requests for one model. Safe to call from several threads, which take turns with the
+    program."""
 
     def __init__(
         self,
@@ -94,6 +73,7 @@ class Service:
         self._steps = steps
         self._outputs = tuple(spec.name for spec in manifest.outputs)
         self._deadlines = Deadlines()
+        self._program_free = threading.Lock()
         self._headers = {
             "Shipway-Version": manifest.version,
             "Shipway-Artifact": model.artifact.digest,
@@ -107,18 +87,47 @@ class Service:
         Raises only DeviceLost: this process cannot use its GPU any more.
         """
         now, start = time.time(), time.perf_counter()
-        pending = [self._parse(request, now, start) for request in requests]
-        self._decode([each for each in pending if each.inputs is not None])
+        with self._program_free:  # also of the rows that `_decode` writes to its memory
+            pending = [self._parse(request, now, start) for request in requests]
+            self._decode([each for each in pending if each.inputs is not None])
+            return self._finish(pending, now, start)
+
+    def read(self, request: Request, received: float, start: float) -> PendingRequest:
+        """Parses and decodes one request, for `finish`, while the program may be running.
+
+        It arrived at `received`, in seconds since 1970, and at `start` by `time.perf_counter`. Its
+        model must have been opened with `staged=False`.
+        """
+        pending = self._parse(request, received, start)
+        if pending.inputs is not None:
+            self._decode([pending])
+        return pending
+
+    def finish(self, pending: Sequence[PendingRequest]) -> list[Reply]:
+        """Runs the requests that `read` has read as one batch; a reply for each, in order.
+
+        Those whose deadline has passed meanwhile are refused. Raises DeviceLost as `answer` does.
+        """
+        with self._program_free:
+            now, start = time.time(), time.perf_counter()
+            for request in pending:
+                request.waited_ms = 1000 * (start - request.start) - request.decode_ms
+                if request.error is None:
+                    request.error = self._deadlines.why_late(request.request, now, request.received)
+            return self._finish(pending, now, start)
+
+    def _finish(self, pending: Sequence[PendingRequest], now: float, start: float) -> list[Reply]:
         running = [each for each in pending if each.error is None]
         results = iter(self.model.run([row for each in running for row in each.rows]))
         for each in running:
             each.results = [next(results) for _ in each.rows]
             each.batches = list({id(row.batch): row.batch for row in each.results}.values())
+        self._answer_together(running)
         replies = [self._reply(each) for each in pending]
         if running:
             self._deadlines.ran(time.perf_counter() - start, now)
         if self._observers:
-            self._tell_observers(list(map(_answered, pending, replies)))
+            self._tell_observers(list(map(answered, pending, replies)))
         return replies
 
     def describe(self) -> dict[str, Any]:
@@ -136,8 +145,8 @@ class Service:
             ),
         }
 
-    def _parse(self, request: Request, now: float, batch_start: float) -> _PendingRequest:
-        pending = _PendingRequest(request, now, batch_start)
+    def _parse(self, request: Request, now: float, batch_start: float) -> PendingRequest:
+        pending = PendingRequest(request, now, batch_start)
         start = time.perf_counter()
         try:
             self._deadlines.check(request, now)
@@ -158,7 +167,7 @@ class Service:
         pending.decode_ms = 1000 * (time.perf_counter() - start)
         return pending
 
-    def _parse_v2(self, pending: _PendingRequest, request: Request, value: Any) -> None:
+    def _parse_v2(self, pending: PendingRequest, request: Request, value: Any) -> None:
         pending.is_v2 = True
         pending.v2 = oip.parse_request(
             request,
@@ -181,7 +190,7 @@ class Service:
         except tuple(STATUS_OF) as error:
             raise _placed(error, place) from error
 
-    def _decode(self, pending: list[_PendingRequest]) -> None:
+    def _decode(self, pending: list[PendingRequest]) -> None:
         """Decodes the inputs of all requests together, so that threads and libraries get as many
         at once as there are."""
         inputs = [each.inputs for each in pending if each.inputs is not None]
@@ -197,10 +206,52 @@ class Service:
                 elif each.error is None:
                     each.error = _placed(item, place) if each.inputs.many else item
 
-    def _reply(self, pending: _PendingRequest) -> Reply:
+    def _answer_together(self, running: Sequence[PendingRequest]) -> None:
+        """Checks the outputs of all requests, and makes the task's answers, by one call for all.
+
+        Where that is not possible, because a row failed or rows have different shapes, or because
+        the task fails, it is left for each request to do.
+        """
+        results = [result for each in running for result in each.results]
+        outputs = stacked(results) if results else None
+        if outputs is None or not finite_rows(outputs, len(results)).all():
+            return
+        native: list[tuple[PendingRequest, int]] = []
+        place = 0
+        for each in running:
+            rows = len(each.results)
+            each.outputs = tuple(output[place : place + rows] for output in outputs)
+            if each.v2 is None and not each.request.wants_binary:
+                native.append((each, place))
+            place += rows
+        try:
+            self._task_answers(native, outputs)
+        except Exception:  # which request is to blame is found one by one
+            logger.debug("the answers of a batch could not be made together", exc_info=True)
+
+    def _task_answers(
+        self, native: Sequence[tuple[PendingRequest, int]], outputs: tuple[np.ndarray, ...]
+    ) -> None:
+        if len(native) < 2:
+            return  # nothing to share
+        if sum(len(each.results) for each, _ in native) < len(outputs[0]):
+            places = np.concatenate(
+                [np.arange(place, place + len(each.results)) for each, place in native]
+            )
+            outputs = tuple(output[places] for output in outputs)
+        notes = [note for each, _ in native for note in each.notes]
+        answers = self._task.answers(outputs, notes)
+        if len(answers) != len(notes):
+            return
+        done = 0
+        for each, _ in native:
+            each.answers = answers[done : done + len(each.results)]
+            done += len(each.results)
+
+    def _reply(self, pending: PendingRequest) -> Reply:
         start = time.perf_counter()
         try:
-            if pending.error is None:
+            if pending.error is None and pending.outputs is None:
                 pending.error = _error_of(pending.results)
             reply = self._written(pending) if pending.error is None else _refused(pending)
         except Exception:
@@ -210,7 +261,7 @@ class Service:
             )
             reply = _refused(pending)
         reply.headers |= self._headers
-        pending.stages_ms = _stages(pending, start)
+        pending.stages_ms = stages_of(pending, start)
         reply.headers["Server-Timing"] = server_timing(pending.stages_ms)
         if pending.results:
             reply.headers["Shipway-Batch"] = str(max(each.rows for each in pending.batches))
@@ -223,12 +274,12 @@ class Service:
             except Exception:  # a failure to count must not fail the answer
                 logger.exception("recording the metrics of a batch failed")
 
-    def _written(self, pending: _PendingRequest) -> Reply:
+    def _written(self, pending: PendingRequest) -> Reply:
         """The answer to a request whose every row has finite outputs."""
-        outputs = tuple(
-            np.stack(column)
-            for column in zip(*(each.outputs for each in pending.results), strict=True)
-        )
+        outputs = pending.outputs
+        if outputs is None:
+            columns = zip(*(each.outputs for each in pending.results), strict=True)
+            outputs = tuple(np.stack(column) for column in columns)
         if pending.v2 is not None or pending.request.wants_binary:
             v2 = pending.v2 or oip.InferRequest(id=None)
             if pending.request.wants_binary:
@@ -241,14 +292,16 @@ class Service:
                 _by_note(pending.notes),
             )
             return Reply(body, headers=headers)
-        answers = self._task.answers(outputs, pending.notes)
+        answers = pending.answers
+        if answers is None:
+            answers = self._task.answers(outputs, pending.notes)
         if self._steps is not None:
             answers = [self._steps.postprocess(answer) for answer in answers]
         many = pending.inputs is not None and pending.inputs.many
         return Reply(encode(answers if many else answers[0]))
 
 
-def _refused(pending: _PendingRequest) -> Reply:
+def _refused(pending: PendingRequest) -> Reply:
     assert pending.error is not None
     return refusal(pending.error, v2=pending.is_v2)
 
@@ -292,38 +345,3 @@ def _by_note(notes: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """What the notes say of the rows, as a list for each name: the parameters of a v2 reply."""
     known = [note for note in notes if note]
     return {name: [note[name] for note in known] for name in (known[0] if known else ())}
-
-
-def _stages(pending: _PendingRequest, postprocess_start: float) -> dict[str, float]:
-    """Milliseconds by stage."""
-    stages: dict[str, float] = {}
-    if (sent := sent_at(pending.request)) is not None:
-        stages["queue"] = max(0.0, 1000 * (pending.received - sent))
-    batches = pending.batches
-    now = time.perf_counter()
-    stages["decode"] = pending.decode_ms
-    stages["preprocess"] = sum(batch.preprocess_ms for batch in batches)
-    if copied_ms := sum(batch.host_to_device_ms for batch in batches):
-        stages["host_to_device"] = copied_ms
-    stages["inference"] = sum(batch.inference_ms for batch in batches)
-    stages["postprocess"] = 1000 * (now - postprocess_start)
-    stages["total"] = 1000 * (now - pending.start)
-    return stages
-
-
-def _answered(pending: _PendingRequest, reply: Reply) -> AnsweredRequest:
-    request = pending.request
-    return AnsweredRequest(
-        id=request.id,
-        traceparent=request.headers.get("traceparent", ""),
-        received=pending.received,
-        status=reply.status,
-        error=None if pending.error is None else type(pending.error).__name__,
-        rows=len(pending.rows),
-        bytes_in=sum(
-            len(value) for value in request.fields.values() if isinstance(value, bytes | bytearray)
-        ),
-        bytes_out=len(reply.body),
-        stages_ms=pending.stages_ms,
-        batches=pending.batches,
-    )

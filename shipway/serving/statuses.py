@@ -43,10 +43,16 @@ def status_of(error: Exception) -> int | None:
 PHRASE_OF = {
     200: "OK",
     400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    405: "Method Not Allowed",
     413: "Content Too Large",
     415: "Unsupported Media Type",
     422: "Unprocessable Content",
+    431: "Request Header Fields Too Large",
     500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
     504: "Gateway Timeout",
     507: "Insufficient Storage",
 }

@@ -12,7 +12,7 @@ from benchmarks.peers import environments, process, table
 from benchmarks.peers.__main__ import outcomes
 from benchmarks.peers.systems import BYTES, OURS, SYSTEMS, System, first_of_list, in_both
 from benchmarks.peers.turns import Turns
-from shipway.engines.torchserve.temporary import free_ports
+from shipway.engines.ports import free_ports
 
 GOOD = """
 import json, sys

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from shipway.cli.main import app
 from shipway.engines.errors import ModelNotFound, NoServer, VersionNotFound
-from shipway.engines.torchserve.temporary import free_ports
+from shipway.engines.ports import free_ports
 from shipway.errors import ShipwayError
 from shipway.loadtest.errors import NoInput, NotReady, ReportError
 from shipway.loadtest.report_files import read_report

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from shipway.engines.torchserve.temporary import free_ports
+from shipway.engines.ports import free_ports
 from shipway.loadtest import inputs, preflight
 from shipway.loadtest.errors import NoInput, NotReady
 from shipway.loadtest.load_test import Input, Target

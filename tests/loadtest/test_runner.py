@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from shipway.engines.torchserve.temporary import free_ports
+from shipway.engines.ports import free_ports
 from shipway.loadtest.errors import GeneratorFailed
 from shipway.loadtest.runner import measure
 from shipway.loadtest.shapes.closed import ClosedLoop

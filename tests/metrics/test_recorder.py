@@ -15,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from shipway.engines.torchserve.temporary import free_ports
+from shipway.engines.ports import free_ports
 from shipway.metrics.declared import (
     DIRECTORY_VARIABLE,
     METRICS,

@@ -15,6 +15,10 @@ from shipway.files import shipped
 
 DEFAULT_MAX_REQUEST_BYTES = 6_553_500
 """TorchServe's own default."""
+DEFAULT_JOB_QUEUE_SIZE = 100
+"""TorchServe's own default."""
+DEFAULT_RESPONSE_TIMEOUT_S = 120
+"""TorchServe's own default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,15 @@ class ServerConfig:
     may_expose_management: bool
     """One of the two permissions that `check_exposure` needs. The other is on the command line."""
     max_request_bytes: int
+    job_queue_size: int
+    """How many requests may wait for a model."""
+    response_timeout_s: int
+    """How long a worker may take for a batch, unless its archive says otherwise."""
+    with_tokens: bool
+    """Whether requests need a token."""
+    front: bool
+    """Whether Envoy takes the requests, and passes those for this project's models directly to
+    their workers. This project's own setting, unknown to TorchServe."""
     vm_args: tuple[str, ...]
     """Arguments for the Java command line."""
     require_signature: bool
@@ -147,9 +160,6 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
         host = values.get(f"{key}_address", "127.0.0.1")
         return Listener(purpose=purpose, host=host, port=int(value))
 
-    limit = values.get("max_request_size", str(DEFAULT_MAX_REQUEST_BYTES))
-    if not limit.isdigit():
-        raise ConfigError(f"{path}: max_request_size={limit} is not a number of bytes.")
     config = ServerConfig(
         path=path.resolve(),
         inference=http("inference", "inference_address", 8080),
@@ -164,7 +174,15 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
         ),
         certificate=_certificate(path, values),
         may_expose_management=_is_true(path, "allow_management_beyond_loopback", values),
-        max_request_bytes=int(limit),
+        max_request_bytes=_number(
+            path, "max_request_size", values, DEFAULT_MAX_REQUEST_BYTES, "bytes"
+        ),
+        job_queue_size=_number(path, "job_queue_size", values, DEFAULT_JOB_QUEUE_SIZE, "requests"),
+        response_timeout_s=_number(
+            path, "default_response_timeout", values, DEFAULT_RESPONSE_TIMEOUT_S, "seconds"
+        ),
+        with_tokens=not _is_true(path, "disable_token_authorization", values),
+        front=_is_on(path, "front", values),
         vm_args=tuple(values.get("vmargs", "").split()),
         require_signature=_is_true(path, "require_signature", values),
         trusted_keys=_trusted_keys(path, values.get("trusted_keys", "")),
@@ -196,6 +214,15 @@ def parse_properties(text: str) -> dict[str, str]:
     return values
 
 
+def with_settings(text: str, settings: Mapping[str, object]) -> str:
+    """The text of a config.properties with the values in `settings`."""
+    for key, value in settings.items():
+        line = f"{key}={value}"
+        kept = [old for old in text.splitlines() if not old.startswith(f"{key}=")]
+        text = "\n".join([*kept, line]) + "\n"
+    return text
+
+
 def _with_variables(value: str, environment: Mapping[str, str]) -> str:
     """Replaces TorchServe's $$NAME$$ by environment variables."""
     return re.sub(r"\$\$(\w+)\$\$", lambda match: environment.get(match[1], match[0]), value)
@@ -207,6 +234,20 @@ def _is_true(path: Path, key: str, values: Mapping[str, str]) -> bool:
     if value not in ("true", "false"):
         raise ConfigError(f"{path}: {key}={value} is not valid. Use true or false.")
     return value == "true"
+
+
+def _number(path: Path, key: str, values: Mapping[str, str], default: int, unit: str) -> int:
+    value = values.get(key, str(default))
+    if not value.isdigit():
+        raise ConfigError(f"{path}: {key}={value} is not a number of {unit}.")
+    return int(value)
+
+
+def _is_on(path: Path, key: str, values: Mapping[str, str]) -> bool:
+    value = values.get(key, "off")
+    if value not in ("on", "off"):
+        raise ConfigError(f"{path}: {key}={value} is not valid. Use on or off.")
+    return value == "on"
 
 
 def _certificate(path: Path, values: Mapping[str, str]) -> Path | None:

@@ -7,12 +7,16 @@ when it unregisters a version, it never answers the requests that wait for it.
 import re
 import time
 from contextlib import closing
+from pathlib import Path
 
 import httpx
 
 from shipway.engines.errors import ServerError
 from shipway.engines.state import ServerRecord, StateDirectory
 from shipway.engines.torchserve.management import ManagementClient
+from shipway.front.envoy import Admin
+from shipway.front.exchange import FOLDER
+from shipway.front.resources import admin_socket
 
 PAUSE_S = 0.1
 
@@ -26,6 +30,7 @@ def until_quiet(state: StateDirectory, within_s: float) -> bool:
     try:
         record = state.require_running()
         with closing(ManagementClient(state)) as management:
+            front = Admin(admin_socket(Path(record.launch) / FOLDER))
             asked = _requests_so_far(record)
             while time.monotonic() < deadline:
                 for one in management.models():
@@ -33,7 +38,7 @@ def until_quiet(state: StateDirectory, within_s: float) -> bool:
                     if not management.await_answers(one, within_s=left_s):
                         return False
                 before, asked = asked, _requests_so_far(record)
-                if asked == before:
+                if asked == before and not front.active_requests():
                     return True
                 time.sleep(PAUSE_S)
     except (ServerError, httpx.HTTPError, OSError, ValueError):
@@ -42,7 +47,8 @@ def until_quiet(state: StateDirectory, within_s: float) -> bool:
 
 
 def _requests_so_far(record: ServerRecord) -> float:
-    """The number of predictions requested since the start; 0 if TorchServe does not count them."""
+    """The number of predictions requested of TorchServe since the start; 0 if it does not count
+    them."""
     answer = httpx.get(
         f"{record.addresses.metrics}/metrics",
         params={"name[]": "ts_inference_requests_total"},

@@ -21,6 +21,7 @@ from shipway.engines.torchserve.inference import HttpPredictor
 from shipway.engines.torchserve.management import ManagementClient
 from shipway.engines.torchserve.metrics import MetricsClient
 from shipway.engines.torchserve.no_default import NOT_YET, placeholder_folder
+from shipway.front.exchange import FOLDER, Exchange
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,7 @@ class TorchServeEngine:
         """Raises NoServer."""
         record = state.require_running()
         self._temporary = Path(record.launch)
+        self._front = Exchange(self._temporary / FOLDER)
         self._config = Path(record.config)
         self._management = ManagementClient(state)
         self._predictor = HttpPredictor(state)
@@ -91,6 +93,7 @@ class TorchServeEngine:
     def set_default(self, name: str, version: str) -> None:
         """See `Engine`."""
         self._management.promote(name, version)
+        self._front.await_default(name, version)
         self._tidy(name)
 
     def withhold_default(self, name: str, reason: str | None) -> None:
@@ -102,8 +105,14 @@ class TorchServeEngine:
 
     def unregister(self, name: str, version: str, *, drain_within_s: float = 0.0) -> bool:
         """See `Engine`. TorchServe itself would leave requests that wait without an answer."""
-        drained = True
         versions = self._management.describe(name)
+        with self._front.withdraw(name, version):
+            return self._unregister(name, version, versions, drain_within_s)
+
+    def _unregister(
+        self, name: str, version: str, versions: list[ModelVersion], drain_within_s: float
+    ) -> bool:
+        drained = True
         if drain_within_s > 0:
             for one in versions:
                 # TorchServe refuses to remove a default beside others, so it is not drained.

@@ -3,10 +3,11 @@
 import json
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import psutil
 
@@ -20,15 +21,20 @@ from shipway.metrics.observed import Observer
 from shipway.metrics.recorder import Recorder
 from shipway.metrics.traces import tracer_for
 from shipway.payloads.request import Request
+from shipway.preprocessing import NAME_PATTERN
 from shipway.runtime.backends.errors import DeviceLost
 from shipway.runtime.host import available_cores, own_device
 from shipway.runtime.model import Model
+from shipway.serving.direct_config import DIRECT_VARIABLE, DirectConfig
 from shipway.serving.observing import served_program
 from shipway.serving.replies import encode
 from shipway.serving.service import Service, most_rows
 from shipway.serving.statuses import PHRASE_OF
 from shipway.tasks import TASKS
 from shipway.tasks.base import Task
+
+if TYPE_CHECKING:
+    from shipway.serving.direct import DirectServer
 
 logger = logging.getLogger(__name__)
 
@@ -80,16 +86,23 @@ class Handler:
         # are logged too, but by other loggers, which stay on.
         logging.getLogger().setLevel(logging.WARNING)
         logging.getLogger("ts").setLevel(logging.INFO)
+        direct, batch_size = os.environ.get(DIRECT_VARIABLE), int(properties["batch_size"] or 1)
         artifact = open_artifact(Path(properties["model_dir"]) / "artifact")
         model = Model(
             artifact,
             workers=workers_here(),
             threads=_tuned_threads(artifact.manifest),
-            most_rows=most_rows(int(properties["batch_size"] or 1)),
+            most_rows=most_rows(batch_size),
+            staged=direct is None,
             device_index=own_device(properties.get("gpu_id")),
         )
         model.warm_up()
         self.service = Service(model, observers_of(model), task=self.make_task(model), steps=self)
+        self._direct = None
+        if direct is not None:
+            self._direct = _serve_directly(
+                self.service, DirectConfig.from_json(direct), batch_size, context
+            )
         if context.metrics is not None:
             _report_fallback(model, context.metrics)
 
@@ -98,7 +111,8 @@ class Handler:
         indexes = range(len(rows))
         if all(context.get_request_header(index, "describe") == "True" for index in indexes):
             # With the process id: a client that drains a version waits for each of its workers.
-            return [encode(self.service.describe() | {"pid": os.getpid()})] * len(rows)
+            own = {"pid": os.getpid(), "unanswered": self._direct.unanswered if self._direct else 0}
+            return [encode(self.service.describe() | own)] * len(rows)
         requests = [
             Request(
                 row,
@@ -109,17 +123,45 @@ class Handler:
         ]
         try:
             replies = self.service.answer(requests)
-        except DeviceLost:
-            # TorchServe would keep this process, and every further request would fail.
-            logger.critical("this worker ends so that a new one starts", exc_info=True)
-            logging.shutdown()
-            os._exit(DEVICE_LOST)
+        except DeviceLost as error:
+            _end_without_device(error)
         for index, reply in enumerate(replies):
             if reply.status != 200:
                 context.set_response_status(reply.status, PHRASE_OF[reply.status], index)
             for name, value in reply.headers.items():
                 context.set_response_header(index, name, value)
         return [reply.body for reply in replies]
+
+
+def _serve_directly(
+    service: Service, config: DirectConfig, batch_size: int, context: Any
+) -> "DirectServer | None":
+    """Answers HTTP requests in this process too. None for a model that was registered under a name
+    that no artifact can have, which TorchServe serves as well as it can."""
+    if not re.fullmatch(NAME_PATTERN, context.model_name):
+        return None
+    # httptools, uvloop and python-multipart are not installed beside every TorchServe.
+    from shipway.serving.direct import DirectServer
+
+    settings = context.model_yaml_config or {}
+    server = DirectServer(
+        service,
+        config,
+        name=context.model_name,
+        batch_size=batch_size,
+        readers=available_cores(),
+        answer_within_s=float(settings.get("responseTimeout", config.answer_within_s)),
+        lost=_end_without_device,
+    )
+    server.start()
+    return server
+
+
+def _end_without_device(error: DeviceLost) -> NoReturn:
+    """Ends this process: TorchServe would keep it, and every further request would fail."""
+    logger.critical("this worker ends so that a new one starts", exc_info=error)
+    logging.shutdown()
+    os._exit(DEVICE_LOST)
 
 
 def observers_of(model: Model) -> list[Observer]:

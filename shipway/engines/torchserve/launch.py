@@ -19,6 +19,7 @@ import psutil
 
 from shipway.engines.errors import LaunchError, NoServer
 from shipway.engines.state import ServerRecord, StateDirectory
+from shipway.engines.torchserve import front
 from shipway.engines.torchserve.config import ServerConfig
 from shipway.engines.torchserve.devices import for_torchserve
 from shipway.engines.torchserve.drain import until_quiet
@@ -90,9 +91,12 @@ def start(
         exporter = exporter_command(state, config.exporter.host, config.exporter.port)
     temporary = temporary_folder()
     metrics = metrics_folder(temporary)
+    fronted = front.prepare(config, temporary)
     environment = devices | ({DIRECTORY_VARIABLE: str(metrics)} if exporter else {})
+    environment |= fronted.environment if fronted else {}
     try:
-        process = start_java(config, java, model_store, state, temporary, environment, dies_with_us)
+        inner = fronted.config if fronted else config
+        process = start_java(inner, java, model_store, state, temporary, environment, dies_with_us)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(metrics, ignore_errors=True)
@@ -120,6 +124,8 @@ def start(
                 "or give another state directory with --state."
             )
         exporting = start_exporter(exporter, record, state, dies_with_us) if exporter else None
+        if fronted:
+            front.start(fronted, config, state, record)
         wait_until_ready(process, exporting, record, state)
     except BaseException:
         _end(record, state)

@@ -212,8 +212,9 @@ class ManagementClient:
                 if isinstance(error.__cause__, httpx.TimeoutException):
                     return False
                 raise
-            process = _process_of(answer, otherwise=-len(answered))
-            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE or process in answered:
+            process, unanswered = _process_of(answer, otherwise=-len(answered))
+            full = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+            if full or unanswered or process in answered:
                 time.sleep(ASK_AGAIN_S)  # the queue is full, or the others are busy
             else:
                 answered.add(process)
@@ -348,12 +349,14 @@ def _hint(refusal: Refused) -> str:
     return ""
 
 
-def _process_of(answer: httpx.Response, *, otherwise: int) -> int:
-    """The process of the worker that gave a description, if it says so."""
+def _process_of(answer: httpx.Response, *, otherwise: int) -> tuple[int, int]:
+    """The process of the worker that gave a description, if it says so, and how many requests it
+    has that did not come through TorchServe."""
     try:
-        return int(answer.json()[0]["customizedMetadata"]["pid"])
+        said = answer.json()[0]["customizedMetadata"]
+        return int(said["pid"]), int(said.get("unanswered", 0))
     except (ValueError, KeyError, TypeError, IndexError):
-        return otherwise
+        return otherwise, 0
 
 
 def _model_version(described: dict[str, Any], *, default: bool) -> ModelVersion:

@@ -1,8 +1,6 @@
 """Servers that run during a `with` block, on free ports: for tuning, benchmarks and tests."""
 
-import random
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -11,18 +9,14 @@ from pathlib import Path
 import psutil
 
 from shipway.archive.inspect import inspect_mar
+from shipway.engines.ports import free_ports
 from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve import launch
-from shipway.engines.torchserve.config import find_config, read_config
+from shipway.engines.torchserve.config import find_config, read_config, with_settings
 from shipway.engines.torchserve.java import find_java
 from shipway.engines.torchserve.launch import ExporterCommand
 from shipway.engines.torchserve.management import ManagementClient
 from shipway.engines.torchserve.tokens import bearer, tokens_of
-
-LOWEST_PORT = 20000
-"""Below are those of well-known services, and those that Ray gives to its workers."""
-TRIES = 500
-"""Ports that are tried for being free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,41 +139,3 @@ def with_free_ports(text: str) -> str:
     count = len(re.findall(setting, text, flags=re.MULTILINE))
     ports = iter(free_ports(count))
     return re.sub(setting, lambda match: f"{match[1]}{next(ports)}", text, flags=re.MULTILINE)
-
-
-def with_settings(text: str, settings: Mapping[str, object]) -> str:
-    """The text of a config.properties with the values in `settings`."""
-    for key, value in settings.items():
-        line = f"{key}={value}"
-        kept = [old for old in text.splitlines() if not old.startswith(f"{key}=")]
-        text = "\n".join([*kept, line]) + "\n"
-    return text
-
-
-def free_ports(count: int) -> list[int]:
-    """`count` different ports of 127.0.0.1 that nothing listens on.
-
-    They lie below those that the system gives to clients: between now and the start of the server
-    one of those could become the port of somebody's connection.
-    """
-    candidates = random.SystemRandom().sample(range(LOWEST_PORT, _lowest_of_clients()), TRIES)
-    ports: list[int] = []
-    for port in candidates:
-        if len(ports) == count:
-            break
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        ports.append(port)
-    return ports
-
-
-def _lowest_of_clients() -> int:
-    """The lowest port that Linux gives to a client; elsewhere the usual one there."""
-    try:
-        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    except (OSError, ValueError):
-        return 32768
-    # Where nearly all ports are for clients, there is no better choice than any port.
-    return lowest if lowest > LOWEST_PORT + 2 * TRIES else 61000

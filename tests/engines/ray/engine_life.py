@@ -13,11 +13,11 @@ import pytest
 
 from shipway.artifact.bundle import open_artifact
 from shipway.engines.errors import UnsupportedByEngine
+from shipway.engines.ports import free_ports
 from shipway.engines.protocol import Deployable, SignaturePolicy
 from shipway.engines.ray.cluster import cluster
 from shipway.engines.ray.engine import RayEngine
 from shipway.engines.ray.errors import OtherArtifact
-from shipway.engines.torchserve.temporary import free_ports
 from tests.engines.conformance import check_life
 
 

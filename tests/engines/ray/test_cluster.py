@@ -26,7 +26,9 @@ from tests.serving.test_service import JSON, Served
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 from benchmarks.ray_cluster import BIN, RayCluster, ray_cluster
-from shipway.engines.torchserve.temporary import free_ports
+from shipway.engines.ports import free_ports
+
+pytestmark = pytest.mark.ray
 
 TASKS = ("images", "classifier", "table")
 OTHER_VERSION = (

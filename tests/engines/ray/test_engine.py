@@ -17,6 +17,8 @@ pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 from benchmarks.ray_cluster import ray_cluster
 
+pytestmark = pytest.mark.ray
+
 
 def test_two_versions_live_their_life_and_what_ray_cannot_do_is_said(
     tiny_table: Artifact, tmp_path: Path

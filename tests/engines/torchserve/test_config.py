@@ -10,6 +10,7 @@ from shipway.engines.torchserve.config import (
     find_config,
     parse_properties,
     read_config,
+    with_settings,
 )
 from shipway.files import shipped
 from tests.servers import REPOSITORY, write_config
@@ -148,3 +149,12 @@ def test_of_a_server_for_others_only_the_inference_addresses_count_as_harmless(t
     assert {each.purpose for each in config.exposed} == {
         "management", "metrics", "gRPC management",
     }  # fmt: skip
+
+
+CONFIG = "inference_address=http://127.0.0.1:8080\njob_queue_size=100\n# load_models=all\n"
+
+
+def test_settings_replace_a_line_or_are_added():
+    text = with_settings(CONFIG, {"job_queue_size": 7, "max_request_size": 9})
+    assert text.count("job_queue_size=") == 1
+    assert {"job_queue_size=7", "max_request_size=9", "# load_models=all"} <= set(text.splitlines())

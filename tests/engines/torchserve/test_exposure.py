@@ -4,9 +4,9 @@ import psutil
 import pytest
 
 from shipway.engines.errors import LaunchError
+from shipway.engines.ports import free_ports
 from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve import launch
-from shipway.engines.torchserve.temporary import free_ports
 from tests.engines.torchserve.test_launch import start
 
 

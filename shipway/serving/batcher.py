@@ -1,0 +1,177 @@
+"""Batches without a delay: one starts when the program is free, with the requests that are there.
+
+Requests are read and decoded while the program runs. A lone client waits for nobody, and under load
+batches form by themselves.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from shipway.payloads.request import Request
+from shipway.runtime.backends.errors import DeviceLost
+from shipway.serving.http1 import Answer
+from shipway.serving.pending import PendingRequest
+from shipway.serving.progress import ProgressFile
+from shipway.serving.replies import Reply, refused_by_server
+
+logger = logging.getLogger(__name__)
+
+INLINE_BYTES = 64 * 1024
+"""Larger bodies are read in another thread, whatever the others took."""
+INLINE_READ_MS = 0.5
+"""A request that is read in less is read in the event loop's thread: handing it to another thread
+and back takes a tenth of a millisecond, and more where threads have to wait for a core or for the
+interpreter's lock."""
+INLINE_RUN_MS = 3.0
+"""The same for a batch. It may take longer than a request, since it ends the waiting of many."""
+WEIGHT = 0.1
+"""Of the newest measurement in the running mean."""
+
+
+class Reader(Protocol):
+    """What the batcher needs of a `Service`."""
+
+    def read(self, request: Request, received: float, start: float) -> PendingRequest:
+        """See `Service`."""
+        ...
+
+    def finish(self, pending: Sequence[PendingRequest]) -> list[Reply]:
+        """See `Service`."""
+        ...
+
+
+class Batcher:
+    """Answers the requests of one model. Its methods run in the event loop's thread."""
+
+    def __init__(
+        self,
+        service: Reader,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        batch_size: int,
+        most_waiting: int,
+        readers: int,
+        progress: ProgressFile,
+        lost: Callable[[DeviceLost], None],
+    ) -> None:
+        """`batch_size` and `most_waiting` count requests. `readers` is the number of threads that
+        decode. `lost` is called if the program's device cannot be used any more."""
+        self._service = service
+        self._loop = loop
+        self._batch_size = batch_size
+        self._most_waiting = most_waiting
+        self._lost = lost
+        self._progress = progress
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
+        self._runner = ThreadPoolExecutor(1, thread_name_prefix="run")
+        self._read_ms, self._run_ms = _Mean(), _Mean()
+        self._ready: deque[tuple[PendingRequest, Answer]] = deque()
+        self._unanswered = 0
+        self._running = False
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that have no reply yet."""
+        return self._unanswered
+
+    def submit(self, request: Request, body_bytes: int, answer: Answer) -> None:
+        """Answers a request, or refuses it with 503 if too many wait."""
+        if self._unanswered >= self._most_waiting + self._batch_size:
+            answer(
+                refused_by_server(
+                    503,
+                    "ServiceUnavailableException",
+                    f"More than {self._most_waiting} requests wait for this model. Send it again "
+                    "later.",
+                    {"Retry-After": "1"},
+                )
+            )
+            return
+        self._unanswered += 1
+        received, start = time.time(), time.perf_counter()
+        if self._read_ms.value < INLINE_READ_MS and body_bytes < INLINE_BYTES:
+            self._put(self._read(request, received, start), answer)
+            return
+        reading = self._readers.submit(self._read, request, received, start)
+        reading.add_done_callback(lambda read: self._soon(self._put, read.result(), answer))
+
+    def _read(self, request: Request, received: float, start: float) -> PendingRequest | None:
+        began = time.perf_counter()
+        try:
+            pending = self._service.read(request, received, start)
+        except Exception:  # a task should raise none
+            logger.exception("a request could not be read")
+            return None
+        self._read_ms.add(1000 * (time.perf_counter() - began))
+        return pending
+
+    def _put(self, pending: PendingRequest | None, answer: Answer) -> None:
+        if pending is None:
+            self._unanswered -= 1
+            answer(_failed("The request could not be read."))
+            return
+        self._ready.append((pending, answer))
+        if not self._running:
+            self._running = True
+            # After all that has arrived by now has been read.
+            self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        batch = [self._ready.popleft() for _ in range(min(len(self._ready), self._batch_size))]
+        pending = [each for each, _ in batch]
+        self._progress.begin()
+        if self._run_ms.value < INLINE_RUN_MS:
+            self._finished(batch, self._run(pending))
+            return
+        running = self._runner.submit(self._run, pending)
+        running.add_done_callback(lambda run: self._soon(self._finished, batch, run.result()))
+
+    def _run(self, pending: Sequence[PendingRequest]) -> Sequence[Reply]:
+        began = time.perf_counter()
+        try:
+            replies = self._service.finish(pending)
+        except DeviceLost as error:
+            self._lost(error)
+            raise
+        except Exception:
+            logger.exception("a batch failed")
+            replies = [_failed("The batch failed.") for _ in pending]
+        self._run_ms.add(1000 * (time.perf_counter() - began))
+        return replies
+
+    def _finished(
+        self, batch: Sequence[tuple[PendingRequest, Answer]], replies: Sequence[Reply]
+    ) -> None:
+        self._progress.end()
+        self._unanswered -= len(batch)
+        for (_, answer), reply in zip(batch, replies, strict=True):
+            answer(reply)
+        if self._ready:
+            self._loop.call_soon(self._start)
+        else:
+            self._running = False
+
+    def _soon(self, function: Callable[..., None], *arguments: object) -> None:
+        """Calls a function in the event loop's thread, from another one."""
+        self._loop.call_soon_threadsafe(function, *arguments)
+
+
+class _Mean:
+    """A running mean of milliseconds; too large to be inline before the first."""
+
+    def __init__(self) -> None:
+        self.value = float("inf")
+
+    def add(self, milliseconds: float) -> None:
+        """Counts a measurement."""
+        before = milliseconds if self.value == float("inf") else self.value
+        self.value = before + WEIGHT * (milliseconds - before)
+
+
+def _failed(what: str) -> Reply:
+    return refused_by_server(500, "InternalError", f"{what} The server's log has the cause.")

@@ -1,0 +1,181 @@
+"""Answers HTTP requests in a worker's own process, on a unix socket, beside its server's own.
+
+A worker that serves this way announces itself by PID.json in the folder of its socket, PID.sock.
+The folder is private to the user that runs the server.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from urllib.parse import unquote
+
+import uvloop
+
+from shipway.files import atomic_write
+from shipway.payloads.errors import BadRequest
+from shipway.payloads.request import Request
+from shipway.runtime.backends.errors import DeviceLost
+from shipway.serving.batcher import Batcher
+from shipway.serving.direct_config import DirectConfig
+from shipway.serving.http1 import Answer, Application, Connection, HttpRequest
+from shipway.serving.http_forms import fields_of
+from shipway.serving.progress import BEAT_EVERY_S, ProgressFile
+from shipway.serving.replies import Reply, encode, refusal, refused_by_server
+from shipway.serving.service import Service
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+
+
+class DirectServer:
+    """Serves one model on a unix socket, from an event loop in a thread of its own."""
+
+    def __init__(
+        self,
+        service: Service,
+        config: DirectConfig,
+        *,
+        name: str,
+        batch_size: int,
+        readers: int,
+        answer_within_s: float,
+        lost: Callable[[DeviceLost], None],
+    ) -> None:
+        """`name` is what the model is registered under. `batch_size` counts requests. `readers` is
+        the number of threads that decode. A worker that takes longer than `answer_within_s` for a
+        batch hangs. `lost` is called if the program's device cannot be used any more."""
+        self._service = service
+        self._config = config
+        self._name = name
+        self._batch_size = batch_size
+        self._readers = readers
+        self._answer_within_s = answer_within_s
+        self._lost = lost
+        self.socket = config.folder / f"{os.getpid()}.sock"
+        self._announcement = config.folder / f"{os.getpid()}.json"
+        self._progress = ProgressFile(config.folder / f"{os.getpid()}.progress")
+        self._batcher: Batcher | None = None
+        self._listening = threading.Event()
+
+    def start(self) -> None:
+        """Returns when it listens and has announced itself."""
+        threading.Thread(target=self._run, name="direct", daemon=True).start()
+        self._listening.wait()
+        manifest = self._service.model.manifest
+        announced = {
+            "pid": os.getpid(),
+            "name": self._name,
+            "version": manifest.version,
+            "socket": str(self.socket),
+            "answer_within_s": self._answer_within_s,
+        }
+        atomic_write(self._announcement, json.dumps(announced).encode())
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that have no reply yet."""
+        return self._batcher.unanswered if self._batcher else 0
+
+    def _run(self) -> None:
+        loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(loop)
+        batcher = self._batcher = Batcher(
+            self._service,
+            loop,
+            batch_size=self._batch_size,
+            most_waiting=self._config.most_waiting,
+            readers=self._readers,
+            progress=self._progress,
+            lost=self._lost,
+        )
+        routes = Routes(self._service, batcher)
+        connections: set[Connection] = set()
+        limit = self._config.max_body_bytes
+        # Kept: a server that nothing refers to is closed.
+        self._server = loop.run_until_complete(
+            loop.create_unix_server(
+                lambda: Connection(routes, connections, limit), path=str(self.socket), backlog=1024
+            )
+        )
+        self.socket.chmod(0o600)
+        self._beat(loop)
+        self._listening.set()
+        loop.run_forever()
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._progress.beat()
+        loop.call_later(BEAT_EVERY_S, self._beat, loop)
+
+
+class Routes(Application):
+    """What a worker answers, by path: inference in both forms, and the model's metadata."""
+
+    def __init__(self, service: Service, batcher: Batcher) -> None:
+        self._service = service
+        self._batcher = batcher
+
+    def why_refused(self, head: HttpRequest) -> Reply | None:
+        """The reply for a path that does not exist, or for a method that it does not have."""
+        allowed = _methods_of(head.path)
+        if not allowed:
+            return refused_by_server(
+                404,
+                "ResourceNotFoundException",
+                f"The path {unquote(head.path)[:100]!r} does not exist. Send requests to "
+                "/predictions/NAME or /v2/models/NAME/infer.",
+            )
+        if head.method not in allowed:
+            return refused_by_server(
+                405,
+                "MethodNotAllowedException",
+                f"The method {head.method} is not allowed here. Use {' or '.join(allowed)}.",
+                {"Allow": ", ".join(allowed)},
+            )
+        return None
+
+    def handle(self, request: HttpRequest, answer: Answer) -> None:
+        """Answers a request whose path and method are allowed."""
+        identity = request.headers.get(REQUEST_ID) or str(uuid.uuid4())
+
+        def answered(reply: Reply) -> None:
+            reply.headers[REQUEST_ID] = identity
+            answer(reply)
+
+        last = request.path.rpartition("/")[2]
+        if request.path.startswith("/v2/") and last != "infer":
+            described = self._service.describe()["metadata"]
+            if last == "ready":
+                described = {"name": described["name"], "ready": True}
+            answered(Reply(encode(described)))
+            return
+        try:
+            kind = request.headers.get("content-type", "")
+            fields: Mapping[str, bytes] = fields_of(request.query, kind, request.body)
+        except BadRequest as error:
+            answered(refusal(error))
+            return
+        self._batcher.submit(
+            Request(fields, request.headers, identity), len(request.body), answered
+        )
+
+
+def _methods_of(path: str) -> tuple[str, ...]:
+    """The methods that a path has; none for a path that does not exist."""
+    match path.split("/")[1:]:
+        case ["predictions", _] | ["predictions", _, _]:
+            return ("POST", "PUT", "GET")
+        case ["v2", "models", _, "infer"] | ["v2", "models", _, "versions", _, "infer"]:
+            return ("POST",)
+        case (
+            ["v2", "models", _]
+            | ["v2", "models", _, "ready"]
+            | ["v2", "models", _, "versions", _]
+            | ["v2", "models", _, "versions", _, "ready"]
+        ):
+            return ("GET", "HEAD")
+    return ()

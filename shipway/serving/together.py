@@ -1,0 +1,30 @@
+"""What is computed for all requests of a batch at once: a call of NumPy costs more than a row.
+
+R = rows of all requests of a batch.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from shipway.runtime.model import RowResult
+
+
+def stacked(results: Sequence[RowResult]) -> tuple[np.ndarray, ...] | None:
+    """Each output of all rows, (R, …). None if a row failed, or if rows have other shapes."""
+    if any(result.error is not None for result in results):
+        return None
+    columns = list(zip(*(result.outputs for result in results), strict=True))
+    for column in columns:
+        if any(output.shape != column[0].shape for output in column):
+            return None
+    return tuple(np.stack(column) for column in columns)
+
+
+def finite_rows(outputs_R: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """Which rows have finite outputs only, (R,)."""
+    finite_R = np.ones(rows, bool)
+    for output_R in outputs_R:
+        if output_R.dtype.kind == "f":
+            finite_R &= np.isfinite(output_R).reshape(rows, -1).all(axis=1)
+    return finite_R

@@ -1,0 +1,224 @@
+"""Batches that start when the program is free."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from shipway.payloads.request import Request
+from shipway.runtime.backends.errors import DeviceLost
+from shipway.serving.batcher import INLINE_BYTES, Batcher
+from shipway.serving.progress import ProgressFile, read_progress
+from shipway.serving.replies import Reply
+
+
+class Slow:
+    """A service whose reading and running take a time, and which notes what it did, and where."""
+
+    def __init__(self, read_s: float = 0.0, run_s: float = 0.0) -> None:
+        self.read_s, self.run_s = read_s, run_s
+        self.batches: list[list[str]] = []
+        self.threads: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    def read(self, request: Request, received: float, start: float) -> Any:
+        assert abs(received - time.time()) < 60 and start <= time.perf_counter()
+        time.sleep(self.read_s)
+        return request
+
+    def finish(self, pending) -> list[Reply]:
+        assert self.gate.wait(10)
+        time.sleep(self.run_s)
+        self.batches.append([each.id for each in pending])
+        self.threads.append(threading.current_thread().name.partition("_")[0])
+        if self.error:
+            raise self.error
+        return [Reply(each.id.encode()) for each in pending]
+
+
+@pytest.fixture
+def progress(tmp_path):
+    return ProgressFile(tmp_path / "progress")
+
+
+def run(
+    service: Slow,
+    progress: ProgressFile,
+    during: Callable[[Batcher, list[Reply]], Awaitable[None]],
+    lost: list[DeviceLost] | None = None,
+    **settings: int,
+) -> list[Reply]:
+    """The replies, in the order in which they came, when `during` is done."""
+    replies: list[Reply] = []
+
+    async def main() -> None:
+        limits = {"batch_size": 4, "most_waiting": 100, "readers": 2} | settings
+        losses = [] if lost is None else lost
+        batcher = Batcher(
+            service, asyncio.get_running_loop(), progress=progress, lost=losses.append, **limits
+        )
+        await during(batcher, replies)
+        assert batcher.unanswered == 0
+
+    asyncio.run(main())
+    return replies
+
+
+async def until(replies: list[Reply], count: int) -> None:
+    deadline = time.monotonic() + 10
+    while len(replies) < count:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+def submit(batcher: Batcher, replies: list[Reply], *names: str, body_bytes: int = 10) -> None:
+    for name in names:
+        batcher.submit(Request({}, {}, name), body_bytes, replies.append)
+
+
+def test_a_lone_request_waits_for_nobody_and_what_comes_meanwhile_is_the_next_batch(progress):
+    service = Slow()
+
+    async def during(batcher, replies):
+        service.gate.clear()
+        submit(batcher, replies, "a")
+        while not batcher._running:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        submit(batcher, replies, *"bcdefg")
+        await asyncio.sleep(0.05)
+        service.gate.set()
+        await until(replies, 7)
+
+    replies = run(service, progress, during, readers=1)
+    assert service.batches == [["a"], [*"bcde"], [*"fg"]]
+    assert [each.body.decode() for each in replies] == [*"abcdefg"]
+
+
+def test_what_takes_no_time_stays_in_the_loops_thread(progress):
+    service = Slow()
+
+    async def during(batcher, replies):
+        for number in range(50):
+            submit(batcher, replies, str(number))
+            await until(replies, number + 1)
+
+    run(service, progress, during)
+    assert service.threads[0] == "run" and service.threads[-1] == "MainThread"
+
+
+def test_what_takes_long_leaves_the_loops_thread_free(progress):
+    service = Slow(read_s=0.01, run_s=0.02)
+    gaps: list[float] = []
+
+    async def during(batcher, replies):
+        submit(batcher, replies, *map(str, range(20)))
+        while len(replies) < 20:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            gaps.append(time.perf_counter() - before)
+
+    run(service, progress, during, readers=4)
+    assert set(service.threads) == {"run"}
+    assert sorted(gaps)[len(gaps) // 2] < 0.005
+
+
+def test_a_large_body_is_read_in_another_thread(progress):
+    threads: list[str] = []
+
+    class Noting(Slow):
+        def read(self, request, received, start):
+            threads.append(threading.current_thread().name.partition("_")[0])
+            return super().read(request, received, start)
+
+    async def during(batcher, replies):
+        for number in range(20):
+            submit(batcher, replies, str(number))
+            await until(replies, number + 1)
+        submit(batcher, replies, "large", body_bytes=INLINE_BYTES)
+        await until(replies, 21)
+
+    run(Noting(), progress, during)
+    assert threads[-2:] == ["MainThread", "read"]
+
+
+def test_requests_beyond_the_limit_are_refused_at_once(progress):
+    service = Slow()
+
+    async def during(batcher, replies):
+        service.gate.clear()
+        submit(batcher, replies, *map(str, range(10)))
+        assert [each.status for each in replies] == [503] * 4
+        assert replies[0].headers["Retry-After"] == "1"
+        service.gate.set()
+        await until(replies, 10)
+
+    run(service, progress, during, batch_size=2, most_waiting=4)
+
+
+def test_a_batch_that_fails_is_answered_and_the_next_one_runs(progress, caplog):
+    service = Slow()
+
+    async def during(batcher, replies):
+        service.error = ValueError("broken")
+        submit(batcher, replies, "a", "b")
+        await until(replies, 2)
+        service.error = None
+        submit(batcher, replies, "c")
+        await until(replies, 3)
+
+    replies = run(service, progress, during)
+    assert [each.status for each in replies] == [500, 500, 200]
+    assert "broken" in caplog.text
+
+
+def test_a_request_that_cannot_be_read_is_answered(progress, caplog):
+    class Broken(Slow):
+        def read(self, request, received, start):
+            if request.id == "broken":
+                raise ValueError("a fault in a task")
+            return super().read(request, received, start)
+
+    async def during(batcher, replies):
+        submit(batcher, replies, "broken", "a")
+        await until(replies, 2)
+        submit(batcher, replies, "broken", "b")
+        await until(replies, 4)
+
+    replies = run(Broken(), progress, during)
+    assert sorted(each.status for each in replies) == [200, 200, 500, 500]
+    assert "a fault in a task" in caplog.text
+
+
+def test_a_lost_device_is_told(progress):
+    service = Slow()
+    service.error = DeviceLost("gone")
+    lost: list[DeviceLost] = []
+
+    async def during(batcher, replies):
+        submit(batcher, replies, "a")
+        while not lost:
+            await asyncio.sleep(0.001)
+        batcher._unanswered = 0  # the process would have ended
+
+    run(service, progress, during, lost)
+
+
+def test_the_batch_that_runs_is_in_the_file_of_progress(progress, tmp_path):
+    service = Slow()
+
+    async def during(batcher, replies):
+        service.gate.clear()
+        submit(batcher, replies, "a")
+        await asyncio.sleep(0.05)
+        assert read_progress(tmp_path / "progress").batch_began > 0
+        service.gate.set()
+        await until(replies, 1)
+        assert read_progress(tmp_path / "progress").batch_began == 0
+
+    run(service, progress, during)
