@@ -7,7 +7,7 @@ UV     := .uv/bin/uv
 BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
-.PHONY: help env env-long demo demo-ray test test-long test-wheel structure check serve up model format bench bench-stock bench-peers bench-observability \
+.PHONY: help env env-long demo demo-ray test test-long test-ray test-wheel structure check serve up model format bench bench-stock bench-peers bench-observability \
 	test-faults test-sabotage soak fuzz watch check-monitoring check-plan lock clean
 .DEFAULT_GOAL := help
 
@@ -37,20 +37,25 @@ demo: env  ## export a pretrained model, serve it, send it a photo over HTTP and
 
 # Whole files go to one of several processes: the tests of a file share its server.
 WORKERS ?= 2
-test: env  ## every test but the long ones, the real server included (12 minutes)
+test: env  ## every test but the long ones, the real server included (15 minutes)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 # A sample of each long study, with a time limit of its own. The studies themselves are targets too.
-test-long: env-long model  ## the tests marked long, and a sample of the long studies: faults, soak, fuzz (14 minutes)
+test-long: env-long model  ## the tests marked long, and a sample of the long studies: faults, sabotage, soak, fuzz (17 minutes)
 	@echo "== tests marked long"
 	@timeout --kill-after=30 900 $(BIN)/python -m pytest -m long
 	@echo "== every fault once"
 	@timeout --kill-after=30 480 $(BIN)/python -m tests.faults --rounds 1 --times 3
+	@echo "== every ninth broken pipeline and unusual model"
+	@timeout --kill-after=30 300 $(BIN)/python -m tests.sabotage --every 9
 	@echo "== soak, 1 minute"
 	@timeout --kill-after=30 240 $(BIN)/python -m benchmarks.soak --mar $(MODEL) --minutes 1 --out build/soak
 	@echo "== fuzzing, 60 seconds"
 	@$(MAKE) --no-print-directory fuzz-readers SECONDS=15
 	@timeout --kill-after=30 120 $(BIN)/python -m tests.fuzz.fuzz_server 1500
+
+test-ray: env-long  ## the tests of a Ray cluster (5 minutes)
+	@$(BIN)/python -m pytest -m ray
 
 ONLY ?=
 test-sabotage: env  ## broken pipelines, all refused; unusual models, all sealed and served (20 minutes)
