@@ -21,6 +21,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from shipway.extras import MissingExtra
+
 ROOT = Path(__file__).resolve().parent.parent
 UV = ROOT / ".uv/bin/uv"
 TECHNIQUES = ("torchscript", "onnx_fp32", "onnx_int8")
@@ -110,7 +112,7 @@ def _check(folder: Path, targets: dict[str, bool]) -> None:
     base = Environment(folder / "base", str(wheel))
     base.run("shipway", "new", "my_model", cwd=work)
     said = base.run("shipway", "export", "my_model.py", cwd=work, fails=True)
-    needs = "Exporting needs the extra \"export\": pip install 'shipway[export]'."
+    needs = str(MissingExtra("Exporting", "export"))
     targets["the base alone names the extra that export needs"] = needs in " ".join(said.split())
 
     full = Environment(folder / "full", f"shipway[export] @ {wheel.as_uri()}")

@@ -49,7 +49,7 @@ def pareto(
     parts.append(words_at("↙ better", plot.left + 4, plot.bottom + 42, class_="tick"))
     taken: list[Box] = []
     if shown_budget is not None:
-        words = f"budget: {shown_budget:g} points"
+        words = f"budget: {shown_budget:g} point{'' if shown_budget == 1 else 's'}"
         right = plot.right - 2
         parts.append(line(plot.left, y(shown_budget), plot.right, y(shown_budget), "budget"))
         parts.append(words_at(words, right, y(shown_budget) - 5, class_="tick end"))

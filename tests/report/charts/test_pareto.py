@@ -49,4 +49,5 @@ def test_faster_is_further_left_and_less_lost_is_lower():
 def test_the_budget_is_drawn_where_it_is_near_the_candidates():
     dots = [charts.Dot(label="a", latency_ms=2.0, points_lost=4.0, kind="chosen")]
     assert "budget: 5 points" in drawn(dots, budget=5.0)
+    assert "budget: 1 point<" in drawn(dots, budget=1.0)
     assert "budget" not in drawn(dots, budget=90.0)
