@@ -112,7 +112,7 @@ def _check(folder: Path, targets: dict[str, bool]) -> None:
     base = Environment(folder / "base", str(wheel))
     base.run("shipway", "new", "my_model", cwd=work)
     said = base.run("shipway", "export", "my_model.py", cwd=work, fails=True)
-    needs = str(MissingExtra("Exporting", "export"))
+    needs = str(MissingExtra("`shipway export`", "export"))
     targets["the base alone names the extra that export needs"] = needs in " ".join(said.split())
 
     full = Environment(folder / "full", f"shipway[export] @ {wheel.as_uri()}")
