@@ -22,18 +22,24 @@ SENTENCES = (1, 2, 4, 16)
 def passages(files: Sequence[Path], *, rows: int, seed: int, of: str) -> Inputs:
     """`rows` passages from files: plain text, reStructuredText, or the docstrings of Python files.
 
-    `of` describes the files, for the certificate. Loading raises BadInputs if they hold too few.
+    `of` describes the files, for the certificate. The passages of a file are one group. Loading
+    raises BadInputs if they hold too few.
     """
 
     def load(recipe: Recipe) -> Rows:
-        texts = [text for file in files for text in passages_of(file)]
+        texts, groups = [], []
+        for group, file in enumerate(files):
+            for text in passages_of(file):
+                texts.append(text)
+                groups.append(group)
         if len(texts) < rows:
             raise BadInputs(
                 f"The files contain {len(texts)} passages; {rows} are needed. Add "
                 "files, or lower `rows`."
             )
-        chosen = np.random.default_rng(seed).choice(len(texts), rows, replace=False)
-        return Rows(tokenized([texts[index] for index in sorted(chosen)], recipe))
+        chosen = sorted(np.random.default_rng(seed).choice(len(texts), rows, replace=False))
+        arrays = tokenized([texts[index] for index in chosen], recipe)
+        return Rows(arrays, groups=np.array([groups[index] for index in chosen]))
 
     longest = max(SENTENCES)
     return Inputs(description=f"{rows} passages of 1 to {longest} sentences of {of}", load=load)

@@ -42,3 +42,14 @@ def test_too_few_passages_are_refused_with_their_number(tmp_path):
     recipe, _ = find_recipe("minilm")
     with pytest.raises(BadInputs, match="contain 1 passages; 2 are needed"):
         passages([tmp_path / "short.txt"], rows=2, seed=0, of="a test").load(recipe)
+
+
+def test_the_passages_of_one_file_are_one_group(tmp_path):
+    files = [tmp_path / f"{name}.txt" for name in ("first", "second")]
+    for file in files:
+        file.write_text(f"This is the first sentence of {file.stem}.\n\nAnd a second one follows.")
+    recipe, _ = find_recipe("minilm")
+    rows = passages(files, rows=2, seed=0, of="a test").load(recipe)
+    assert rows.groups.tolist() == [0, 1]
+    one = passages(files[:1] * 3, rows=3, seed=0, of="a test").load(recipe)
+    assert one.groups.tolist() == [0, 1, 2]
