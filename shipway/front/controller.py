@@ -57,8 +57,12 @@ class Settings:
     """The folder in which workers announce themselves."""
     host: str
     port: int
+    grpc_host: str
+    grpc_port: int
     torchserve: str
     """HOST:PORT of TorchServe's own inference address."""
+    torchserve_grpc: str
+    """The same for gRPC."""
     management: str
     """HOST:PORT of its management address."""
     key_file: str
@@ -79,7 +83,10 @@ class Settings:
             folder=Path(self.folder),
             host=self.host,
             port=self.port,
+            grpc_host=self.grpc_host,
+            grpc_port=self.grpc_port,
             torchserve=self.torchserve,
+            torchserve_grpc=self.torchserve_grpc,
             max_request_bytes=self.max_request_bytes,
         )
 

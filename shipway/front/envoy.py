@@ -47,7 +47,7 @@ class Files:
         for name, found in resources.endpoints(registered).items():
             self._write(name, found)
         self._write("cds", resources.clusters(self._config, registered))
-        self._write("rds", resources.routes(self._config, registered))
+        self._write_routes(registered)
         self._write("lds", resources.listeners(self._config))
         path = self._config.folder / "envoy.json"
         atomic_write(path, json.dumps(resources.bootstrap(self._config)))
@@ -62,13 +62,19 @@ class Files:
         changed = [self._write(name, found) for name, found in workers.items()]
         if self._write("cds", list(both.values())) or any(changed):
             time.sleep(SETTLES_WITHIN_S)
-        if self._write("rds", resources.routes(self._config, registered)):
+        if self._write_routes(registered):
             time.sleep(SETTLES_WITHIN_S)
-        self._write("cds", wanted)
+        if self._write("cds", wanted):
+            time.sleep(SETTLES_WITHIN_S)
         for name in [name for name in self._written if name.startswith("eds-")]:
             if name not in workers:
                 del self._written[name]
                 (self._config.folder / f"{name}.json").unlink(missing_ok=True)
+
+    def _write_routes(self, registered: Registered) -> bool:
+        http = self._write("rds-http", resources.routes(self._config, registered))
+        grpc = self._write("rds-grpc", resources.grpc_routes(self._config, registered))
+        return http or grpc
 
     def _write(self, name: str, found: list[dict[str, Any]]) -> bool:
         """Replaces a file; returns False if it is the same already."""
@@ -115,7 +121,9 @@ class Admin:
 
     def active_requests(self) -> int:
         """How many requests are being answered; 0 if Envoy does not say."""
-        _, text = self._ask("GET", "/stats?filter=^http.http.downstream_rq_active$&format=json")
+        _, text = self._ask(
+            "GET", "/stats?filter=^http.(http|grpc).downstream_rq_active$&format=json"
+        )
         try:
             return sum(int(each["value"]) for each in json.loads(text)["stats"] if "value" in each)
         except (ValueError, KeyError):

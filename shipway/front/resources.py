@@ -9,10 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shipway.front.errors import grpc_local_replies, local_replies
+from shipway.front.grpc_filters import (
+    BRIDGE,
+    HEALTH,
+    MODEL_HEADER,
+    OIP_SERVICE,
+    ROUTED_CALLS,
+    STREAM_PREDICTIONS,
+    STREAMS,
+    TORCHSERVES_OIP_SERVICE,
+    VERSION_HEADER,
+    grpc_filters,
+    without_bridge,
+)
 from shipway.front.registered import Registered
+from shipway.front.types import TYPES, filter_type
 
 TORCHSERVE = "torchserve"
 """The cluster of what is not answered by a worker itself."""
+TORCHSERVE_GRPC = "torchserve-grpc"
 WORKER_PREFIX = "worker"
 HEADERS_WITHIN = "10s"
 """From the first byte of a request to the last of its headers."""
@@ -24,21 +40,6 @@ MOST_CONNECTIONS = 10_000
 """Of clients. Further ones are refused."""
 CONNECT_WITHIN = "1s"
 AUTHORIZATION = "envoy.filters.http.rbac"
-TYPES = "type.googleapis.com/envoy"
-ERROR_TYPES = {
-    400: "BadRequestException",
-    401: "InvalidKeyException",
-    404: "ResourceNotFoundException",
-    408: "RequestTimeoutException",
-    413: "PayloadTooLargeException",
-    426: "BadRequestException",
-    429: "TooManyRequestsException",
-    431: "BadRequestException",
-    503: "ServiceUnavailableException",
-    504: "GatewayTimeoutException",
-}
-"""The `type` of errors that Envoy answers with, by their status. Where TorchServe has the same
-error, its word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +51,13 @@ class FrontConfig:
     host: str
     port: int
     """Where it listens for HTTP."""
+    grpc_host: str
+    grpc_port: int
+    """Where it listens for gRPC."""
     torchserve: str
     """HOST:PORT of TorchServe's own inference address, on loopback."""
+    torchserve_grpc: str
+    """The same for gRPC."""
     max_request_bytes: int
     answer_within_s: float = 150.0
     """After this time a request is given up. It is longer than a worker may take."""
@@ -88,13 +94,23 @@ def admin_socket(folder: Path) -> Path:
 
 
 def listeners(config: FrontConfig) -> list[dict[str, Any]]:
-    """The listener for HTTP. It never changes, so that no client's connection has to end."""
+    """The listeners for HTTP and gRPC. They never change: no client's connection has to end."""
+    calls = [_authorization(), *grpc_filters()]
+    return [
+        _listener(config, "http", config.host, config.port, [_authorization()]),
+        _listener(config, "grpc", config.grpc_host, config.grpc_port, calls),
+    ]
+
+
+def _listener(
+    config: FrontConfig, name: str, host: str, port: int, filters: list[dict[str, Any]]
+) -> dict[str, Any]:
     manager = {
-        "@type": _filter_type("network.http_connection_manager.v3.HttpConnectionManager"),
-        "stat_prefix": "http",
+        "@type": filter_type("network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": name,
         "codec_type": "AUTO",
-        "rds": {"route_config_name": "http", "config_source": _file(config.folder, "rds")},
-        "http_filters": [_authorization(), _router()],
+        "rds": {"route_config_name": name, "config_source": _file(config.folder, f"rds-{name}")},
+        "http_filters": [*filters, _router()],
         "http_protocol_options": {
             "accept_http_10": True,
             "default_host_for_http_10": "localhost",
@@ -109,93 +125,122 @@ def listeners(config: FrontConfig) -> list[dict[str, Any]]:
         "always_set_request_id_in_response": True,
         "server_header_transformation": "PASS_THROUGH",
         "normalize_path": False,
-        "local_reply_config": _local_replies(),
+        "local_reply_config": grpc_local_replies() if name == "grpc" else local_replies(),
     }
-    return [
-        {
-            "@type": f"{TYPES}.config.listener.v3.Listener",
-            "name": "http",
-            "address": {"socket_address": {"address": config.host, "port_value": config.port}},
-            "filter_chains": [
-                {
-                    "filters": [
-                        {
-                            "name": "envoy.filters.network.http_connection_manager",
-                            "typed_config": manager,
-                        }
-                    ]
-                }
-            ],
-            "per_connection_buffer_limit_bytes": 1024 * 1024,
-        }
-    ]
+    manager_filter = {
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": manager,
+    }
+    return {
+        "@type": f"{TYPES}.config.listener.v3.Listener",
+        "name": name,
+        "address": {"socket_address": {"address": host, "port_value": port}},
+        "filter_chains": [{"filters": [manager_filter]}],
+        "per_connection_buffer_limit_bytes": 1024 * 1024,
+    }
 
 
 def routes(config: FrontConfig, registered: Registered) -> list[dict[str, Any]]:
     """Which path goes to which version's workers. Everything else goes to TorchServe."""
-    sockets = registered.sockets()
     found = []
-    for name, version in sockets:
-        cluster = cluster_name(name, version)
+    for name, version, cluster in _targets(registered):
+        v2 = f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
+        native = f"/predictions/{name}" + (f"/{version}" if version else "")
+        paths = (native, v2, f"{v2}/ready", f"{v2}/infer")
+        found += [_route(config, {"path": path}, cluster) for path in paths]
+    rest = _with_token(_route(config, {"prefix": "/"}, TORCHSERVE), registered)
+    return [_routes_of("http", [*found, rest], registered)]
+
+
+def grpc_routes(config: FrontConfig, registered: Registered) -> list[dict[str, Any]]:
+    """The same for calls, by the model and version that their messages name."""
+    found: list[dict[str, Any]] = []
+    for name, version, cluster in _targets(registered):
+        named = [_header(MODEL_HEADER, name), _header(VERSION_HEADER, version or "")]
         found += [
-            _route(config, {"path": f"/predictions/{name}/{version}"}, cluster),
-            *(
-                _route(config, {"path": f"/v2/models/{name}/versions/{version}{end}"}, cluster)
-                for end in ("", "/ready", "/infer")
-            ),
+            _route(config, {"path": path, "headers": named}, cluster) for path in ROUTED_CALLS
         ]
-    for name, version in sorted(registered.defaults.items()):
-        if (name, version) in sockets:
-            cluster = cluster_name(name, version)
-            found += [
-                _route(config, {"path": f"/predictions/{name}"}, cluster),
-                *(
-                    _route(config, {"path": f"/v2/models/{name}{end}"}, cluster)
-                    for end in ("", "/ready", "/infer")
-                ),
-            ]
-    rest = _route(config, {"prefix": "/"}, TORCHSERVE)
+        found.append(_unimplemented({"path": STREAM_PREDICTIONS, "headers": named}))
+    for _, _, cluster in _targets(registered)[:1]:  # any worker can tell that the server lives
+        health = {"path": HEALTH, "headers": [_header(MODEL_HEADER, "")]}
+        found.append(_route(config, health, cluster))
+    found += [_unimplemented({"path": path}) for path in STREAMS]
+    # TorchServe has the protocol under a name of its own.
+    renamed = _to_torchserve_grpc(config, {"prefix": f"{OIP_SERVICE}/"}, registered)
+    renamed["route"]["prefix_rewrite"] = f"{TORCHSERVES_OIP_SERVICE}/"
+    rest = _to_torchserve_grpc(config, {"prefix": "/"}, registered)
+    return [_routes_of("grpc", [*found, renamed, rest], registered)]
+
+
+def _targets(registered: Registered) -> list[tuple[str, str | None, str]]:
+    """The names, versions and clusters that have workers; no version stands for the default."""
+    sockets = registered.sockets()
+    named = [(name, version, cluster_name(name, version)) for name, version in sockets]
+    defaults = [
+        (name, None, cluster_name(name, version))
+        for name, version in sorted(registered.defaults.items())
+        if (name, version) in sockets
+    ]
+    return [*named, *defaults]
+
+
+def _routes_of(name: str, found: list[dict[str, Any]], registered: Registered) -> dict[str, Any]:
+    everything = {
+        "name": "all",
+        "domains": ["*"],
+        "routes": found,
+        "typed_per_filter_config": _tokens(registered),
+    }
+    return {
+        "@type": f"{TYPES}.config.route.v3.RouteConfiguration",
+        "name": name,
+        "virtual_hosts": [everything],
+    }
+
+
+def _to_torchserve_grpc(
+    config: FrontConfig, match: dict[str, Any], registered: Registered
+) -> dict[str, Any]:
+    route = _with_token(_route(config, match, TORCHSERVE_GRPC), registered)
+    return route | {"typed_per_filter_config": {BRIDGE: without_bridge()}}
+
+
+def _with_token(route: dict[str, Any], registered: Registered) -> dict[str, Any]:
+    """Puts TorchServe's own token in place of the client's."""
     if registered.token:
-        rest["request_headers_to_add"] = [
+        route["request_headers_to_add"] = [
             {
                 "header": {"key": "authorization", "value": f"Bearer {registered.token}"},
                 "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
             }
         ]
-    return [
-        {
-            "@type": f"{TYPES}.config.route.v3.RouteConfiguration",
-            "name": "http",
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [*found, rest],
-                    "typed_per_filter_config": _tokens(registered),
-                }
-            ],
-        }
-    ]
+    return route
+
+
+def _unimplemented(match: dict[str, Any]) -> dict[str, Any]:
+    # Envoy makes UNIMPLEMENTED of this status (its Grpc::Utility::httpToGrpcStatus).
+    return {
+        "match": match,
+        "direct_response": {
+            "status": 404,
+            "body": {"inline_string": "Streams are not supported. Use the unary call."},
+        },
+        "typed_per_filter_config": {BRIDGE: without_bridge()},
+    }
+
+
+def _header(name: str, value: str) -> dict[str, Any]:
+    return {"name": name, "string_match": {"exact": value}}
 
 
 def clusters(config: FrontConfig, registered: Registered) -> list[dict[str, Any]]:
     """TorchServe, and each version's workers."""
-    host, _, port = config.torchserve.rpartition(":")
-    torchserve = _cluster(TORCHSERVE) | {
-        "type": "STATIC",
-        "load_assignment": {
-            "cluster_name": TORCHSERVE,
-            "endpoints": [
-                {
-                    "lb_endpoints": [
-                        _endpoint({"socket_address": {"address": host, "port_value": int(port)}})
-                    ]
-                }
-            ],
-        },
-    }
+    protocol = f"{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions"
+    http2 = {"@type": protocol, "explicit_http_config": {"http2_protocol_options": {}}}
     return [
-        torchserve,
+        _static(TORCHSERVE, config.torchserve),
+        _static(TORCHSERVE_GRPC, config.torchserve_grpc)
+        | {"typed_extension_protocol_options": {protocol.partition("/")[2]: http2}},
         *(
             _cluster(cluster_name(name, version))
             | {
@@ -233,6 +278,13 @@ def cluster_name(name: str, version: str) -> str:
     return f"{WORKER_PREFIX}/{name}/{version}"
 
 
+def _static(name: str, address: str) -> dict[str, Any]:
+    host, _, port = address.rpartition(":")
+    socket = {"socket_address": {"address": host, "port_value": int(port)}}
+    assignment = {"cluster_name": name, "endpoints": [{"lb_endpoints": [_endpoint(socket)]}]}
+    return _cluster(name) | {"type": "STATIC", "load_assignment": assignment}
+
+
 def _cluster(name: str) -> dict[str, Any]:
     unlimited = {"max_connections": 2**20, "max_pending_requests": 2**20, "max_requests": 2**20}
     return {
@@ -245,7 +297,7 @@ def _cluster(name: str) -> dict[str, Any]:
     }
 
 
-def _route(config: FrontConfig, match: dict[str, str], cluster: str) -> dict[str, Any]:
+def _route(config: FrontConfig, match: dict[str, Any], cluster: str) -> dict[str, Any]:
     return {
         "match": match,
         "route": {
@@ -273,7 +325,7 @@ def _authorization() -> dict[str, Any]:
     """Refuses a request before its body is read, by the rules that `_tokens` gives."""
     return {
         "name": AUTHORIZATION,
-        "typed_config": {"@type": _filter_type("http.rbac.v3.RBAC")},
+        "typed_config": {"@type": filter_type("http.rbac.v3.RBAC")},
     }
 
 
@@ -290,64 +342,8 @@ def _tokens(registered: Registered) -> dict[str, Any]:
     }
     return {
         AUTHORIZATION: {
-            "@type": _filter_type("http.rbac.v3.RBACPerRoute"),
+            "@type": filter_type("http.rbac.v3.RBACPerRoute"),
             "rbac": {"rules": {"action": "ALLOW", "policies": {"token": one_of_them}}},
-        }
-    }
-
-
-def _local_replies() -> dict[str, Any]:
-    """Envoy's own answers in the form of TorchServe's errors."""
-
-    def mapper(
-        found: int, status: int, message: str, headers: dict[str, str] | None = None
-    ) -> dict[str, Any]:
-        return {
-            "filter": {
-                "status_code_filter": {
-                    "comparison": {
-                        "op": "EQ",
-                        "value": {"default_value": found, "runtime_key": f"status.{found}"},
-                    }
-                }
-            },
-            "status_code": status,
-            "headers_to_add": [
-                {
-                    "header": {"key": key, "value": value},
-                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                }
-                for key, value in (headers or {}).items()
-            ],
-            "body_format_override": _body(status, message),
-        }
-
-    return {
-        "mappers": [
-            mapper(
-                403,
-                401,
-                "The inference token is missing or wrong. Send the header Authorization: Bearer "
-                "TOKEN.",
-                {"www-authenticate": "Bearer"},
-            ),
-            mapper(503, 503, "%LOCAL_REPLY_BODY%", {"retry-after": "1"}),
-            *(
-                mapper(status, status, "%LOCAL_REPLY_BODY%")
-                for status in ERROR_TYPES
-                if status not in (401, 503)
-            ),
-        ],
-        "body_format": _body(500, "%LOCAL_REPLY_BODY%"),
-    }
-
-
-def _body(status: int, message: str) -> dict[str, Any]:
-    return {
-        "json_format": {
-            "code": "%RESPONSE_CODE%",
-            "type": ERROR_TYPES.get(status, "InternalServerException"),
-            "message": message,
         }
     }
 
@@ -356,14 +352,10 @@ def _router() -> dict[str, Any]:
     return {
         "name": "envoy.filters.http.router",
         "typed_config": {
-            "@type": _filter_type("http.router.v3.Router"),
+            "@type": filter_type("http.router.v3.Router"),
             "suppress_envoy_headers": True,
         },
     }
-
-
-def _filter_type(name: str) -> str:
-    return f"{TYPES}.extensions.filters.{name}"
 
 
 def _endpoint(address: dict[str, Any]) -> dict[str, Any]:

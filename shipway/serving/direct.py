@@ -19,17 +19,22 @@ from shipway.files import atomic_write
 from shipway.payloads.errors import BadRequest
 from shipway.payloads.request import Request
 from shipway.runtime.backends.errors import DeviceLost
+from shipway.serving import grpc_calls
 from shipway.serving.batcher import Batcher
 from shipway.serving.direct_config import DirectConfig
+from shipway.serving.grpc_calls import Call, Described
 from shipway.serving.http1 import Answer, Application, Connection, HttpRequest
 from shipway.serving.http_forms import fields_of
 from shipway.serving.progress import BEAT_EVERY_S, ProgressFile
 from shipway.serving.replies import Reply, encode, refusal, refused_by_server
 from shipway.serving.service import Service
+from shipway.serving.statuses import STATUS_OF
 
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
+KEPT = ("Shipway-Version", "Shipway-Artifact", "Shipway-Program", "Shipway-Batch", "Server-Timing")
+"""The headers of a reply that the answer to a gRPC call has too."""
 
 
 class DirectServer:
@@ -44,17 +49,20 @@ class DirectServer:
         batch_size: int,
         readers: int,
         answer_within_s: float,
+        calls: Mapping[str, Call],
         lost: Callable[[DeviceLost], None],
     ) -> None:
         """`name` is what the model is registered under. `batch_size` counts requests. `readers` is
         the number of threads that decode. A worker that takes longer than `answer_within_s` for a
-        batch hangs. `lost` is called if the program's device cannot be used any more."""
+        batch hangs. `calls` are gRPC calls by path. `lost` is called if the program's device
+        cannot be used any more."""
         self._service = service
         self._config = config
         self._name = name
         self._batch_size = batch_size
         self._readers = readers
         self._answer_within_s = answer_within_s
+        self._calls = calls
         self._lost = lost
         self.socket = config.folder / f"{os.getpid()}.sock"
         self._announcement = config.folder / f"{os.getpid()}.json"
@@ -93,7 +101,7 @@ class DirectServer:
             progress=self._progress,
             lost=self._lost,
         )
-        routes = Routes(self._service, batcher)
+        routes = Routes(self._service, batcher, self._calls)
         connections: set[Connection] = set()
         limit = self._config.max_body_bytes
         # Kept: a server that nothing refers to is closed.
@@ -113,15 +121,16 @@ class DirectServer:
 
 
 class Routes(Application):
-    """What a worker answers, by path: inference in both forms, and the model's metadata."""
+    """What a worker answers, by path: inference in all forms, and the model's metadata."""
 
-    def __init__(self, service: Service, batcher: Batcher) -> None:
+    def __init__(self, service: Service, batcher: Batcher, calls: Mapping[str, Call]) -> None:
         self._service = service
         self._batcher = batcher
+        self._calls = calls
 
     def why_refused(self, head: HttpRequest) -> Reply | None:
         """The reply for a path that does not exist, or for a method that it does not have."""
-        allowed = _methods_of(head.path)
+        allowed = ("POST",) if head.path in self._calls else _methods_of(head.path)
         if not allowed:
             return refused_by_server(
                 404,
@@ -141,6 +150,9 @@ class Routes(Application):
     def handle(self, request: HttpRequest, answer: Answer) -> None:
         """Answers a request whose path and method are allowed."""
         identity = request.headers.get(REQUEST_ID) or str(uuid.uuid4())
+        if call := self._calls.get(request.path):
+            self._handle_call(call, request, identity, answer)
+            return
 
         def answered(reply: Reply) -> None:
             reply.headers[REQUEST_ID] = identity
@@ -162,6 +174,26 @@ class Routes(Application):
         self._batcher.submit(
             Request(fields, request.headers, identity), len(request.body), answered
         )
+
+    def _handle_call(self, call: Call, request: HttpRequest, identity: str, answer: Answer) -> None:
+        def answered(reply: Reply) -> None:
+            told = grpc_calls.failed(reply)
+            if reply.status == 200:
+                told = grpc_calls.answered(call.reply(reply))
+                kept = {name: reply.headers[name] for name in KEPT if name in reply.headers}
+                told.headers |= kept
+            told.headers[REQUEST_ID] = identity
+            answer(told)
+
+        try:
+            found = call.request(request.body, request.headers, identity)
+        except tuple(STATUS_OF) as error:
+            answered(refusal(error))
+            return
+        if isinstance(found, Described):
+            answer(grpc_calls.answered(found.message))
+        else:
+            self._batcher.submit(found, len(request.body), answered)
 
 
 def _methods_of(path: str) -> tuple[str, ...]:

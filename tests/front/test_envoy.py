@@ -79,12 +79,15 @@ class Running:
     def __init__(self, folder: Path) -> None:
         own = folder / "front"
         own.mkdir()
-        inside, outside = free_ports(2)
+        inside, outside, inside_grpc, outside_grpc = free_ports(4)
         self.config = FrontConfig(
             folder=own,
             host="127.0.0.1",
             port=outside,
+            grpc_host="127.0.0.1",
+            grpc_port=outside_grpc,
             torchserve=f"127.0.0.1:{inside}",
+            torchserve_grpc=f"127.0.0.1:{inside_grpc}",
             max_request_bytes=2**24,
         )
         self.workers = Workers(folder)

@@ -14,6 +14,7 @@ import pytest
 from shipway.runtime.model import Model
 from shipway.serving.direct import DirectServer
 from shipway.serving.direct_config import DirectConfig
+from shipway.serving.oip_grpc import calls
 from shipway.serving.progress import read_progress
 from shipway.serving.service import Service
 from tests.conftest import encoded
@@ -28,13 +29,15 @@ def served(artifact, folder: Path) -> DirectServer:
     again = DirectConfig.from_json(config.to_json())
     assert again == config
     model = Model(artifact, staged=False)
+    service = Service(model)
     made = DirectServer(
-        Service(model),
+        service,
         again,
         name=artifact.manifest.name,
         batch_size=4,
         readers=2,
         answer_within_s=60,
+        calls=calls(service.describe()["metadata"]),
         lost=lambda error: None,
     )
     made.start()

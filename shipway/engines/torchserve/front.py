@@ -29,6 +29,8 @@ class Front:
     """The folder in which workers listen."""
     torchserve: str
     """HOST:PORT at which TorchServe listens for the front."""
+    torchserve_grpc: str
+    """The same for gRPC."""
     config: ServerConfig
     """The configuration of that TorchServe, in a file of its own."""
     environment: dict[str, str]
@@ -54,11 +56,14 @@ def prepare(config: ServerConfig, temporary: Path) -> Front | None:
     folder, workers = temporary / FOLDER, temporary / WORKERS
     for each in (folder, workers):
         each.mkdir(mode=0o700)
-    torchserve = f"127.0.0.1:{free_ports(1)[0]}"
+    http, grpc = free_ports(2)
     inner = folder / config.path.name
-    inner.write_text(
-        with_settings(config.path.read_text(), {"inference_address": f"http://{torchserve}"})
-    )
+    settings = {
+        "inference_address": f"http://127.0.0.1:{http}",
+        "grpc_inference_address": "127.0.0.1",
+        "grpc_inference_port": grpc,
+    }
+    inner.write_text(with_settings(config.path.read_text(), settings))
     direct = DirectConfig(
         folder=workers,
         most_waiting=config.job_queue_size,
@@ -69,7 +74,8 @@ def prepare(config: ServerConfig, temporary: Path) -> Front | None:
         envoy=envoy,
         folder=folder,
         workers=workers,
-        torchserve=torchserve,
+        torchserve=f"127.0.0.1:{http}",
+        torchserve_grpc=f"127.0.0.1:{grpc}",
         config=replace(config, path=inner),
         environment={DIRECT_VARIABLE: direct.to_json()},
     )
@@ -88,7 +94,10 @@ def start(
         workers=str(front.workers),
         host=config.inference.host,
         port=config.inference.port,
+        grpc_host=config.grpc_inference.host,
+        grpc_port=config.grpc_inference.port,
         torchserve=front.torchserve,
+        torchserve_grpc=front.torchserve_grpc,
         management=config.management.address,
         key_file=str(key_file(state)),
         with_tokens=config.with_tokens,

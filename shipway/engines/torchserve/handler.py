@@ -140,8 +140,11 @@ def _serve_directly(
     that no artifact can have, which TorchServe serves as well as it can."""
     if not re.fullmatch(NAME_PATTERN, context.model_name):
         return None
-    # httptools, uvloop and python-multipart are not installed beside every TorchServe.
+    # httptools, uvloop, python-multipart and protobuf are not installed beside every TorchServe.
+    from shipway.engines.torchserve import predictions_call
+    from shipway.engines.torchserve.predictions_call import Predictions
     from shipway.serving.direct import DirectServer
+    from shipway.serving.oip_grpc import calls
 
     settings = context.model_yaml_config or {}
     server = DirectServer(
@@ -151,6 +154,7 @@ def _serve_directly(
         batch_size=batch_size,
         readers=available_cores(),
         answer_within_s=float(settings.get("responseTimeout", config.answer_within_s)),
+        calls=calls(service.describe()["metadata"]) | {predictions_call.PATH: Predictions()},
         lost=_end_without_device,
     )
     server.start()
