@@ -16,14 +16,14 @@ from urllib.parse import unquote
 import uvloop
 
 from shipway.files import atomic_write
-from shipway.payloads.errors import BadRequest
 from shipway.payloads.request import Request
 from shipway.runtime.backends.errors import DeviceLost
 from shipway.serving import grpc_calls
 from shipway.serving.batcher import Batcher
 from shipway.serving.direct_config import DirectConfig
+from shipway.serving.encodings import decoded
 from shipway.serving.grpc_calls import Call, Described
-from shipway.serving.http1 import Answer, Application, Connection, HttpRequest
+from shipway.serving.http1 import Answer, Application, Connection, HttpRequest, too_large
 from shipway.serving.http_forms import fields_of
 from shipway.serving.progress import BEAT_EVERY_S, ProgressFile
 from shipway.serving.replies import Reply, encode, refusal, refused_by_server
@@ -101,9 +101,9 @@ class DirectServer:
             progress=self._progress,
             lost=self._lost,
         )
-        routes = Routes(self._service, batcher, self._calls)
-        connections: set[Connection] = set()
         limit = self._config.max_body_bytes
+        routes = Routes(self._service, batcher, self._calls, limit)
+        connections: set[Connection] = set()
         # Kept: a server that nothing refers to is closed.
         self._server = loop.run_until_complete(
             loop.create_unix_server(
@@ -123,7 +123,10 @@ class DirectServer:
 class Routes(Application):
     """What a worker answers, by path: inference in all forms, and the model's metadata."""
 
-    def __init__(self, service: Service, batcher: Batcher, calls: Mapping[str, Call]) -> None:
+    def __init__(
+        self, service: Service, batcher: Batcher, calls: Mapping[str, Call], max_body_bytes: int
+    ) -> None:
+        self._limit = max_body_bytes
         self._service = service
         self._batcher = batcher
         self._calls = calls
@@ -165,15 +168,17 @@ class Routes(Application):
                 described = {"name": described["name"], "ready": True}
             answered(Reply(encode(described)))
             return
+        headers = request.headers
         try:
-            kind = request.headers.get("content-type", "")
-            fields: Mapping[str, bytes] = fields_of(request.query, kind, request.body)
-        except BadRequest as error:
+            body = decoded(request.body, headers.pop("content-encoding", ""), self._limit)
+            if body is None:
+                answered(too_large(self._limit))
+                return
+            fields = fields_of(request.query, headers.get("content-type", ""), body)
+        except tuple(STATUS_OF) as error:
             answered(refusal(error))
             return
-        self._batcher.submit(
-            Request(fields, request.headers, identity), len(request.body), answered
-        )
+        self._batcher.submit(Request(fields, headers, identity), len(body), answered)
 
     def _handle_call(self, call: Call, request: HttpRequest, identity: str, answer: Answer) -> None:
         def answered(reply: Reply) -> None:

@@ -1,5 +1,6 @@
 """A worker's own HTTP, over its unix socket, with a real model."""
 
+import gzip
 import json
 import os
 import stat
@@ -147,6 +148,19 @@ def test_a_broken_form_is_refused(client, tiny_table):
         headers={"content-type": "multipart/form-data; boundary=x"},
     )
     assert answer.status_code == 400 and "form is broken" in answer.json()["message"]
+
+
+def test_a_compressed_body_is_answered_as_the_body_itself(client, tiny_table):
+    path = f"/predictions/{tiny_table.manifest.name}"
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    expected = client.post(path, json=ROW).json()
+    sent = gzip.compress(json.dumps(ROW).encode())
+    assert client.post(path, content=sent, headers=headers).json() == expected
+    assert client.post(path, content=sent[:9], headers=headers).status_code == 400
+    bomb = gzip.compress(bytes(LIMIT + 1))
+    assert client.post(path, content=bomb, headers=headers).status_code == 413
+    headers["content-encoding"] = "br"
+    assert client.post(path, content=sent, headers=headers).status_code == 415
 
 
 def test_a_body_over_the_limit_is_refused(client, tiny_table):
