@@ -146,7 +146,9 @@ def routes(config: FrontConfig, registered: Registered) -> list[dict[str, Any]]:
     for name, version, cluster in _targets(registered):
         v2 = f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
         native = f"/predictions/{name}" + (f"/{version}" if version else "")
-        paths = (native, v2, f"{v2}/ready", f"{v2}/infer")
+        paths = [native, v2, f"{v2}/ready", f"{v2}/infer"]
+        if not version:  # KServe's first protocol knows no versions
+            paths += [f"/v1/models/{name}", f"/v1/models/{name}:predict"]
         found += [_route(config, {"path": path}, cluster) for path in paths]
     rest = _with_token(_route(config, {"prefix": "/"}, TORCHSERVE), registered)
     return [_routes_of("http", [*found, rest], registered)]

@@ -31,6 +31,8 @@ class Request:
     """By name in lower case. Empty over gRPC."""
     id: str = ""
     """The server's request id, for logs, metrics and traces."""
+    protocol: str = ""
+    """"v1" for KServe's first protocol. Empty: its form tells whether it is v2 or native."""
 
     def header(self, name: str) -> str:
         """The value of a header, by its name in lower case, or over gRPC, whose metadata TorchServe

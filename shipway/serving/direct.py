@@ -33,6 +33,8 @@ from shipway.serving.statuses import STATUS_OF
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
+PREDICT = ":predict"
+"""The end of a path of KServe's first protocol."""
 KEPT = ("Shipway-Version", "Shipway-Artifact", "Shipway-Program", "Shipway-Batch", "Server-Timing")
 """The headers of a reply that the answer to a gRPC call has too."""
 
@@ -162,6 +164,9 @@ class Routes(Application):
             answer(reply)
 
         last = request.path.rpartition("/")[2]
+        if request.path.startswith("/v1/") and not last.endswith(PREDICT):
+            answered(Reply(encode({"name": unquote(last), "ready": True})))
+            return
         if request.path.startswith("/v2/") and last != "infer":
             described = self._service.describe()["metadata"]
             if last == "ready":
@@ -178,7 +183,8 @@ class Routes(Application):
         except tuple(STATUS_OF) as error:
             answered(refusal(error))
             return
-        self._batcher.submit(Request(fields, headers, identity), len(body), answered)
+        protocol = "v1" if request.path.startswith("/v1/") else ""
+        self._batcher.submit(Request(fields, headers, identity, protocol), len(body), answered)
 
     def _handle_call(self, call: Call, request: HttpRequest, identity: str, answer: Answer) -> None:
         def answered(reply: Reply) -> None:
@@ -206,6 +212,8 @@ def _methods_of(path: str) -> tuple[str, ...]:
     match path.split("/")[1:]:
         case ["predictions", _] | ["predictions", _, _]:
             return ("POST", "PUT", "GET")
+        case ["v1", "models", last]:
+            return ("POST",) if last.endswith(PREDICT) else ("GET", "HEAD")
         case ["v2", "models", _, "infer"] | ["v2", "models", _, "versions", _, "infer"]:
             return ("POST",)
         case (

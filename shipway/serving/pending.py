@@ -29,6 +29,7 @@ class PendingRequest:
     """Seconds since 1970."""
     start: float
     """The same moment, in seconds of `time.perf_counter`."""
+    is_v1: bool = False
     is_v2: bool = False
     v2: oip.InferRequest | None = None
     inputs: Inputs | None = None

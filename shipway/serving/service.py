@@ -6,7 +6,7 @@ N = rows of one request.
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from shipway.metrics.observed import AnsweredRequest, Observer
 from shipway.payloads.errors import BadRequest, InternalError, NotFinite
 from shipway.payloads.request import Request
 from shipway.runtime.model import Model, RowResult
-from shipway.serving import oip
+from shipway.serving import oip, v1
 from shipway.serving.deadlines import Deadlines
 from shipway.serving.pending import PendingRequest, answered, stages_of
 from shipway.serving.replies import Reply, encode, refusal, server_timing
@@ -153,7 +153,11 @@ class Service:
             if self._steps is not None:
                 pending.request = request = self._steps.preprocess(request)
             value = request.fields.get("body")
-            if oip.is_v2(request, value := _maybe_v2(request, value)):
+            if request.protocol == "v1":
+                pending.is_v1 = True
+                read = v1.reader_of(self._task)
+                pending.inputs = Inputs(_each(read, v1.instances_of(request)), many=True)
+            elif oip.is_v2(request, value := _maybe_v2(request, value)):
                 self._parse_v2(pending, request, value)
             else:
                 pending.inputs = self._task.parse(request)
@@ -177,18 +181,12 @@ class Service:
             self._task.bytes_tensor,
         )
         if pending.v2.items:
-            items = [self._item(place, data) for place, data in enumerate(pending.v2.items)]
+            items = _each(self._task.parse_bytes, pending.v2.items)
             pending.inputs = Inputs(items, many=True)
         else:
             self._task.check(pending.v2.arrays)
             pending.rows = list(zip(*pending.v2.arrays, strict=True))
             pending.notes = [None] * len(pending.rows)
-
-    def _item(self, place: int, data: bytes) -> Any:
-        try:
-            return self._task.parse_bytes(data)
-        except tuple(STATUS_OF) as error:
-            raise _placed(error, place) from error
 
     def _decode(self, pending: list[PendingRequest]) -> None:
         """Decodes the inputs of all requests together, so that threads and libraries get as many
@@ -276,6 +274,8 @@ class Service:
 
     def _written(self, pending: PendingRequest) -> Reply:
         """The answer to a request whose every row has finite outputs."""
+        if pending.is_v1:
+            return self._written_v1(pending)
         outputs = pending.outputs
         if outputs is None:
             columns = zip(*(each.outputs for each in pending.results), strict=True)
@@ -300,10 +300,24 @@ class Service:
         many = pending.inputs is not None and pending.inputs.many
         return Reply(encode(answers if many else answers[0]))
 
+    def _written_v1(self, pending: PendingRequest) -> Reply:
+        answers = pending.answers
+        if answers is None:  # row by row, since instances may have different shapes
+            answers = [
+                answer
+                for result, note in zip(pending.results, pending.notes, strict=True)
+                for answer in self._task.answers(
+                    tuple(each[None] for each in result.outputs), [note]
+                )
+            ]
+        if self._steps is not None:
+            answers = [self._steps.postprocess(answer) for answer in answers]
+        return Reply(encode({"predictions": answers}))
+
 
 def _refused(pending: PendingRequest) -> Reply:
     assert pending.error is not None
-    return refusal(pending.error, v2=pending.is_v2)
+    return refusal(pending.error, v2=pending.is_v2 or pending.is_v1)
 
 
 def _error_of(results: Sequence[RowResult]) -> ShipwayError | None:
@@ -334,6 +348,17 @@ def _maybe_v2(request: Request, value: Any) -> Any:
         except BadRequest:  # not JSON, so not v2: it may be a text
             return value
     return value
+
+
+def _each(read: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
+    """What `read` makes of each value; its error says which value it is of."""
+    items = []
+    for place, value in enumerate(values):
+        try:
+            items.append(read(value))
+        except tuple(STATUS_OF) as error:
+            raise _placed(error, place) from error
+    return items
 
 
 def _placed(error: ShipwayError, place: int) -> ShipwayError:

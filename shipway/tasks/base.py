@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import orjson
 
 from shipway.artifact.manifest import Manifest
 from shipway.artifact.measures import OutputKind
@@ -100,6 +101,11 @@ class Task(ABC):
     @abstractmethod
     def parse_bytes(self, data: bytes) -> Any:
         """The item in one element of a BYTES tensor. Raises the same errors as `parse`."""
+
+    def parse_instance(self, value: Any) -> Any:
+        """The item in one decoded instance of KServe's v1 protocol, by default that of its JSON; a
+        text is its own bytes. Raises the same errors as `parse`."""
+        return self.parse_bytes(value.encode() if isinstance(value, str) else orjson.dumps(value))
 
     @abstractmethod
     def decode(self, items: Sequence[Any]) -> list[Decoded | ShipwayError]:

@@ -62,6 +62,16 @@ class Tensors(Task):
         [row] = self._rows({self._only().name: row_1}).items
         return row
 
+    def parse_instance(self, value: Any) -> Any:
+        """An instance is a row of each input, by name, or of the only input."""
+        rows = value
+        if isinstance(value, Mapping):
+            rows = {name: [row] for name, row in value.items()}
+        elif isinstance(value, list):
+            rows = [value]
+        [row] = self.parse(Request({"body": rows})).items
+        return row
+
     def decode(self, items: Sequence[Any]) -> list[Decoded | ShipwayError]:
         """The rows are arrays already."""
         return [Decoded(each) for each in items]

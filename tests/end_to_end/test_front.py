@@ -1,5 +1,6 @@
 """The front of a real server: requests reach workers directly, and releases follow at once."""
 
+import gzip
 import json
 import os
 import shutil
@@ -159,6 +160,21 @@ def test_the_answer_is_the_one_that_torchserve_passes_on(server, client):
     direct = client.post(PATH, json=ROW).json()
     through = server.grpc.predict(MODEL, json.dumps(ROW).encode())
     assert direct == through
+
+
+def test_kserves_first_protocol_is_answered(client):
+    native = client.post(PATH, json=ROW).json()
+    answer = client.post(f"/v1/models/{MODEL}:predict", json={"instances": [ROW, ROW]})
+    assert answer.json() == {"predictions": [native, native]}
+    assert client.get(f"/v1/models/{MODEL}").json() == {"name": MODEL, "ready": True}
+    refused = client.post(f"/v1/models/{MODEL}:predict", json={"rows": []})
+    assert refused.status_code == 400 and "instances" in refused.json()["error"]
+
+
+def test_a_compressed_body_is_answered(client):
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    answer = client.post(PATH, content=gzip.compress(json.dumps(ROW).encode()), headers=headers)
+    assert answer.json() == client.post(PATH, json=ROW).json()
 
 
 def test_a_promotion_is_followed_before_it_returns_and_loses_nothing(server, client):
