@@ -309,6 +309,8 @@ def _route(config: FrontConfig, match: dict[str, Any], cluster: str) -> dict[str
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset-before-request",
                 "num_retries": 3,
+                # By default one further draw, which may give the same worker again.
+                "host_selection_retry_max_attempts": 20,
                 "retry_host_predicate": [
                     {
                         "name": "envoy.retry_host_predicates.previous_hosts",
