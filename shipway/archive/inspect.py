@@ -225,11 +225,44 @@ def _check_headers(path: Path, file: BufferedReader, archive: zipfile.ZipFile) -
                 f"{path} has different headers for {name!r} before the file and in the zip "
                 f"directory. {_COPY_AGAIN}"
             )
-        end += len(matching[0]) + member.compress_size
+        end += len(matching[0])
+        file.seek(end)
+        if member.compress_type == zipfile.ZIP_DEFLATED and not _ends_there(file, member):
+            raise ArchiveError(
+                f"{path} contains {name!r} as a stream that does not end where its header says. "
+                f"{_COPY_AGAIN}"
+            )
+        end += member.compress_size
     file.seek(-_END_BYTES, 2)
     last = file.read()
     if end != archive.start_dir or not last.startswith(b"PK\5\6") or archive.comment:
         raise ArchiveError(f"{path} contains data outside of its zip members. {_COPY_AGAIN}")
+
+
+def _ends_there(file: BufferedReader, member: zipfile.ZipInfo) -> bool:
+    """Whether the deflated stream at the file's position has exactly the sizes in its header.
+
+    zipfile stops after so many bytes. TorchServe reads until the stream says that it ends, which
+    could be in the middle of another member.
+    """
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    left, size = member.compress_size, 0
+    while left and not stream.eof:
+        block = file.read(min(left, _BLOCK_BYTES))
+        if not block:
+            return False
+        left -= len(block)
+        while block and not stream.eof:
+            size += len(stream.decompress(block, _BLOCK_BYTES))
+            if size > member.file_size:
+                return False
+            block = stream.unconsumed_tail
+    # What has been read already may hold more than fits one block.
+    while not stream.eof and (more := stream.decompress(stream.unconsumed_tail, _BLOCK_BYTES)):
+        size += len(more)
+        if size > member.file_size:
+            return False
+    return stream.eof and not left and not stream.unused_data and size == member.file_size
 
 
 def _headers_of(member: zipfile.ZipInfo) -> list[bytes]:

@@ -205,6 +205,35 @@ CASES |= {
 }
 
 
+def with_stream(files: Files, packed: bytes) -> bytes:
+    """The program as a deflated stream of these bytes, under headers of an honest one."""
+    data = files[PROGRAM]
+    lies = {"method": zlib.DEFLATED, "size": len(data), "crc": zlib.crc32(data)}
+    return with_program(data=packed, method=0, local=lies, central=lies)(files)
+
+
+@case
+def a_stream_without_an_end(files: Files) -> bytes:
+    """Whoever reads until the stream ends reads the next members too."""
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
+    packed = deflate.compress(files[PROGRAM]) + deflate.flush(zlib.Z_FULL_FLUSH)
+    return with_stream(files, packed)
+
+
+@case
+def a_stream_that_goes_on(files: Files) -> bytes:
+    """It holds more than the header says."""
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return with_stream(files, deflate.compress(files[PROGRAM] + b"more") + deflate.flush())
+
+
+@case
+def a_stream_that_ends_early(files: Files) -> bytes:
+    """Behind its end lies something that no reader of the directory sees."""
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return with_stream(files, deflate.compress(files[PROGRAM]) + deflate.flush() + b"PK\3\4")
+
+
 @case
 def a_bomb_in_one_member_that_lies(files: Files) -> bytes:
     """A quarter of a gigabyte of zeros that says it is the program."""
