@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -36,6 +37,8 @@ OLD_TOKEN_COUNTS_S = 60.0
 """How long a client may go on with a token after it was renewed."""
 RENEW_BEFORE_S = 30.0
 """How long before it expires a token is renewed."""
+AFTER_FAILURE_S = 0.5
+"""Before another attempt at what failed."""
 CONFIRMED_AFTER_S = 1.0
 """How long a worker is seen to hang before it is killed: where a whole machine was paused, workers
 may go on a moment later than this process."""
@@ -279,12 +282,16 @@ def run(settings: Settings) -> None:
     drains, watch = False, Watch()
     try:
         while _runs(settings.pid):
-            supervisor.look()
-            if (now := look(settings, tokens, defaults, exchange)) != registered:
-                registered = now
-                files.update(registered)
-                exchange.write_served(served_by(registered))
-            watch.look(registered.workers)
+            try:
+                supervisor.look()
+                if (now := look(settings, tokens, defaults, exchange)) != registered:
+                    files.update(now)
+                    exchange.write_served(served_by(now))
+                    registered = now
+                watch.look(registered.workers)
+            except Exception:  # such as a full disk: Envoy goes on with the files that it has
+                traceback.print_exc()
+                time.sleep(AFTER_FAILURE_S)
             if not drains and Path(settings.stopping_file).exists():
                 drains = True
                 admin.drain()
@@ -341,9 +348,25 @@ def _seconds_until(moment: str) -> float:
 
 
 def main() -> None:
-    """Runs until TorchServe ends, or until SIGTERM."""
+    """Runs until TorchServe ends, or until SIGTERM. What does the work is a child process, which is
+    replaced if it ends."""
+    settings = Settings(**json.loads(Path(sys.argv[1]).read_text()))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    run(Settings(**json.loads(Path(sys.argv[1]).read_text())))
+    child = 0
+    try:
+        while _runs(settings.pid):
+            child = os.fork()
+            if not child:
+                run(settings)
+                sys.exit(0)
+            _, status = os.waitpid(child, 0)
+            child = 0
+            if status:
+                print(f"The front's process ended with status {status}; another starts", flush=True)
+                time.sleep(AFTER_FAILURE_S)
+    finally:
+        if child:
+            os.kill(child, signal.SIGTERM)
 
 
 if __name__ == "__main__":

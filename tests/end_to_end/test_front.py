@@ -258,6 +258,22 @@ def test_envoy_is_started_again(server, client):
     assert envoy_of(server).pid != before.pid
 
 
+def test_the_process_that_keeps_the_front_is_replaced(server, client):
+    envoy = envoy_of(server)
+    envoy.parent().kill()
+
+    def answers() -> bool:
+        try:
+            return client.post(PATH, json=ROW).is_success and envoy_of(server).pid != envoy.pid
+        except (httpx.TransportError, ValueError):
+            return False
+
+    until(answers)
+    promote(server, "2.0")
+    assert client.post(PATH, json=ROW).headers["shipway-version"] == "2.0"
+    promote(server, "1.0")
+
+
 def test_a_renewed_token_is_followed_and_the_old_one_counts_for_a_while(server):
     old = server.tokens.get("inference")
     assert old is not None

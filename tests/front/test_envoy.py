@@ -245,3 +245,20 @@ def test_requests_that_are_being_answered_are_counted(envoy):
         answer = envoy.client.get("/ping")
         assert answer.is_success and answer.headers["connection"] == "close"
     assert not envoy.admin.is_ready()
+
+
+def test_what_could_not_be_written_is_written_the_next_time(envoy, monkeypatch):
+    one, two = envoy.worker("cats", "1.0"), envoy.worker("cats", "2.0")
+    after = Registered(workers=(two,), defaults={"cats": "2.0"})
+    with envoy.running(Registered(workers=(one,), defaults={"cats": "1.0"})):
+        with monkeypatch.context() as full:
+            full.setattr("shipway.front.envoy.atomic_write", full_disk)
+            with pytest.raises(OSError, match="No space left"):
+                envoy.files.update(after)
+        assert envoy.said("/predictions/cats").split()[0] == "cats/1.0/1"
+        envoy.files.update(after)
+        until(lambda: envoy.said("/predictions/cats").split()[0] == "cats/2.0/1")
+
+
+def full_disk(*arguments: object) -> None:
+    raise OSError(28, "No space left on device")
