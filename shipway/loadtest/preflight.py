@@ -208,7 +208,7 @@ def _send_grpc(target: Target, headers: Mapping[str, str], sent: Input) -> Refus
             status, details = error.code(), error.details() or ""
             if status is grpc.StatusCode.UNAVAILABLE:
                 raise _unreachable(target, details) from error
-            if status is grpc.StatusCode.PERMISSION_DENIED:
+            if status in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
                 return Refused(details, code=400, type=TOKEN_REFUSED)
             return grpc_refusal(status.name, details)
     return refusal_in(answer.prediction)

@@ -27,6 +27,8 @@ INLINE_READ_MS = 0.5
 """A request that is read in less is read in the event loop's thread: handing it to another thread
 and back takes a tenth of a millisecond, and more where threads have to wait for a core or for the
 interpreter's lock."""
+INLINE_ROWS = 64
+"""A batch with more rows is run in another thread, whatever the others took."""
 INLINE_RUN_MS = 3.0
 """The same for a batch. It may take longer than a request, since it ends the waiting of many."""
 WEIGHT = 0.1
@@ -69,7 +71,7 @@ class Batcher:
         self._progress = progress
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
         self._runner = ThreadPoolExecutor(1, thread_name_prefix="run")
-        self._read_ms, self._run_ms = _Mean(), _Mean()
+        self._read_ms, self._row_ms = _Mean(), _Mean()
         self._ready: deque[tuple[PendingRequest, Answer]] = deque()
         self._unanswered = 0
         self._running = False
@@ -107,7 +109,8 @@ class Batcher:
         except Exception:  # a task should raise none
             logger.exception("a request could not be read")
             return None
-        self._read_ms.add(1000 * (time.perf_counter() - began))
+        if pending.error is None:  # refusals take less, and say nothing of what is answered
+            self._read_ms.add(1000 * (time.perf_counter() - began))
         return pending
 
     def _put(self, pending: PendingRequest | None, answer: Answer) -> None:
@@ -124,8 +127,9 @@ class Batcher:
     def _start(self) -> None:
         batch = [self._ready.popleft() for _ in range(min(len(self._ready), self._batch_size))]
         pending = [each for each, _ in batch]
+        rows = sum(len(each.rows) for each in pending)
         self._progress.begin()
-        if self._run_ms.value < INLINE_RUN_MS:
+        if rows <= INLINE_ROWS and rows * self._row_ms.value < INLINE_RUN_MS:
             self._finished(batch, self._run(pending))
             return
         running = self._runner.submit(self._run, pending)
@@ -141,7 +145,9 @@ class Batcher:
         except Exception:
             logger.exception("a batch failed")
             replies = [_failed("The batch failed.") for _ in pending]
-        self._run_ms.add(1000 * (time.perf_counter() - began))
+        rows = sum(len(each.rows) for each in pending)
+        if rows:
+            self._row_ms.add(1000 * (time.perf_counter() - began) / rows)
         return replies
 
     def _finished(
@@ -150,7 +156,10 @@ class Batcher:
         self._progress.end()
         self._unanswered -= len(batch)
         for (_, answer), reply in zip(batch, replies, strict=True):
-            answer(reply)
+            try:
+                answer(reply)
+            except Exception:  # the others, and the next batch, must not wait for this one
+                logger.exception("a reply could not be sent")
         if self._ready:
             self._loop.call_soon(self._start)
         else:

@@ -7,6 +7,10 @@ import zstandard
 from shipway.payloads.errors import BadRequest, UnsupportedContent
 
 ACCEPTED = ("gzip", "zstd")
+_WINDOW_BYTES = 2**27
+_STEP_BYTES = 1024
+"""Compressed bytes that are decompressed at once: the limit is checked in between, and so few
+become at most some tens of megabytes."""
 _GZIP = 16 + zlib.MAX_WBITS
 """zlib's name for a gzip header and trailer."""
 
@@ -44,12 +48,21 @@ def _gzip(body: bytes, limit: int) -> bytes | None:
 
 
 def _zstd(body: bytes, limit: int) -> bytes | None:
-    stream = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(body)
-    found = stream.read(limit + 1)
-    if len(found) > limit:
-        return None
-    # A frame that is cut short gives what it has and no error.
-    size = zstandard.frame_content_size(body)
-    if size >= 0 and size != len(found):
-        raise EOFError("it ends too early")
-    return found
+    """All frames of a body, one after the other, each of which has to be complete."""
+    parts: list[bytes] = []
+    size = 0
+    left = body
+    while left or not parts:
+        frame = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).decompressobj()
+        for place in range(0, len(left) or 1, _STEP_BYTES):
+            part = frame.decompress(left[place : place + _STEP_BYTES])
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                return None
+            if frame.eof:
+                left = frame.unused_data + left[place + _STEP_BYTES :]
+                break
+        if not frame.eof:
+            raise EOFError("it ends too early")
+    return b"".join(parts)

@@ -4,6 +4,7 @@ Replies leave in the order of their requests, however many a client sends ahead 
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ import httptools
 
 from shipway.serving.replies import Reply, refused_by_server
 from shipway.serving.statuses import PHRASE_OF
+
+logger = logging.getLogger(__name__)
 
 MOST_AHEAD = 32
 """How many requests of one connection may wait for their replies. Meanwhile it is not read."""
@@ -184,7 +187,12 @@ class Connection(asyncio.Protocol):
             self._answer(exchange, refusal)
             return
         request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._application.handle(request, lambda reply: self._answer(exchange, reply))
+        try:
+            self._application.handle(request, lambda reply: self._answer(exchange, reply))
+        except Exception:  # the request must not wait for ever, nor those behind it
+            logger.exception("a request could not be handled")
+            if exchange.reply is None:
+                self._answer(exchange, failed())
 
     # Replies -----------------------------------------------------------------------------------
 
@@ -221,6 +229,13 @@ class Connection(asyncio.Protocol):
             transport.resume_reading()
         if not self._reads and not self._exchanges:
             transport.close()
+
+
+def failed() -> Reply:
+    """The reply to a request that failed for a reason that was not foreseen."""
+    return refused_by_server(
+        500, "InternalError", "The request failed. The server's log has the cause."
+    )
 
 
 def too_large(limit: int) -> Reply:

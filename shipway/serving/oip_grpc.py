@@ -80,6 +80,8 @@ class ModelReady(ModelMetadata):
         self._message = messages.ModelReadyResponse(ready=True).SerializeToString()
 
 
+MOST_TENSORS = 64
+"""Inputs, and outputs, of one request."""
 SERVICES = (
     "/inference.GRPCInferenceService",
     "/org.pytorch.serve.grpc.openinference.GRPCInferenceService",
@@ -114,6 +116,10 @@ def parsed(kind: Any, message: bytes) -> Any:
 
 def as_http(asked: Any) -> tuple[bytes, int]:
     """The body of a v2 request over HTTP, and the length of its JSON part. Raises BadTensor."""
+    if max(len(asked.inputs), len(asked.outputs), len(asked.raw_input_contents)) > MOST_TENSORS:
+        raise BadTensor(
+            f"The request has more than {MOST_TENSORS} inputs or outputs. Send what the model has."
+        )
     raw = list(asked.raw_input_contents)
     if raw and len(raw) != len(asked.inputs):
         raise BadTensor(

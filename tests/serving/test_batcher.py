@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +14,15 @@ from shipway.runtime.backends.errors import DeviceLost
 from shipway.serving.batcher import INLINE_BYTES, Batcher
 from shipway.serving.progress import ProgressFile, read_progress
 from shipway.serving.replies import Reply
+
+
+@dataclass
+class Read:
+    """A request that was read."""
+
+    id: str
+    rows: list[int]
+    error: Exception | None = None
 
 
 class Slow:
@@ -29,7 +39,7 @@ class Slow:
     def read(self, request: Request, received: float, start: float) -> Any:
         assert abs(received - time.time()) < 60 and start <= time.perf_counter()
         time.sleep(self.read_s)
-        return request
+        return Read(request.id, [0] * (1000 if request.id.startswith("many") else 1))
 
     def finish(self, pending) -> list[Reply]:
         assert self.gate.wait(10)
@@ -110,6 +120,33 @@ def test_what_takes_no_time_stays_in_the_loops_thread(progress):
 
     run(service, progress, during)
     assert service.threads[0] == "run" and service.threads[-1] == "MainThread"
+
+
+def test_many_rows_are_run_in_another_thread(progress):
+    service = Slow()
+
+    async def during(batcher, replies):
+        for number in range(20):
+            submit(batcher, replies, str(number))
+            await until(replies, number + 1)
+        submit(batcher, replies, "many rows")
+        await until(replies, 21)
+
+    run(service, progress, during)
+    assert service.threads[-2:] == ["MainThread", "run"]
+
+
+def test_a_reply_that_cannot_be_sent_stops_no_other(progress, caplog):
+    async def during(batcher, replies):
+        def broken(reply: Reply) -> None:
+            raise ValueError("the client is gone")
+
+        batcher.submit(Request({}, {}, "a"), 10, broken)
+        submit(batcher, replies, "b", "c")
+        await until(replies, 2)
+
+    run(Slow(), progress, during)
+    assert "the client is gone" in caplog.text
 
 
 def test_what_takes_long_leaves_the_loops_thread_free(progress):

@@ -39,6 +39,18 @@ def test_a_broken_body_is_refused(encoding, spoil):
         decoded(spoil(COMPRESS[encoding](BODY)), encoding, 10**6)
 
 
+@pytest.mark.parametrize("spoil", [lambda sent: sent[:-9], lambda sent: sent + b"tail"])
+def test_a_zstd_frame_without_its_size_has_to_be_complete(spoil):
+    with pytest.raises(BadRequest, match="not valid zstd"):
+        decoded(spoil(unsized(BODY)), "zstd", 10**6)
+
+
+def test_several_zstd_frames_are_one_body():
+    sent = unsized(b"hello ") + zstandard.ZstdCompressor().compress(b"world")
+    assert decoded(sent, "zstd", 100) == b"hello world"
+    assert decoded(sent, "zstd", 10) is None
+
+
 def test_an_uncompressed_body_stays_as_it_is():
     assert decoded(BODY, "", 1) is BODY and decoded(BODY, "identity", 1) is BODY
 

@@ -28,6 +28,8 @@ class Echo:
 
     def handle(self, request: HttpRequest, answer: Answer) -> None:
         self.seen.append(request)
+        if request.path == "/broken":
+            raise ValueError("a fault")
         if request.path == "/late":
             self.late.append((request, answer))
         else:
@@ -247,6 +249,13 @@ def test_what_is_not_http_gets_400_and_an_end(server, sent):
 def test_headers_without_end_are_refused(server):
     sent = b"GET / HTTP/1.1\r\n" + b"X-Y: " + b"z" * MOST_HEADER_BYTES
     assert exchange(server, sent).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_fault_of_the_application_is_one_requests_own(server, caplog):
+    sent = b"GET /broken HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n" + CLOSE
+    received = exchange(server, sent)
+    assert received.startswith(b"HTTP/1.1 500 ") and b"x-path: /next" in received
+    assert "a fault" in caplog.text
 
 
 def test_an_upgrade_is_refused(server):

@@ -22,6 +22,11 @@ def test_a_plain_body_is_one_field_beside_those_of_the_query():
     assert fields_of("a=1&b=%20c", "image/png", b"abc") == {"a": b"1", "b": b" c", "body": b"abc"}
 
 
+def test_a_query_of_too_many_fields_is_refused():
+    with pytest.raises(BadRequest, match="more than 1,000 fields"):
+        fields_of("a=1&" * MOST_FIELDS, "", b"")
+
+
 def test_the_fields_of_a_form_keep_their_names_and_bytes():
     image = bytes(range(256)) * 10
     file = '; filename="a \\"b\\".png"\r\nContent-Type: image/png'

@@ -84,6 +84,14 @@ def test_raw_contents_for_some_inputs_are_refused():
         as_http(asked)
 
 
+def test_too_many_tensors_are_refused():
+    asked = messages.ModelInferRequest()
+    for _ in range(65):
+        asked.outputs.add(name="x")
+    with pytest.raises(BadTensor, match="more than 64"):
+        as_http(asked)
+
+
 def test_a_reply_comes_back_as_a_message():
     logits, classes = np.array([[0.5, 1.5]], np.float32), np.array([3])
     body, headers = oip.write_reply(

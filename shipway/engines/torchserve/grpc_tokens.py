@@ -38,7 +38,8 @@ class TokenInterceptor(grpc.UnaryUnaryClientInterceptor):
         """Called by gRPC. Raises Refused or an error of httpx if a renewal fails."""
         token = self._tokens.get(self._kind)
         call = continuation(_with_token(client_call_details, token), request)
-        if call.code() is not grpc.StatusCode.PERMISSION_DENIED:
+        # TorchServe's code, and that of the front.
+        if call.code() not in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
             return call
         self._tokens.renew(self._kind, refused=token)
         renewed = self._tokens.get(self._kind)

@@ -112,5 +112,7 @@ def bearer(token: str | None) -> dict[str, str]:
 
 
 def is_token_refused(answer: httpx.Response) -> bool:
-    """Whether a token is wrong or has expired. TorchServe answers with 400 instead of 401."""
+    """Whether a token is wrong or has expired. TorchServe answers with 400; the front with 401."""
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        return True
     return answer.status_code == 400 and "InvalidKeyException" in answer.text
