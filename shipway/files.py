@@ -17,17 +17,20 @@ def shipped(name: str) -> Path:
     return in_wheel if in_wheel.exists() else _PACKAGE.parent / name
 
 
-def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+def atomic_write(
+    path: Path, content: str | bytes, *, durable: bool = False, private: bool = False
+) -> None:
     """Replaces a file: a reader sees the old content or the new one, never a part.
 
-    With `durable` the content is on the disk when this returns. Raises OSError if the file cannot
+    With `durable` the content is on the disk when this returns. With `private` nobody but this
+    user may read it. Raises OSError if the file cannot
     be written; then the old file is unchanged, and nothing else is left.
     """
     # Its own name for every call: processes and threads may write the same file at once.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     data = content.encode() if isinstance(content, str) else content
     try:
-        with partial.open("wb") as file:
+        with open(partial, "wb", opener=_private if private else None) as file:
             file.write(data)
             if durable:
                 file.flush()
@@ -35,3 +38,7 @@ def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> 
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -5,38 +5,34 @@
 SETTINGS is the file that `settings_file` wrote. It ends with TorchServe.
 """
 
-import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
-import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from shipway.files import atomic_write
 from shipway.front.envoy import Admin, Files, start_envoy
 from shipway.front.exchange import Exchange, Served
 from shipway.front.registered import Announced, Registered, announced_in, progress_file
 from shipway.front.resources import FrontConfig, admin_socket
+from shipway.front.torchserve import Defaults, Tokens
 from shipway.serving.progress import read_progress
 
 LOOK_EVERY_S = 0.02
 """How often the workers' folder and the tokens are looked at."""
 ASK_EVERY_S = 0.25
 """How often TorchServe is asked which versions are the defaults."""
-ASK_WITHIN_S = 2.0
-OLD_TOKEN_COUNTS_S = 60.0
-"""How long a client may go on with a token after it was renewed."""
-RENEW_BEFORE_S = 30.0
-"""How long before it expires a token is renewed."""
+AFTER_WORKER_S = 30.0
+"""How much longer the front waits for an answer than a worker may take for it: a worker that hangs
+is ended first, and TorchServe's own error arrives."""
 AFTER_FAILURE_S = 0.5
 """Before another attempt at what failed."""
 CONFIRMED_AFTER_S = 1.0
@@ -72,6 +68,8 @@ class Settings:
     with_tokens: bool
     """Whether requests need a token."""
     max_request_bytes: int
+    answer_within_s: float
+    """After this time a worker hangs, unless its archive says otherwise."""
     log: str
     pid: int
     """The process of TorchServe, which this one ends with."""
@@ -91,6 +89,7 @@ class Settings:
             torchserve=self.torchserve,
             torchserve_grpc=self.torchserve_grpc,
             max_request_bytes=self.max_request_bytes,
+            answer_within_s=self.answer_within_s + AFTER_WORKER_S,
         )
 
 
@@ -101,128 +100,13 @@ def settings_file(settings: Settings) -> Path:
     return path
 
 
-class Tokens:
-    """The inference token, and those before it that still count."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._old: dict[str, float] = {}
-        self._keys: Mapping[str, Any] = {}
-        self._changed = 0
-
-    @property
-    def current(self) -> str | None:
-        """The token that TorchServe takes; None before it has written one."""
-        return self._of("inference")
-
-    @property
-    def management(self) -> str | None:
-        """The token of its management API."""
-        return self._of("management")
-
-    def valid(self) -> tuple[str, ...]:
-        """All that clients may use now, the current one first."""
-        now = time.monotonic()
-        self._old = {token: until for token, until in self._old.items() if until > now}
-        return (*filter(None, [self.current]), *sorted(self._old))
-
-    def look(self) -> None:
-        """Reads the key file if it has changed, and renews a token that is about to expire."""
-        path = Path(self._settings.key_file)
-        try:
-            changed = path.stat().st_mtime_ns
-            if changed == self._changed:
-                self._renew()
-                return
-            keys = json.loads(path.read_text())
-        except (OSError, ValueError):  # TorchServe rewrites it in place
-            return
-        before = self.current
-        self._keys, self._changed = keys, changed
-        if before and before != self.current:
-            self._old[before] = time.monotonic() + OLD_TOKEN_COUNTS_S
-
-    def _renew(self) -> None:
-        for kind in ("inference", "management"):
-            expires = self._keys.get(kind, {}).get("expiration time")
-            if expires and _seconds_until(expires) < RENEW_BEFORE_S:
-                ask(
-                    self._settings.management,
-                    f"/token?type={kind}",
-                    self._keys.get("API", {}).get("key"),
-                )
-
-    def _of(self, kind: str) -> str | None:
-        key: str | None = self._keys.get(kind, {}).get("key")
-        return key
-
-
-class Defaults:
-    """The default version of each model, as TorchServe says."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._urls: dict[str, str] = {}
-        self._versions: dict[str, str] = {}
-        self._asked = float("-inf")
-
-    def look(self, token: str | None, in_a_hurry: bool) -> Mapping[str, str]:
-        """The defaults, which are asked for at most every ASK_EVERY_S unless in a hurry."""
-        if time.monotonic() - self._asked < (0 if in_a_hurry else ASK_EVERY_S):
-            return dict(self._versions)
-        self._asked = time.monotonic()
-        urls = self._listed(token)
-        if urls is None:  # it does not answer: what was true goes on
-            return dict(self._versions)
-        for name in self._versions.keys() - urls.keys():
-            del self._versions[name]
-        for name, url in urls.items():
-            # A list is cheap. A description asks for the GPU's memory, so only after a change.
-            if self._urls.get(name) != url and (version := self._default_of(name, token)):
-                self._versions[name] = version
-                self._urls[name] = url
-        self._urls = {name: url for name, url in self._urls.items() if name in urls}
-        return dict(self._versions)
-
-    def _listed(self, token: str | None) -> dict[str, str] | None:
-        """The archive of each model's default version, by name."""
-        found: dict[str, str] = {}
-        page = "0"
-        while page:
-            answer = ask(self._address, f"/models?limit=100&next_page_token={page}", token)
-            if answer is None:
-                return None
-            found |= {each["modelName"]: each["modelUrl"] for each in answer["models"]}
-            page = answer.get("nextPageToken") or ""
-        return found
-
-    def _default_of(self, name: str, token: str | None) -> str | None:
-        answer = ask(self._address, f"/models/{urllib.parse.quote(name, safe='')}", token)
-        return answer[0]["modelVersion"] if answer else None
-
-
-def ask(address: str, path: str, token: str | None) -> Any:
-    """What TorchServe's management API answers, parsed; None if it does not or refuses."""
-    connection = http.client.HTTPConnection(address, timeout=ASK_WITHIN_S)
-    try:
-        connection.request(
-            "GET", path, headers={"Authorization": f"Bearer {token}"} if token else {}
-        )
-        answer = connection.getresponse()
-        body = answer.read()
-        return json.loads(body) if answer.status == http.client.OK else None
-    except (OSError, http.client.HTTPException, ValueError):
-        return None
-    finally:
-        connection.close()
-
-
 class Supervisor:
     """Envoy, started again whenever it ends."""
 
-    def __init__(self, settings: Settings, bootstrap: Path) -> None:
+    def __init__(self, settings: Settings, write: Callable[[], Path]) -> None:
+        """`write` writes Envoy's files, and returns the one that it is started with."""
         self._settings = settings
-        self._bootstrap = bootstrap
+        self._write = write
         self._process: subprocess.Popen[bytes] | None = None
         self._started = self._again = float("-inf")
         self._ended = 0
@@ -236,12 +120,12 @@ class Supervisor:
             self._ended = 0 if now - self._started > LASTS_S else self._ended + 1
             pause = RESTART_PAUSE_S[min(self._ended, len(RESTART_PAUSE_S) - 1)]
             self._again = now + pause
-            print(f"Envoy ended with status {status}; it starts again in {pause:g} s", flush=True)
+            say(f"Envoy ended with status {status}; it starts again in {pause:g} s")
         if self._process is None and now >= self._again:
             self._started = now
             settings = self._settings
             self._process = start_envoy(
-                Path(settings.envoy), self._bootstrap, Path(settings.log), settings.threads
+                Path(settings.envoy), self._write(), Path(settings.log), settings.threads
             )
 
     def end(self) -> None:
@@ -251,32 +135,51 @@ class Supervisor:
             self._process.wait()
 
 
+def say(text: str) -> None:
+    """Writes into the front's log. A full disk must not end what keeps the front."""
+    with suppress(OSError):
+        print(text, flush=True)
+
+
+def ask_for_ever(tokens: Tokens, defaults: Defaults, exchange: Exchange) -> None:
+    """Asks TorchServe what only it knows, in a thread of its own: it may take seconds to answer."""
+    while True:
+        with suppress(Exception):  # an answer that is none, from a server that ends
+            defaults.look(tokens.management, exchange.is_in_a_hurry())
+            tokens.renew()
+        deadline = time.monotonic() + ASK_EVERY_S
+        while time.monotonic() < deadline and not exchange.is_in_a_hurry():
+            time.sleep(LOOK_EVERY_S)
+        time.sleep(LOOK_EVERY_S)
+
+
 def look(settings: Settings, tokens: Tokens, defaults: Defaults, exchange: Exchange) -> Registered:
     """What is served now."""
     tokens.look()
-    versions = defaults.look(tokens.management, exchange.is_in_a_hurry())
-    withdrawn = exchange.withdrawn()
-    workers = tuple(
-        worker
-        for worker in announced_in(Path(settings.workers))
-        if (worker.name, worker.version) not in withdrawn
-    )
-    if not settings.with_tokens:
-        return Registered(workers=workers, defaults=versions)
     return Registered(
-        workers=workers, defaults=versions, token=tokens.current, tokens=tokens.valid()
+        workers=announced_in(Path(settings.workers)),
+        withdrawn=exchange.withdrawn(),
+        defaults=defaults.versions,
+        with_tokens=settings.with_tokens,
+        token=tokens.current if settings.with_tokens else None,
+        tokens=tokens.valid() if settings.with_tokens else (),
     )
 
 
 def run(settings: Settings) -> None:
     """Keeps the front up until TorchServe ends."""
-    tokens, defaults = Tokens(settings), Defaults(settings.management)
+    management = settings.management
+    tokens, defaults = Tokens(Path(settings.key_file), management), Defaults(management)
     while settings.with_tokens and not tokens.current and _runs(settings.pid):
         tokens.look()  # without a token everybody would be let in
         time.sleep(LOOK_EVERY_S)
     files, exchange = Files(settings.front), Exchange(Path(settings.folder))
+    defaults.look(tokens.management, in_a_hurry=True)
+    threading.Thread(target=ask_for_ever, args=(tokens, defaults, exchange), daemon=True).start()
     registered = look(settings, tokens, defaults, exchange)
-    supervisor = Supervisor(settings, files.start(registered))
+    files.start(registered)
+    # Again before each start: whatever became of the files, it begins with good ones.
+    supervisor = Supervisor(settings, lambda: files.start(registered))
     exchange.write_served(served_by(registered))
     admin = Admin(admin_socket(settings.front.folder))
     drains, watch = False, Watch()
@@ -290,7 +193,7 @@ def run(settings: Settings) -> None:
                     registered = now
                 watch.look(registered.workers)
             except Exception:  # such as a full disk: Envoy goes on with the files that it has
-                traceback.print_exc()
+                say(traceback.format_exc())
                 time.sleep(AFTER_FAILURE_S)
             if not drains and Path(settings.stopping_file).exists():
                 drains = True
@@ -324,10 +227,9 @@ class Watch:
         for pid, since in self._hangs_since.items():
             if now - since >= CONFIRMED_AFTER_S:
                 worker = hanging[pid]
-                print(
+                say(
                     f"A worker of {worker.name} {worker.version} (process {pid}) makes no "
-                    "progress, so it is killed.",
-                    flush=True,
+                    "progress, so it is killed."
                 )
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -339,12 +241,6 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return state not in (b"Z", b"X")
-
-
-def _seconds_until(moment: str) -> float:
-    """Until a moment as TorchServe writes it: 2026-11-30T07:00:00.123456789Z."""
-    seconds, _, _ = moment.removesuffix("Z").partition(".")
-    return datetime.fromisoformat(f"{seconds}+00:00").timestamp() - time.time()
 
 
 def main() -> None:
@@ -362,7 +258,7 @@ def main() -> None:
             _, status = os.waitpid(child, 0)
             child = 0
             if status:
-                print(f"The front's process ended with status {status}; another starts", flush=True)
+                say(f"The front's process ended with status {status}; another starts")
                 time.sleep(AFTER_FAILURE_S)
     finally:
         if child:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from shipway.files import atomic_write
-from shipway.front import resources
+from shipway.front import resources, routes
 from shipway.front.registered import Registered
 from shipway.front.resources import FrontConfig
 
@@ -44,6 +44,7 @@ class Files:
 
     def start(self, registered: Registered) -> Path:
         """Writes all files; returns the one that Envoy is started with."""
+        self._written.clear()
         for name, found in resources.endpoints(registered).items():
             self._write(name, found)
         self._write("cds", resources.clusters(self._config, registered))
@@ -72,8 +73,8 @@ class Files:
                 (self._config.folder / f"{name}.json").unlink(missing_ok=True)
 
     def _write_routes(self, registered: Registered) -> bool:
-        http = self._write("rds-http", resources.routes(self._config, registered))
-        grpc = self._write("rds-grpc", resources.grpc_routes(self._config, registered))
+        http = self._write("rds-http", routes.routes(self._config, registered))
+        grpc = self._write("rds-grpc", routes.grpc_routes(self._config, registered))
         return http or grpc
 
     def _write(self, name: str, found: list[dict[str, Any]]) -> bool:
@@ -82,7 +83,7 @@ class Files:
             return False
         text = json.dumps({"resources": found})
         # The files hold tokens: private, whatever folder they are in.
-        atomic_write(self._config.folder / f"{name}.json", text)
+        atomic_write(self._config.folder / f"{name}.json", text, private=True)
         self._written[name] = found
         return True
 

@@ -26,15 +26,21 @@ class Registered:
     workers: tuple[Announced, ...] = ()
     defaults: Mapping[str, str] = field(default_factory=dict)
     """The default version of each model that has one."""
+    withdrawn: frozenset[tuple[str, str]] = frozenset()
+    """Versions, by name and version, that get no more requests, from nobody."""
+    with_tokens: bool = False
+    """Whether requests need a token."""
     token: str | None = None
     """The inference token that TorchServe takes now; None if it takes requests without one."""
     tokens: tuple[str, ...] = ()
-    """All that clients may use. Empty: no token is needed."""
+    """All that clients may use."""
 
     def sockets(self) -> dict[tuple[str, str], list[str]]:
         """The sockets of each version that has workers, by name and version."""
         found: dict[tuple[str, str], list[str]] = {}
         for worker in sorted(self.workers):
+            if (worker.name, worker.version) in self.withdrawn:
+                continue
             found.setdefault((worker.name, worker.version), []).append(worker.socket)
         return found
 

@@ -10,6 +10,8 @@ SENT = "x-request-start"
 `t=${msec}` writes them, or milliseconds, or microseconds."""
 WITHIN = "x-envoy-expected-rq-timeout-ms"
 """The header with the time to answer it, in milliseconds after that. Envoy sets it."""
+FRONT_WITHIN = "x-shipway-within-ms"
+"""What the front makes of that header, which its Envoy would keep."""
 
 LATELY_S = 1.0
 """How long a measured batch predicts the next one, in seconds."""
@@ -38,7 +40,7 @@ class Deadlines:
     ) -> BadRequest | DeadlinePassed | None:
         """What `check` raises, or None. `received`, in seconds since 1970, counts for a request
         that does not say when it was sent."""
-        if not (within := request.header(WITHIN)):
+        if not (within := request.header(WITHIN) or request.header(FRONT_WITHIN)):
             return None
         within_ms = _number(within)
         if within_ms is None:

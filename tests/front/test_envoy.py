@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from shipway.engines.ports import free_ports
 from shipway.front.envoy import Admin, Files, find_envoy, start_envoy
 from shipway.front.registered import Announced, Registered
 from shipway.front.resources import FrontConfig, admin_socket
+from shipway.serving.deadlines import FRONT_WITHIN, WITHIN
 from shipway.serving.http1 import Answer, Connection, HttpRequest
 from shipway.serving.replies import Reply
 
@@ -34,7 +36,8 @@ class Named:
 
     def handle(self, request: HttpRequest, answer: Answer) -> None:
         said = f"{self.name} {request.path} {request.headers.get('authorization')} "
-        answer(Reply(said.encode() + request.body, headers={}))
+        within = str(request.headers.get(FRONT_WITHIN))
+        answer(Reply(said.encode() + request.body, headers={"within": within}))
 
 
 class Workers:
@@ -162,7 +165,11 @@ def test_each_version_gets_its_own_requests_and_torchserve_the_rest(envoy):
 def test_a_token_is_needed_and_torchserve_gets_its_own(envoy):
     cats = envoy.worker("cats", "1.0")
     registered = Registered(
-        workers=(cats,), defaults={"cats": "1.0"}, token="new", tokens=("new", "old")
+        workers=(cats,),
+        defaults={"cats": "1.0"},
+        with_tokens=True,
+        token="new",
+        tokens=("new", "old"),
     )
     with envoy.running(registered):
         for sent in ({}, {"authorization": "Bearer wrong"}, {"authorization": "new"}):
@@ -174,6 +181,41 @@ def test_a_token_is_needed_and_torchserve_gets_its_own(envoy):
             headers = {"authorization": f"Bearer {token}"}
             assert envoy.client.post("/predictions/cats", headers=headers).is_success
             assert "Bearer new" in envoy.client.get("/ping", headers=headers).text
+
+
+def test_without_any_token_nobody_is_let_in(envoy):
+    cats = envoy.worker("cats", "1.0")
+    registered = Registered(workers=(cats,), defaults={"cats": "1.0"}, with_tokens=True)
+    with envoy.running(registered):
+        for sent in ({}, {"authorization": "Bearer x"}, {"authorization": "Bearer"}):
+            assert envoy.client.post("/predictions/cats", headers=sent).status_code == 401
+    for path in envoy.config.folder.glob("*.json"):
+        if path.name.startswith("rds"):
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_withdrawn_version_gets_no_request_and_torchserve_none_for_it(envoy):
+    one, two = envoy.worker("cats", "1.0"), envoy.worker("cats", "2.0")
+    before = Registered(workers=(one, two), defaults={"cats": "1.0"})
+    with envoy.running(before):
+        envoy.files.update(replace(before, withdrawn=frozenset([("cats", "2.0")])))
+        for path in ("/predictions/cats/2.0", "/v2/models/cats/versions/2.0/infer"):
+            answer = envoy.client.post(path)
+            assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+            assert "being unregistered" in answer.json()["message"]
+        assert envoy.said("/predictions/cats").split()[0] == "cats/1.0/1"
+        envoy.files.update(replace(before, withdrawn=frozenset([("cats", "1.0")])))
+        assert envoy.client.post("/predictions/cats").status_code == 503
+        assert envoy.said("/predictions/cats/2.0").split()[0] == "cats/2.0/1"
+
+
+def test_a_clients_deadline_reaches_the_worker(envoy):
+    cats = envoy.worker("cats", "1.0")
+    with envoy.running(Registered(workers=(cats,), defaults={"cats": "1.0"})):
+        sent = {WITHIN: "70", FRONT_WITHIN: "99999"}
+        answer = envoy.client.post("/predictions/cats", headers=sent)
+        assert answer.headers["within"] == "70"
+        assert envoy.client.post("/predictions/cats").headers["within"] == "None"
 
 
 def test_a_changed_default_loses_no_request(envoy):
@@ -260,5 +302,5 @@ def test_what_could_not_be_written_is_written_the_next_time(envoy, monkeypatch):
         until(lambda: envoy.said("/predictions/cats").split()[0] == "cats/2.0/1")
 
 
-def full_disk(*arguments: object) -> None:
+def full_disk(*arguments: object, **options: object) -> None:
     raise OSError(28, "No space left on device")

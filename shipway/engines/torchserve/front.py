@@ -102,6 +102,7 @@ def start(
         key_file=str(key_file(state)),
         with_tokens=config.with_tokens,
         max_request_bytes=config.max_request_bytes,
+        answer_within_s=config.response_timeout_s,
         log=str(state.front_log),
         pid=record.pid,
         stopping_file=str(state.stopping_file),
