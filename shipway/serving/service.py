@@ -74,6 +74,8 @@ class Service:
         self._outputs = tuple(spec.name for spec in manifest.outputs)
         self._deadlines = Deadlines()
         self._program_free = threading.Lock()
+        # Handlers are written for one thread. `postprocess` runs while the program is held.
+        self._steps_free = threading.Lock()
         self._headers = {
             "Shipway-Version": manifest.version,
             "Shipway-Artifact": model.artifact.digest,
@@ -151,7 +153,8 @@ class Service:
         try:
             self._deadlines.check(request, now)
             if self._steps is not None:
-                pending.request = request = self._steps.preprocess(request)
+                with self._steps_free:
+                    pending.request = request = self._steps.preprocess(request)
             value = request.fields.get("body")
             if request.protocol == "v1":
                 pending.is_v1 = True

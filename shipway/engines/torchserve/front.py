@@ -1,11 +1,14 @@
 """The front before a TorchServe: what TorchServe and its workers must be told of it."""
 
+import ipaddress
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from shipway.engines.errors import LaunchError
 from shipway.engines.ports import free_ports
 from shipway.engines.state import LAUNCH_MARK, ServerRecord, StateDirectory
 from shipway.engines.torchserve.config import ServerConfig, with_settings
@@ -92,9 +95,9 @@ def start(
         envoy=str(front.envoy),
         folder=str(front.folder),
         workers=str(front.workers),
-        host=config.inference.host,
+        host=_address_of(config.inference.host),
         port=config.inference.port,
-        grpc_host=config.grpc_inference.host,
+        grpc_host=_address_of(config.grpc_inference.host),
         grpc_port=config.grpc_inference.port,
         torchserve=front.torchserve,
         torchserve_grpc=front.torchserve_grpc,
@@ -116,3 +119,19 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _address_of(host: str) -> str:
+    """The IP address of a host: Envoy listens at nothing else. Raises LaunchError."""
+    host = host.strip("[]")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        raise LaunchError(
+            f"The host {host!r} has no address: {error.strerror}. Use an IP address in the "
+            "configuration."
+        ) from error

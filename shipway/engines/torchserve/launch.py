@@ -124,9 +124,8 @@ def start(
                 "or give another state directory with --state."
             )
         exporting = start_exporter(exporter, record, state, dies_with_us) if exporter else None
-        if fronted:
-            front.start(fronted, config, state, record)
-        wait_until_ready(process, exporting, record, state)
+        fronting = front.start(fronted, config, state, record) if fronted else None
+        wait_until_ready(process, exporting, fronting, record, state)
     except BaseException:
         _end(record, state)
         process.wait()

@@ -17,6 +17,7 @@ READY_WITHIN_S = 60.0
 def wait_until_ready(
     process: subprocess.Popen[bytes],
     exporter: subprocess.Popen[bytes] | None,
+    front: subprocess.Popen[bytes] | None,
     record: ServerRecord,
     state: StateDirectory,
 ) -> None:
@@ -38,12 +39,17 @@ def wait_until_ready(
                     f"The metrics exporter stopped with exit code {exporter.returncode}. "
                     f"{_end_of(state.exporter_log)}"
                 )
+            if front and front.poll() is not None:
+                raise LaunchError(
+                    f"The front stopped with exit code {front.returncode}. "
+                    f"{_end_of(state.front_log)}"
+                )
             if _is_ready(client, record, tokens):
                 return
             time.sleep(0.1)
     raise LaunchError(
         f"TorchServe was not ready within {READY_WITHIN_S:.0f} s, so it was stopped. "
-        f"{end_of_logs(state)}"
+        f"{_end_of(state.front_log) if front else end_of_logs(state)}"
     )
 
 
