@@ -23,7 +23,7 @@ from shipway.serving.batcher import Batcher
 from shipway.serving.direct_config import DirectConfig
 from shipway.serving.encodings import decoded
 from shipway.serving.grpc_calls import Call, Described
-from shipway.serving.http1 import Answer, Application, Connection, HttpRequest, too_large
+from shipway.serving.http1 import Answer, Application, Connection, Held, HttpRequest, too_large
 from shipway.serving.http_forms import fields_of
 from shipway.serving.progress import BEAT_EVERY_S, ProgressFile
 from shipway.serving.replies import Reply, encode, refusal, refused_by_server
@@ -33,6 +33,8 @@ from shipway.serving.statuses import STATUS_OF
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
+MOST_HELD_BYTES = 2**28
+"""Of the bodies of all requests that arrive or wait: twelve times the largest by default."""
 PREDICT = ":predict"
 """The end of a path of KServe's first protocol."""
 KEPT = ("Shipway-Version", "Shipway-Artifact", "Shipway-Program", "Shipway-Batch", "Server-Timing")
@@ -106,10 +108,13 @@ class DirectServer:
         limit = self._config.max_body_bytes
         routes = Routes(self._service, batcher, self._calls, limit)
         connections: set[Connection] = set()
+        held = Held(max(MOST_HELD_BYTES, 2 * limit))
         # Kept: a server that nothing refers to is closed.
         self._server = loop.run_until_complete(
             loop.create_unix_server(
-                lambda: Connection(routes, connections, limit), path=str(self.socket), backlog=1024
+                lambda: Connection(routes, connections, limit, held),
+                path=str(self.socket),
+                backlog=1024,
             )
         )
         self.socket.chmod(0o600)

@@ -52,12 +52,21 @@ class Application(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Held:
+    """The bytes of all bodies that a server holds: of those that arrive, and of those that wait."""
+
+    limit: int
+    bytes: int = 0
+
+
 class _Exchange:
     """A request and its reply, which waits until those before it have left."""
 
-    __slots__ = ("keeps_alive", "reply", "without_body")
+    __slots__ = ("held", "keeps_alive", "reply", "without_body")
 
-    def __init__(self, *, keeps_alive: bool, without_body: bool) -> None:
+    def __init__(self, *, keeps_alive: bool, without_body: bool, held: int = 0) -> None:
+        self.held = held
         self.keeps_alive = keeps_alive
         self.without_body = without_body
         self.reply: Reply | None = None
@@ -67,12 +76,19 @@ class Connection(asyncio.Protocol):
     """One client's connection."""
 
     def __init__(
-        self, application: Application, connections: "set[Connection]", max_body_bytes: int
+        self,
+        application: Application,
+        connections: "set[Connection]",
+        max_body_bytes: int,
+        held: Held,
     ) -> None:
-        """`connections` holds it as long as it is open."""
+        """`connections` holds it as long as it is open. `held` is shared by all of a server."""
         self._application = application
         self._connections = connections
         self._max_body_bytes = max_body_bytes
+        self._held = held
+        self._own = 0
+        """The bytes of the body that arrives, in `held`."""
         self._parser = httptools.HttpRequestParser(self)
         self._exchanges: deque[_Exchange] = deque()
         self._transport: asyncio.Transport | None = None
@@ -101,6 +117,7 @@ class Connection(asyncio.Protocol):
         del exc
         self._transport = None
         self._connections.discard(self)
+        self._release()
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
@@ -164,9 +181,15 @@ class Connection(asyncio.Protocol):
         self._body_bytes += len(body)
         if self._refusal is None and self._body_bytes > self._max_body_bytes:
             self._refusal = too_large(self._max_body_bytes)
+        if self._refusal is None and self._held.bytes + len(body) > self._held.limit:
+            self._refusal = overloaded()
+        if self._refusal is not None:
             self._chunks.clear()
-        if self._refusal is None:
-            self._chunks.append(body)
+            self._release()
+            return
+        self._chunks.append(body)
+        self._own += len(body)
+        self._held.bytes += len(body)
 
     def on_message_complete(self) -> None:
         """Called by httptools."""
@@ -176,8 +199,11 @@ class Connection(asyncio.Protocol):
         if not self._reads:  # what follows a request with `Connection: close`
             return
         exchange = _Exchange(
-            keeps_alive=self._parser.should_keep_alive(), without_body=request.method == "HEAD"
+            keeps_alive=self._parser.should_keep_alive(),
+            without_body=request.method == "HEAD",
+            held=self._own,
         )
+        self._own = 0
         self._exchanges.append(exchange)
         if not exchange.keeps_alive:
             self._reads = False
@@ -207,6 +233,10 @@ class Connection(asyncio.Protocol):
         if not self._exchanges and self._transport is not None:
             self._transport.close()
 
+    def _release(self) -> None:
+        self._held.bytes -= self._own
+        self._own = 0
+
     def _end_reading(self, status: int, kind: str, message: str) -> None:
         self._reads = False
         exchange = _Exchange(keeps_alive=False, without_body=False)
@@ -215,6 +245,8 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, exchange: _Exchange, reply: Reply) -> None:
         exchange.reply = reply
+        self._held.bytes -= exchange.held
+        exchange.held = 0
         transport = self._transport
         if transport is None:
             return
@@ -235,6 +267,16 @@ def failed() -> Reply:
     """The reply to a request that failed for a reason that was not foreseen."""
     return refused_by_server(
         500, "InternalError", "The request failed. The server's log has the cause."
+    )
+
+
+def overloaded() -> Reply:
+    """The reply to a request for whose body there is no memory."""
+    return refused_by_server(
+        503,
+        "ServiceUnavailableException",
+        "The bodies of too many requests wait or arrive. Send it again later.",
+        {"Retry-After": "1"},
     )
 
 

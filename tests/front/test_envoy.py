@@ -18,7 +18,7 @@ from shipway.front.envoy import Admin, Files, find_envoy, start_envoy
 from shipway.front.registered import Announced, Registered
 from shipway.front.resources import FrontConfig, admin_socket
 from shipway.serving.deadlines import FRONT_WITHIN, WITHIN
-from shipway.serving.http1 import Answer, Connection, HttpRequest
+from shipway.serving.http1 import Answer, Connection, Held, HttpRequest
 from shipway.serving.replies import Reply
 
 ENVOY = find_envoy()
@@ -56,7 +56,7 @@ class Workers:
         path = str(self._folder / f"{name.replace('/', '-')}.sock")
 
         def connection() -> Connection:
-            return Connection(Named(name), connections, 2**24)
+            return Connection(Named(name), connections, 2**24, Held(2**28))
 
         made = (
             self._loop.create_unix_server(connection, path)

@@ -3,12 +3,20 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from shipway.serving.http1 import MOST_AHEAD, MOST_HEADER_BYTES, Answer, Connection, HttpRequest
+from shipway.serving.http1 import (
+    MOST_AHEAD,
+    MOST_HEADER_BYTES,
+    Answer,
+    Connection,
+    Held,
+    HttpRequest,
+)
 from shipway.serving.replies import Reply, refused_by_server
 
 LIMIT = 300_000
@@ -48,13 +56,14 @@ class Server:
     def __init__(self) -> None:
         self.echo = Echo()
         self.connections: set[Connection] = set()
+        self.held = Held(limit=3 * LIMIT)
         self.loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
         made = self.loop.create_server(
-            lambda: Connection(self.echo, self.connections, LIMIT), "127.0.0.1", 0
+            lambda: Connection(self.echo, self.connections, LIMIT, self.held), "127.0.0.1", 0
         )
         server = self.loop.run_until_complete(made)
         self.port = server.sockets[0].getsockname()[1]
@@ -177,6 +186,31 @@ def test_bodies_up_to_the_limit_are_read_whatever_their_headers_may_be(server):
             while not received.endswith(body):
                 received += client.recv(2**20)
             assert received.startswith(b"HTTP/1.1 200")
+
+
+def test_bodies_that_arrive_or_wait_may_hold_so_much_memory_and_no_more(server):
+    head = f"POST /late HTTP/1.1\r\nContent-Length: {LIMIT}\r\n\r\n".encode()
+    with server.client() as waits, server.client() as arrives, server.client() as third:
+        waits.sendall(head + bytes(LIMIT))
+        arrives.sendall(head + bytes(LIMIT - 1))
+        third.sendall(head + bytes(LIMIT - 1))
+        until(server, lambda: server.held.bytes == 3 * LIMIT - 2)
+        with server.client() as refused:
+            refused.sendall(head + bytes(LIMIT))
+            assert refused.recv(65536).startswith(b"HTTP/1.1 503 ")
+        third.close()
+        until(server, lambda: server.held.bytes == 2 * LIMIT - 1)
+        [(request, answer)] = server.echo.late
+        server.call(lambda: answer(Echo.reply(request)))
+        assert server.held.bytes == LIMIT - 1
+    until(server, lambda: server.held.bytes == 0)
+
+
+def until(server: Server, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline, server.held
+        server.call(lambda: None)
 
 
 def test_http_1_0_and_connection_close_end_the_connection(server):
