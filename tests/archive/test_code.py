@@ -34,7 +34,10 @@ def test_nothing_that_exports_packs_or_commands_is_carried():
     assert {name for name in names() if name.startswith("engines/")} == {
         "engines/__init__.py",
         "engines/torchserve/__init__.py",
+        "engines/torchserve/generated/__init__.py",
+        "engines/torchserve/generated/inference_pb2.py",
         "engines/torchserve/handler.py",
+        "engines/torchserve/predictions_call.py",
     }
 
 
