@@ -200,6 +200,12 @@ class Recipe:
                 "least 1."
             )
         self._check_outputs()
+        for precision, tolerance in self.tolerances.items():
+            if not isinstance(tolerance, Tolerance):
+                raise InvalidRecipe(
+                    f"The recipe's tolerance for {precision} is {_described(tolerance)}. Give "
+                    f'tolerances={{"{precision}": Tolerance(relative_error=0.001)}}.'
+                )
         budget = self.budget
         if budget is not None and (
             isinstance(budget, bool)

@@ -92,6 +92,7 @@ def test_only_texts_are_padded_and_need_a_file():
         ({"budget": -1.0}, "budget is '-1.0', of type float. Give the percentage points"),
         ({"budget": float("nan")}, "budget is 'nan'"),
         ({"budget": "1"}, "budget is '1', of type str"),
+        ({"tolerances": {"fp32": 0.1}}, r"for fp32 is '0.1', of type float. Give tolerances="),
         ({"plugins": "points"}, "plugins are 'points', of type str. Give a list of names"),
         ({"plugins": ["points.py"]}, "plugins contain 'points.py', of type str. Give the name"),
         ({"plugins": ["../points"]}, "plugins contain '../points'"),

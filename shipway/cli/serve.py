@@ -223,6 +223,8 @@ def _print_addresses(record: ServerRecord, state: StateDirectory, config: "Serve
     from shipway.engines.torchserve.tokens import key_file
 
     table.add_row("tokens", str(key_file(state)))
+    if config.front:
+        table.add_row("front", why_no_front(config) or f"Envoy; its log is {state.front_log}")
     table.add_row("logs", str(state.logs))
     out.print("TorchServe is ready.", style="green")
     out.print(table)

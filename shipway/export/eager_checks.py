@@ -5,7 +5,9 @@ Its answers must not depend on chance, on earlier requests, or on the other rows
 N = rows.
 """
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from torch import nn
 
 from shipway.artifact.measures import allowed_change
+from shipway.errors import ShipwayError
 from shipway.export.errors import BadInputs
 from shipway.export.loaded_code import content_of
 from shipway.runtime.batches import Arrays
@@ -130,3 +133,20 @@ def _digests(module: nn.Module) -> Iterator[tuple[str, str]]:
     """A digest of each parameter and buffer."""
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         yield name, sha256(content_of(tensor)).hexdigest()
+
+
+@contextmanager
+def telling_the_line() -> Iterator[None]:
+    """Makes a BadInputs of what the module raises, with the last line of it that is not torch's."""
+    try:
+        yield
+    except ShipwayError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+        at = own[-1]
+        raise BadInputs(
+            f"The module raised {type(error).__name__}: {error} ({at.filename}, line {at.lineno}). "
+            "Check that it fits the inputs that the recipe declares."
+        ) from error

@@ -21,7 +21,7 @@ from shipway.export import kernels
 from shipway.export.checkpoint import load_weights, read_state_dict
 from shipway.export.clean_process import CleanProcess, OpenedProgram, one_line
 from shipway.export.diagnose import Suspect, cause_of, layers_run
-from shipway.export.eager_checks import check_eager
+from shipway.export.eager_checks import check_eager, telling_the_line
 from shipway.export.elsewhere import (
     Elsewhere,
     run_elsewhere,
@@ -72,6 +72,7 @@ class Assignment(Handover):
     threads: int
     log: Path
 
+    @telling_the_line()
     def begin(self) -> None:
         """Sets up the job in the child process."""
         begin(self)
@@ -134,6 +135,7 @@ def made_of() -> Provenance:
     return provenance(_module_digest, _began)
 
 
+@telling_the_line()
 def reference() -> tuple[TensorSpec, ...]:
     """Runs eager PyTorch on the evaluation rows, saves its outputs and describes them.
 
@@ -152,10 +154,7 @@ def reference() -> tuple[TensorSpec, ...]:
 
 
 def check_batches(name: str) -> str | None:
-    """Why a program is wrong at one of the batch sizes that it will be served with, or None.
-
-    Raises ChildLost as `attempt` does.
-    """
+    """Why a program is wrong at a batch size that it is served with, or None. Raises ChildLost."""
     technique = TECHNIQUES.get(name)
     references = _assignment.read_reference()
     few = BACKENDS.get(technique.runtime).prepares or technique.device == "cuda"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shipway.export.eager_checks import check_eager
+from shipway.export.eager_checks import check_eager, telling_the_line
 from shipway.export.errors import BadInputs
 from shipway.runtime.backends.torch_programs import EagerProgram
 from tests.sabotage.broken import (
@@ -68,3 +68,21 @@ def test_a_module_that_depends_on_its_inputs_alone_is_accepted(kind):
 def test_what_else_it_depends_on_is_named(kind, reason):
     with pytest.raises(BadInputs, match=reason):
         check(kind())
+
+
+def test_what_the_module_raises_is_told_with_its_own_line():
+    class Wrong(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(5, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x)
+
+    with (
+        pytest.raises(BadInputs, match=r"RuntimeError: .*test_eager_checks\.py, line \d+"),
+        telling_the_line(),
+    ):
+        Wrong()(torch.zeros(3, 4))
+    with pytest.raises(BadInputs, match="as it is"), telling_the_line():
+        raise BadInputs("as it is")

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 
 from shipway.engines.errors import Refused
+from shipway.serving.statuses import STATUS_OF
 
 ANSWERED_BY_TORCHSERVE = {
     400: "InvalidKeyException for a token that is wrong or missing",
@@ -43,11 +44,12 @@ def grpc_refusal(status: str, details: str) -> Refused:
     """The error of a failed gRPC call.
 
     TorchServe's status is INTERNAL for nearly everything, even for an unknown model. The Java class
-    on the last line of the details says what happened.
+    on the last line of the details says what happened, or the class of this project's error.
     """
     message, _, java_class = details.rpartition("\n")
     kind = java_class.rpartition(".")[2] if message else ""
-    return Refused(message or details, code=500, type=kind or status)
+    codes = {error.__name__: code for error, code in STATUS_OF.items()}
+    return Refused(message or details, code=codes.get(kind, 500), type=kind or status)
 
 
 def management_refusal(answer: httpx.Response) -> Refused:
