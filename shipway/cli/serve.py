@@ -223,10 +223,11 @@ def _print_addresses(record: ServerRecord, state: StateDirectory, config: "Serve
     from shipway.engines.torchserve.tokens import key_file
 
     table.add_row("tokens", str(key_file(state)))
-    if config.front:
-        table.add_row("front", why_no_front(config) or f"Envoy; its log is {state.front_log}")
+    reason = why_no_front(config)
+    if reason is None:
+        table.add_row("front", f"Envoy; its log is {state.front_log}")
     table.add_row("logs", str(state.logs))
     out.print("TorchServe is ready.", style="green")
     out.print(table)
-    if config.front and (reason := why_no_front(config)):
+    if config.front and reason:
         warn(f"Requests go through TorchServe: {reason}.")

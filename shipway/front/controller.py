@@ -21,7 +21,7 @@ from pathlib import Path
 from shipway.files import atomic_write
 from shipway.front.envoy import Admin, Files, start_envoy
 from shipway.front.exchange import Exchange, Served
-from shipway.front.registered import Announced, Registered, announced_in, progress_file
+from shipway.front.registered import Announced, Registered, announced_in, progress_file, runs
 from shipway.front.resources import FrontConfig, admin_socket
 from shipway.front.torchserve import Defaults, Tokens
 from shipway.serving.progress import read_progress
@@ -67,7 +67,6 @@ class Settings:
     key_file: str
     with_tokens: bool
     """Whether requests need a token."""
-    max_request_bytes: int
     answer_within_s: float
     """After this time a worker hangs, unless its archive says otherwise."""
     log: str
@@ -88,7 +87,6 @@ class Settings:
             grpc_port=self.grpc_port,
             torchserve=self.torchserve,
             torchserve_grpc=self.torchserve_grpc,
-            max_request_bytes=self.max_request_bytes,
             answer_within_s=self.answer_within_s + AFTER_WORKER_S,
         )
 
@@ -170,7 +168,7 @@ def run(settings: Settings) -> None:
     """Keeps the front up until TorchServe ends."""
     management = settings.management
     tokens, defaults = Tokens(Path(settings.key_file), management), Defaults(management)
-    while settings.with_tokens and not tokens.current and _runs(settings.pid):
+    while settings.with_tokens and not tokens.current and runs(settings.pid):
         tokens.look()  # without a token everybody would be let in
         time.sleep(LOOK_EVERY_S)
     files, exchange = Files(settings.front), Exchange(Path(settings.folder))
@@ -184,7 +182,7 @@ def run(settings: Settings) -> None:
     admin = Admin(admin_socket(settings.front.folder))
     drains, watch = False, Watch()
     try:
-        while _runs(settings.pid):
+        while runs(settings.pid):
             try:
                 supervisor.look()
                 if (now := look(settings, tokens, defaults, exchange)) != registered:
@@ -235,14 +233,6 @@ class Watch:
                     os.kill(pid, signal.SIGKILL)
 
 
-def _runs(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in (b"Z", b"X")
-
-
 def main() -> None:
     """Runs until TorchServe ends, or until SIGTERM. What does the work is a child process, which is
     replaced if it ends."""
@@ -250,7 +240,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     child = 0
     try:
-        while _runs(settings.pid):
+        while runs(settings.pid):
             child = os.fork()
             if not child:
                 run(settings)

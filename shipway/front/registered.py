@@ -57,7 +57,7 @@ def announced_in(folder: Path) -> tuple[Announced, ...]:
             worker = Announced(**{name: said[name] for name in Announced.__dataclass_fields__})
         except (OSError, ValueError, KeyError):  # it is being removed
             continue
-        if _runs(worker.pid):
+        if runs(worker.pid):
             found.append(worker)
         else:
             _remove((path, Path(worker.socket), progress_file(worker)))
@@ -69,7 +69,8 @@ def progress_file(worker: Announced) -> Path:
     return Path(worker.socket).with_suffix(".progress")
 
 
-def _runs(pid: int) -> bool:
+def runs(pid: int) -> bool:
+    """Whether a process runs; not so of one that has ended and was not waited for."""
     try:
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
     except OSError:

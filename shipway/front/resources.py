@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shipway.front.errors import grpc_local_replies, local_replies
-from shipway.front.grpc_filters import (
-    grpc_filters,
-)
+from shipway.front.grpc_filters import grpc_filters
 from shipway.front.registered import Registered
 from shipway.front.types import TYPES, filter_type
 from shipway.serving.deadlines import FRONT_WITHIN, WITHIN
@@ -49,7 +47,6 @@ class FrontConfig:
     """HOST:PORT of TorchServe's own inference address, on loopback."""
     torchserve_grpc: str
     """The same for gRPC."""
-    max_request_bytes: int
     answer_within_s: float = 150.0
     """After this time a request is given up. It is longer than a worker may take."""
 

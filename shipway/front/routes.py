@@ -29,16 +29,13 @@ def routes(config: FrontConfig, registered: Registered) -> list[dict[str, Any]]:
     """Which path goes to which version's workers. Everything else goes to TorchServe."""
     found = []
     for name, version, cluster in _targets(registered):
-        v2 = f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
-        native = f"/predictions/{name}" + (f"/{version}" if version else "")
-        paths = [native, v2, f"{v2}/ready", f"{v2}/infer"]
+        v2, paths = _paths(name, version)
+        paths.append(v2)
         if not version:  # KServe's first protocol knows no versions
             paths += [f"/v1/models/{name}", f"/v1/models/{name}:predict"]
         found += [_route(config, {"path": path}, cluster) for path in paths]
     for name, version in _withdrawn(registered):
-        v2 = f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
-        native = f"/predictions/{name}" + (f"/{version}" if version else "")
-        found += [_unavailable({"path": path}) for path in (native, f"{v2}/infer", f"{v2}/ready")]
+        found += [_unavailable({"path": path}) for path in _paths(name, version)[1]]
     rest = _with_token(_route(config, {"prefix": "/"}, TORCHSERVE), registered)
     return [_routes_of("http", [*found, rest], registered)]
 
@@ -47,13 +44,13 @@ def grpc_routes(config: FrontConfig, registered: Registered) -> list[dict[str, A
     """The same for calls, by the model and version that their messages name."""
     found: list[dict[str, Any]] = []
     for name, version, cluster in _targets(registered):
-        named = [_header(MODEL_HEADER, name), _header(VERSION_HEADER, version or "")]
+        named = _named(name, version)
         found += [
             _route(config, {"path": path, "headers": named}, cluster) for path in ROUTED_CALLS
         ]
         found.append(_unimplemented({"path": STREAM_PREDICTIONS, "headers": named}))
     for name, version in _withdrawn(registered):
-        named = [_header(MODEL_HEADER, name), _header(VERSION_HEADER, version or "")]
+        named = _named(name, version)
         found += [_unavailable({"path": path, "headers": named}) for path in ROUTED_CALLS]
     for _, _, cluster in _targets(registered)[:1]:  # any worker can tell that the server lives
         health = {"path": HEALTH, "headers": [_header(MODEL_HEADER, "")]}
@@ -90,12 +87,9 @@ def _withdrawn(registered: Registered) -> list[tuple[str, str | None]]:
 
 def _unavailable(match: dict[str, Any]) -> dict[str, Any]:
     """Not TorchServe: it would never answer what waits for a version when that is unregistered."""
-    text = "This version is being unregistered. Send requests to another one."
-    return {
-        "match": match,
-        "direct_response": {"status": 503, "body": {"inline_string": text}},
-        "typed_per_filter_config": {BRIDGE: without_bridge()},
-    }
+    return _answered(
+        match, 503, "This version is being unregistered. Send requests to another one."
+    )
 
 
 def _routes_of(name: str, found: list[dict[str, Any]], registered: Registered) -> dict[str, Any]:
@@ -133,14 +127,28 @@ def _with_token(route: dict[str, Any], registered: Registered) -> dict[str, Any]
 
 def _unimplemented(match: dict[str, Any]) -> dict[str, Any]:
     # Envoy makes UNIMPLEMENTED of this status (its Grpc::Utility::httpToGrpcStatus).
+    return _answered(match, 404, "Streams are not supported. Use the unary call.")
+
+
+def _answered(match: dict[str, Any], status: int, text: str) -> dict[str, Any]:
+    """A route that Envoy answers itself."""
     return {
         "match": match,
-        "direct_response": {
-            "status": 404,
-            "body": {"inline_string": "Streams are not supported. Use the unary call."},
-        },
+        "direct_response": {"status": status, "body": {"inline_string": text}},
         "typed_per_filter_config": {BRIDGE: without_bridge()},
     }
+
+
+def _paths(name: str, version: str | None) -> tuple[str, list[str]]:
+    """The path of a model's metadata, and those that its workers alone can answer."""
+    v2 = f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
+    native = f"/predictions/{name}" + (f"/{version}" if version else "")
+    return v2, [native, f"{v2}/infer", f"{v2}/ready"]
+
+
+def _named(name: str, version: str | None) -> list[dict[str, Any]]:
+    """The headers of a call whose message names this model and version."""
+    return [_header(MODEL_HEADER, name), _header(VERSION_HEADER, version or "")]
 
 
 def _header(name: str, value: str) -> dict[str, Any]:

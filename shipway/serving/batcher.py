@@ -14,7 +14,7 @@ from typing import Protocol
 
 from shipway.payloads.request import Request
 from shipway.runtime.backends.errors import DeviceLost
-from shipway.serving.http1 import Answer
+from shipway.serving.http1 import Answer, failed
 from shipway.serving.pending import PendingRequest
 from shipway.serving.progress import ProgressFile
 from shipway.serving.replies import Reply, refused_by_server
@@ -116,7 +116,7 @@ class Batcher:
     def _put(self, pending: PendingRequest | None, answer: Answer) -> None:
         if pending is None:
             self._unanswered -= 1
-            answer(_failed("The request could not be read."))
+            answer(failed("The request could not be read."))
             return
         self._ready.append((pending, answer))
         if not self._running:
@@ -144,7 +144,7 @@ class Batcher:
             raise
         except Exception:
             logger.exception("a batch failed")
-            replies = [_failed("The batch failed.") for _ in pending]
+            replies = [failed("The batch failed.") for _ in pending]
         rows = sum(len(each.rows) for each in pending)
         if rows:
             self._row_ms.add(1000 * (time.perf_counter() - began) / rows)
@@ -180,7 +180,3 @@ class _Mean:
         """Counts a measurement."""
         before = milliseconds if self.value == float("inf") else self.value
         self.value = before + WEIGHT * (milliseconds - before)
-
-
-def _failed(what: str) -> Reply:
-    return refused_by_server(500, "InternalError", f"{what} The server's log has the cause.")

@@ -1,7 +1,7 @@
 """How a worker answers requests that its server does not see. Its server says so in a variable."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 DIRECT_VARIABLE = "SHIPWAY_DIRECT"
@@ -23,14 +23,7 @@ class DirectConfig:
 
     def to_json(self) -> str:
         """The value of the variable."""
-        return json.dumps(
-            {
-                "folder": str(self.folder),
-                "most_waiting": self.most_waiting,
-                "max_body_bytes": self.max_body_bytes,
-                "answer_within_s": self.answer_within_s,
-            }
-        )
+        return json.dumps(asdict(self), default=str)
 
     @classmethod
     def from_json(cls, text: str) -> "DirectConfig":

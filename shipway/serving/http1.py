@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
         except Exception:  # the request must not wait for ever, nor those behind it
             logger.exception("a request could not be handled")
             if exchange.reply is None:
-                self._answer(exchange, failed())
+                self._answer(exchange, failed("The request failed."))
 
     # Replies -----------------------------------------------------------------------------------
 
@@ -263,11 +263,9 @@ class Connection(asyncio.Protocol):
             transport.close()
 
 
-def failed() -> Reply:
-    """The reply to a request that failed for a reason that was not foreseen."""
-    return refused_by_server(
-        500, "InternalError", "The request failed. The server's log has the cause."
-    )
+def failed(what: str) -> Reply:
+    """The reply to a request that failed unexpectedly. `what` begins its message."""
+    return refused_by_server(500, "InternalError", f"{what} The server's log has the cause.")
 
 
 def overloaded() -> Reply:

@@ -32,7 +32,6 @@ def settings(tmp_path):
         management="127.0.0.1:3",
         key_file=str(tmp_path / "key_file.json"),
         with_tokens=True,
-        max_request_bytes=1,
         answer_within_s=60.0,
         log=str(tmp_path / "log"),
         pid=os.getpid(),

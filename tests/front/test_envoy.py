@@ -91,7 +91,6 @@ class Running:
             grpc_port=outside_grpc,
             torchserve=f"127.0.0.1:{inside}",
             torchserve_grpc=f"127.0.0.1:{inside_grpc}",
-            max_request_bytes=2**24,
         )
         self.workers = Workers(folder)
         self.workers.listen("torchserve", inside)

@@ -104,7 +104,6 @@ def start(
         management=config.management.address,
         key_file=str(key_file(state)),
         with_tokens=config.with_tokens,
-        max_request_bytes=config.max_request_bytes,
         answer_within_s=config.response_timeout_s,
         log=str(state.front_log),
         pid=record.pid,
