@@ -7,7 +7,7 @@ UV     := .uv/bin/uv
 BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
-.PHONY: help env env-long demo demo-ray test test-long test-ray test-wheel structure check serve up model format bench bench-stock bench-peers bench-observability \
+.PHONY: help env env-long demo demo-ray test test-long test-ray test-quiet test-wheel structure check serve up model format bench bench-stock bench-peers bench-front bench-observability \
 	test-faults test-sabotage soak fuzz watch check-monitoring check-plan lock clean
 .DEFAULT_GOAL := help
 
@@ -25,10 +25,12 @@ $(UV): requirements/uv.lock
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
 	@touch $@
 
+# Bytecode is compiled once, here: with PYTHONDONTWRITEBYTECODE set, as in many images, each process
+# would compile what it imports, which takes 4 s for torch.
 $(SYNCED): requirements/$(EXTRA).lock pyproject.toml $(UV)
 	@echo "Installing requirements/$(EXTRA).lock into .venv (about 5 GB, most of it torch) ..."
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	@$(UV) pip sync --quiet --require-hashes requirements/$(EXTRA).lock
+	@$(UV) pip sync --quiet --compile-bytecode --require-hashes requirements/$(EXTRA).lock
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --offline --editable .
 	@rm -f .venv/.synced-* && echo $(EXTRA) > .venv/.extra && touch $@
 
@@ -37,25 +39,28 @@ demo: env  ## export a pretrained model, serve it, send it a photo over HTTP and
 
 # Whole files go to one of several processes: the tests of a file share its server.
 WORKERS ?= 2
-test: env  ## every test but the long ones, the real server included (15 minutes)
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+test: env  ## every test but the long ones, the real server included (20 minutes)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --durations 25
 
 # A sample of each long study, with a time limit of its own. The studies themselves are targets too.
-test-long: env-long model  ## the tests marked long, and a sample of the long studies: faults, sabotage, soak, fuzz (17 minutes)
+test-long: env-long model  ## the tests marked long, and a sample of the long studies: faults, sabotage, soak, fuzz (13 minutes)
 	@echo "== tests marked long"
 	@timeout --kill-after=30 900 $(BIN)/python -m pytest -m long
-	@echo "== every fault once"
-	@timeout --kill-after=30 480 $(BIN)/python -m tests.faults --rounds 1 --times 3
+	@echo "== some of the faults"
+	@timeout --kill-after=30 300 $(BIN)/python -m tests.faults --front on --every 5 --rounds 1 --times 3
 	@echo "== some of the broken pipelines and unusual models"
 	@timeout --kill-after=30 300 $(BIN)/python -m tests.sabotage --every 20
 	@echo "== soak, 1 minute"
 	@timeout --kill-after=30 240 $(BIN)/python -m benchmarks.soak --mar $(MODEL) --minutes 1 --out build/soak
 	@echo "== fuzzing, 60 seconds"
-	@$(MAKE) --no-print-directory fuzz-readers SECONDS=15
+	@$(MAKE) --no-print-directory fuzz-readers SECONDS=10
 	@timeout --kill-after=30 120 $(BIN)/python -m tests.fuzz.fuzz_server 1500
 
 test-ray: env-long  ## the tests of a Ray cluster (5 minutes)
 	@$(BIN)/python -m pytest -m ray
+
+test-quiet: env  ## the study of exports beside busy programs, on a machine that does nothing else (3 minutes)
+	@$(BIN)/python -m pytest -m quiet
 
 ONLY ?=
 test-sabotage: env  ## broken pipelines, all refused; unusual models, all sealed and served (20 minutes)
@@ -90,6 +95,9 @@ artifacts/efficientnet_lite0-1.0: | $(SYNCED)
 artifacts/tabular-1.0: | $(SYNCED)
 	@$(BIN)/shipway export tabular --only onnx_fp32
 
+artifacts/digits-1.0: | $(SYNCED)
+	@$(BIN)/shipway export digits --only onnx_fp32
+
 artifacts/minilm-1.0: | $(SYNCED)
 	@$(BIN)/shipway export minilm $(FOR_TEXTS)
 
@@ -107,8 +115,11 @@ bench-stock: env artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## compa
 bench: env model  ## load-test the demo model on a server of its own; the report is in reports/
 	@$(BIN)/python -m benchmarks.demo $(MODEL)
 
-bench-peers: env artifacts/efficientnet_lite0-1.0  ## compare with seven other model servers (20 minutes)
+bench-peers: env artifacts/efficientnet_lite0-1.0  ## compare with eight other model servers (25 minutes)
 	@$(BIN)/python -m benchmarks.peers
+
+bench-front: env artifacts/tabular-1.0 artifacts/digits-1.0 artifacts/minilm-1.0 artifacts/efficientnet_lite0-1.0  ## compare the front with TorchServe and other servers; needs wrk (30 minutes)
+	@$(BIN)/python -m benchmarks.front
 
 bench-observability: env artifacts/efficientnet_lite0-1.0  ## measure what metrics and traces cost
 	@$(BIN)/python -m benchmarks.observability
@@ -134,7 +145,7 @@ fuzz-readers: env-long
 
 # Ray and the fuzzer come beside what .venv has already; the next sync removes them again.
 env-long: $(SYNCED) requirements/long.lock
-	@$(UV) pip install --quiet --require-hashes -r requirements/long.lock
+	@$(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements/long.lock
 
 demo-ray: env-long artifacts/efficientnet_lite0-1.0 artifacts/minilm-1.0  ## two Ray nodes on this machine: answers, a rollout, a lost node (4 minutes)
 	@$(BIN)/python -m benchmarks.demo_ray
@@ -154,6 +165,7 @@ lock: $(UV)  ## resolve the lock files again
 	@$(COMPILE) --universal --extra dev pyproject.toml -o requirements/cpu.lock
 	@$(COMPILE) --universal --extra dev --overrides requirements/gpu-overrides.txt pyproject.toml requirements/gpu.in -o requirements/gpu.lock
 	@$(COMPILE) --universal --constraint requirements/cpu.lock requirements/long.in -o requirements/long.lock
+	@$(COMPILE) requirements/kserve.in -o requirements/kserve.lock
 	@for each in benchmarks/peers/requirements/*.in; do $(COMPILE) $$each -o $${each%.in}.txt || exit 1; done
 
 clean:  ## delete everything that was made here, the environment too

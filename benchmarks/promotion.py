@@ -20,6 +20,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -103,19 +104,7 @@ def main() -> None:
     exit_on_sigterm()
     artifact = open_artifact(given.artifact)
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
-        folder = Path(temporary)
-        infos = [
-            inspect_mar(pack(as_version(artifact, f"{number}.0"), folder / "store"))
-            for number in range(1, given.promotions + 2)
-        ]
-        with temporary_server(folder, folder / "store", exporter_command=exporter_command) as state:
-            rate, traffic, promotions = measured(state, infos)
-    found = {
-        "model": artifact.manifest.name,
-        "rate": rate,
-        "share_of_capacity": SHARE,
-        **report(traffic, promotions),
-    }
+        found = promoted(artifact, Path(temporary), given.promotions)
     record = found | {
         "host": describe_host().model_dump(),
         "packages": artifact.manifest.packages,
@@ -124,6 +113,25 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     atomic_write(given.out / "promotion.json", json.dumps(record, indent=1) + "\n")
     print(json.dumps(found))
+
+
+def promoted(artifact: Artifact, folder: Path, promotions: int) -> dict[str, Any]:
+    """What so many promotions on a server of their own do to the requests of an open loop.
+
+    `folder` is an empty one.
+    """
+    infos = [
+        inspect_mar(pack(as_version(artifact, f"{number}.0"), folder / "store"))
+        for number in range(1, promotions + 2)
+    ]
+    with temporary_server(folder, folder / "store", exporter_command=exporter_command) as state:
+        rate, traffic, made = measured(state, infos)
+    return {
+        "model": artifact.manifest.name,
+        "rate": rate,
+        "share_of_capacity": SHARE,
+        **report(traffic, made),
+    }
 
 
 def as_version(artifact: Artifact, version: str) -> Artifact:

@@ -11,24 +11,22 @@ cores with the same decoding and the same program and no server. The last line i
 
 import argparse
 import json
-import multiprocessing
 import platform
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from model_archiver import ModelArchiver, ModelArchiverConfig
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.ceiling import ceiling
 from benchmarks.stock_torchserve import stock_torchserve
 from benchmarks.study import (
     RESULTS,
@@ -45,11 +43,8 @@ from shipway.engines.torchserve.temporary import ServedModel, served_model
 from shipway.errors import ShipwayError
 from shipway.files import atomic_write
 from shipway.loadtest.result import Result
-from shipway.payloads.images import decode_image
-from shipway.recipe import ImagePreprocessing
 from shipway.releases.exporter_process import exporter_command
 from shipway.runtime.host import available_cores
-from shipway.runtime.model import Model
 from shipway.tasks.demo_inputs import jpegs, sentences
 
 IMAGES = Path("artifacts/efficientnet_lite0-1.0")
@@ -149,7 +144,7 @@ def images(folder: Path, given: argparse.Namespace, workers: int) -> dict[str, f
         for entrant in entrants:
             with in_turn(folder, f"{entrant.name}-{turn}", entrant.start) as model:
                 _measure_images(model, entrant, bodies, given.seconds, figures)
-        figures.add("ceiling", ceiling(bodies, given.seconds))
+        figures.add("ceiling", ceiling(IMAGES, bodies, given.seconds))
     many = MANY_IMAGE_CLIENTS
     ours = figures.median(f"ours rate {many}")
     stock = max(
@@ -276,46 +271,6 @@ def say(name: str, result: Result) -> None:
         f"{name}, {result.load}: {result.rate:.1f} a second, p50 {result.latency.p50_ms:.2f} ms, "
         f"p99 {result.latency.p99_ms:.2f} ms{errors}"
     )
-
-
-def ceiling(bodies: list[bytes], seconds: float) -> float:
-    """Photos a second without a server: the better rate of one and of eight photos at a time."""
-    return max(_loop_rate(bodies, seconds / 2, batch_size) for batch_size in (1, 8))
-
-
-def _loop_rate(bodies: list[bytes], seconds: float, batch_size: int) -> float:
-    cores = available_cores()
-    context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(cores)
-    with context.Pool(cores, _take_barrier, (ready,)) as pool:
-        counts = pool.starmap(_loop, [(bodies, seconds, batch_size)] * cores, chunksize=1)
-    return sum(counts) / seconds
-
-
-_barrier: Barrier | None = None
-"""Where the processes of the loop wait for each other."""
-
-
-def _take_barrier(barrier: Barrier) -> None:
-    global _barrier
-    _barrier = barrier
-
-
-def _loop(bodies: list[bytes], seconds: float, batch_size: int) -> int:
-    model = Model(open_artifact(IMAGES), workers=available_cores())
-    model.warm_up()
-    spec = model.manifest.preprocessing
-    assert isinstance(spec, ImagePreprocessing)
-    assert _barrier
-    _barrier.wait()
-    end = time.monotonic() + seconds
-    done = 0
-    while time.monotonic() < end:
-        for place in range(batch_size):
-            model.staging[0][place] = decode_image(bodies[(done + place) % len(bodies)], spec)
-        model.run(list(range(batch_size)))
-        done += batch_size
-    return done
 
 
 def make_stock_mar(folder: Path) -> Path:

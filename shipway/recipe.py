@@ -51,8 +51,6 @@ __all__ = [
     "Tolerance",
 ]
 
-DEFAULT_BUDGET = 1.0
-"""The points that a program may lose, for recipes that set no budget."""
 Scores = Literal["logits", "probabilities", "binary", "multi_label"]
 """What a classifier's outputs are: logits of which softmax makes probabilities; probabilities; one
 logit, for the second of two classes; a logit for each of several independent labels."""
@@ -119,8 +117,8 @@ class Recipe:
     version: str = "1.0"
     """The version in URLs, with the same characters. `shipway export --version` overrides it."""
     task: str = "image_classification"
-    """What requests and answers look like: `image_classification`, `text_classification`,
-    `text_embedding`, `tabular_classification`, `tensors`, or a task that a plugin registers."""
+    """The registered name of a task, which says what requests and answers look like.
+    docs/requests.md has the built-in tasks; a plugin may register another."""
     module: "Callable[[], nn.Module]"
     """Builds the architecture. The weights are loaded into it afterwards.
 
@@ -133,7 +131,7 @@ class Recipe:
     weights: Callable[[], str | Path | None]
     """The path of the state_dict, .pth or .safetensors. `shipway export --weights` overrides it.
     None means random weights, which are good for measuring speed only."""
-    preprocessing: ImagePreprocessing | TextPreprocessing | TablePreprocessing | TensorPreprocessing
+    preprocessing: Preprocessing
     """How requests become the program's inputs. It travels with the model, as data."""
     batch: Axis = field(default_factory=lambda: Axis(name="batch", min=1, max=32))
     """How many rows one run of the program may hold."""
@@ -170,7 +168,7 @@ class Recipe:
     budget: float | None = None
     """The points that a program may lose compared with eager PyTorch: of accuracy if the evaluation
     rows have targets. docs/verification.md says what else. `shipway export --accuracy-budget`
-    overrides it. None for DEFAULT_BUDGET."""
+    overrides it. None for `shipway.limits.DEFAULT_BUDGET`."""
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
@@ -178,7 +176,7 @@ class Recipe:
         check_name(self.task, "task")
         optional = ("branch_inputs",) if self.branch_inputs is None else ()
         for name, kind, expected in (
-            ("preprocessing", _Preprocessing, "ImagePreprocessing(…) or another of the four kinds"),
+            ("preprocessing", _Preprocessing, "ImagePreprocessing(…) or one of another kind"),
             ("batch", Axis, 'Axis(name="batch", min=1, max=32)'),
             ("calibration", Inputs, 'Inputs(description="…", load=…)'),
             ("evaluation", Inputs, 'Inputs(description="…", load=…)'),

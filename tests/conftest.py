@@ -25,6 +25,8 @@ REPOSITORY = Path(__file__).parent.parent
 DATA = REPOSITORY / "tests" / "data"
 TINY_RECIPE = DATA / "tiny_recipe.py"
 PHOTOS = Path(skimage.data.__file__).parent
+DEMO_VARIABLE = "SHIPWAY_TEST_DEMO_ARTIFACT"
+"""Names an artifact of the demo model that was exported from this very checkout just before."""
 
 
 LONGEST = ("test_cluster.py", "test_served_model.py", "test_tune.py", "test_commands.py")
@@ -182,7 +184,7 @@ def tiny_array(tiny_table, tmp_path_factory: pytest.TempPathFactory) -> Artifact
 def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """EfficientNet-Lite0, by the two techniques of the demo that take seconds; or a given artifact,
     where it was exported from this very checkout just before, as in .ci/run."""
-    if given := os.environ.get("SHIPWAY_TEST_DEMO_ARTIFACT"):
+    if given := os.environ.get(DEMO_VARIABLE):
         return open_artifact(REPOSITORY / given)
     folder = made_once(
         tmp_path_factory, "demo", lambda out: export_demo(out, "onnx_fp32", "onnx_int8")
@@ -191,14 +193,13 @@ def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 def export_demo(out: Path, *techniques: str) -> Artifact:
-    """EfficientNet-Lite0, exported by the command; what it printed is in out/printed.txt."""
+    """EfficientNet-Lite0, exported by the command."""
     command = [sys.executable, "-m", "shipway.cli.main", "export", "efficientnet_lite0"]
     command += ["--out", str(out)]
     for name in techniques:
         command += ["--only", name]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    (out / "printed.txt").write_text(done.stdout)
     return open_artifact(out / "efficientnet_lite0-1.0")
 
 

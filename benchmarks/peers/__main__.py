@@ -24,6 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.peers import table
+from benchmarks.peers.expected import classes_of
 from benchmarks.peers.systems import OURS, SYSTEMS, Comparison
 from benchmarks.peers.turns import Turns
 from benchmarks.stock import IMAGES
@@ -31,10 +32,7 @@ from benchmarks.study import RESULTS, Outcome, at_least, exit_on_sigterm, finish
 from shipway.artifact.bundle import Artifact, open_artifact
 from shipway.errors import ShipwayError
 from shipway.files import atomic_write
-from shipway.payloads.images import decode_image
-from shipway.recipe import ImagePreprocessing
 from shipway.runtime.host import available_cores
-from shipway.runtime.model import Model
 from shipway.tasks.demo_inputs import jpegs
 
 TITLES: dict[Comparison, str] = {
@@ -72,14 +70,6 @@ def main() -> None:
             compared[comparison] = turns.compare(comparison, systems, rounds=given.rounds)
     write(given.out, compared, about(artifact, given))
     finish(outcomes(compared))
-
-
-def classes_of(artifact: Artifact, photos: Sequence[bytes]) -> list[int]:
-    """The class that the artifact's program puts first for each photo."""
-    spec = artifact.manifest.preprocessing
-    assert isinstance(spec, ImagePreprocessing)
-    results = Model(artifact).run([(decode_image(photo, spec),) for photo in photos])
-    return [int(each.outputs[0].argmax()) for each in results]
 
 
 def about(artifact: Artifact, given: argparse.Namespace) -> dict[str, Any]:

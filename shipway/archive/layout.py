@@ -42,6 +42,11 @@ SETTINGS = re.compile(
     r"(?:(?:batchSize|maxBatchDelay|responseTimeout|startupTimeout): [1-9][0-9]{0,8}\n)*"
 )
 """All that model-config.yaml may say."""
+RESPONSE_TIMEOUT_S = 60
+"""The longest that a worker may take for a batch: TorchServe then kills it and starts another."""
+STARTUP_TIMEOUT_S = 120
+"""The longest that a worker may take to be ready: it imports a runtime, opens the program and runs
+it once at several batch sizes."""
 
 MAX_FILES = 1_000
 MAX_UNPACKED_BYTES = 4 * 2**30

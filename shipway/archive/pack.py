@@ -13,7 +13,14 @@ from model_archiver.model_packaging_utils import ModelExportUtils
 import shipway
 from shipway.archive.code import serving_code
 from shipway.archive.errors import ArchiveError
-from shipway.archive.layout import ENTRY, HANDLER, TORCHSERVE_MANIFEST, TORCHSERVE_SETTINGS
+from shipway.archive.layout import (
+    ENTRY,
+    HANDLER,
+    RESPONSE_TIMEOUT_S,
+    STARTUP_TIMEOUT_S,
+    TORCHSERVE_MANIFEST,
+    TORCHSERVE_SETTINGS,
+)
 from shipway.artifact.bundle import CERTIFICATE, MANIFEST, PLUGINS, Artifact, write_record
 from shipway.artifact.digests import sha256_of, write_sums
 from shipway.artifact.manifest import Manifest
@@ -135,8 +142,8 @@ def _model_config(manifest: Manifest) -> str:
         {
             "batchSize": manifest.serving.batch_size,
             "maxBatchDelay": max(1, manifest.serving.max_batch_delay_ms),
-            "responseTimeout": 60,
-            "startupTimeout": 120,
+            "responseTimeout": RESPONSE_TIMEOUT_S,
+            "startupTimeout": STARTUP_TIMEOUT_S,
         },
         sort_keys=False,
     )

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shipway.artifact.measures import OutputKind
-from shipway.recipe import DEFAULT_BUDGET, Record, Scores, Tolerance
+from shipway.limits import DEFAULT_BUDGET
+from shipway.recipe import Record, Scores, Tolerance
 
 Shape = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})?$")]
 """Rows of a batch, for texts with tokens: "8" or "8x128"."""

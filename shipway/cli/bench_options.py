@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from shipway.limits import LONGEST_LATENCY_S
+
 NameArgument = Annotated[
     str | None,
     typer.Argument(
@@ -57,7 +59,9 @@ WarmUpOption = Annotated[
 TimeoutOption = Annotated[
     float,
     typer.Option(
-        min=0.1, max=120, help="Seconds after which an unanswered request counts as failed."
+        min=0.1,
+        max=LONGEST_LATENCY_S,
+        help="Seconds after which an unanswered request counts as failed.",
     ),
 ]
 InputOption = Annotated[

@@ -9,7 +9,9 @@ from rich.text import Text
 from shipway.cli.export_progress import ShownSteps
 from shipway.cli.export_tables import accuracy_lines, candidates_table, loss_lines
 from shipway.cli.output import figures
+from shipway.export.intervals import CONFIDENCE
 from shipway.extras import require_extra
+from shipway.limits import DEFAULT_BUDGET
 
 if TYPE_CHECKING:
     from shipway.export.pipeline import Exported
@@ -71,9 +73,9 @@ AccuracyBudgetOption = Annotated[
         min=0,
         help="The largest loss that the chosen program may have, in percentage points: of accuracy "
         "if the evaluation inputs have labels, otherwise of eager PyTorch's belief in its answers. "
-        "The upper 95% confidence bound of the loss has to keep it. Programs in fp32 need no "
-        "budget.",
-        show_default="the budget of the recipe, or 1",
+        f"The upper {CONFIDENCE:.0%} confidence bound of the loss has to keep it. Programs in fp32 "
+        "need no budget.",
+        show_default=f"the budget of the recipe, or {DEFAULT_BUDGET:g}",
     ),
 ]
 

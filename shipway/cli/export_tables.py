@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from shipway.export.intervals import CONFIDENCE
+
 if TYPE_CHECKING:
     from shipway.artifact.certificate import Candidate, Certificate, Share
     from shipway.export.pipeline import Exported
@@ -81,7 +83,7 @@ def accuracy_lines(exported: "Exported") -> list[str]:
     width = max(map(len, known))
     return [
         f"accuracy on {eager.rows} labelled inputs, and its change compared with eager "
-        "PyTorch (paired by input, 95% confidence intervals)",
+        f"PyTorch (paired by input, {CONFIDENCE:.0%} confidence intervals)",
         f"  {'eager':{width}}  {_percent(eager)}",
         *(
             f"  {name:{width}}  {_percent(each.candidate)}  {100 * each.change:+.2f} points "
@@ -106,7 +108,7 @@ def loss_lines(exported: "Exported") -> list[str]:
     width = max(map(len, losses))
     return [
         f"points of {first.unit} lost on {first.rows} held-out inputs{groups}, and the upper "
-        f"95% confidence bound, which must keep the budget of {certificate.budget:g}",
+        f"{CONFIDENCE:.0%} confidence bound, which must keep the budget of {certificate.budget:g}",
         *(
             f"  {name:{width}}  {loss.value + 0.0:5.2f}  bound {loss.bound:5.2f}"
             + (f"  agrees on {loss.agreement:.1%}" if loss.agreement is not None else "")

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from shipway import __version__
-from shipway.cli import deploy
+from shipway.cli import deploy, key
 from shipway.cli.apply import apply
 from shipway.cli.background import step_aside
 from shipway.cli.bench import bench
@@ -79,6 +79,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(key.app, name="key", rich_help_panel="Server and releases")
 app.add_typer(deploy.app, name="deploy", rich_help_panel="Deployment to clusters")
 
 

@@ -36,7 +36,8 @@ def _models_table(versions: "list[ModelVersion]") -> Table:
             version.name,
             version.version,
             "●" if version.default else "",
-            f"{version.workers_ready} of {version.workers}",
+            f"{version.workers_ready} of {version.workers}"
+            + (", out of service" if version.out_of_service else ""),
             str(version.batch_size),
             f"{version.max_batch_delay_ms} ms",
         )

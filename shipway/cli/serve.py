@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from shipway.cli.apply import carry_out_changes, read_models_file
+from shipway.cli.key import warn_of_keys
 from shipway.cli.options import ModelStoreOption, StateOption
 from shipway.cli.output import err, out, warn
 from shipway.cli.register import register_archive
@@ -231,3 +232,4 @@ def _print_addresses(record: ServerRecord, state: StateDirectory, config: "Serve
     out.print(table)
     if config.front and reason:
         warn(f"Requests go through TorchServe: {reason}.")
+    warn_of_keys(state, config)

@@ -48,6 +48,8 @@ class ModelVersion:
     """How many may wait."""
     response_timeout_s: int
     startup_timeout_s: int
+    out_of_service: bool = False
+    """Gets no requests for a while, since its workers died too often."""
 
     @property
     def warm(self) -> bool:
@@ -99,6 +101,11 @@ class EngineMetrics:
     """Under the server's own names, to be passed on as they are."""
     queue_waits: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     """By model and version: how many requests waited in its queue, and the sum of their seconds."""
+    workers_queue: bool = False
+    """Whether requests wait in the workers instead, which record how long as the stage `queue`."""
+    responses: Mapping[str, float] = field(default_factory=dict)
+    """By class of their status, such as 5xx: all responses to clients over HTTP. Empty if the
+    server does not say."""
 
 
 class Engine(Protocol):
@@ -154,6 +161,9 @@ class Engine(Protocol):
 
     def metrics(self) -> EngineMetrics:
         """What the server itself counts, for the exporter to pass on."""
+
+    def why_unreachable(self) -> str | None:
+        """Why no request reaches the server's models although it runs, or None."""
 
     def signature_policy(self) -> SignaturePolicy:
         """What its configuration demands of an archive. Raises ConfigError."""

@@ -7,13 +7,13 @@ finds `.git`, and finds the server through it.
 import json
 import os
 import ssl
-from collections.abc import Iterator
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
-from shipway.engines import tls
+from shipway import tls
 from shipway.engines.errors import NoServer
 
 DIRECTORY_NAME = ".shipway"
@@ -22,6 +22,8 @@ CONFIG_NAME = "config.properties"
 LAUNCH_MARK = "SHIPWAY_LAUNCH"
 """An environment variable that Java's child processes inherit. Its value is unique to a launch. It
 identifies workers even after they lose their parent, and is safe against recycled process ids."""
+ENVIRONMENT_WITHIN_S = 0.5
+"""Linux shows the environment of a process a moment after the process has started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class ServerRecord:
 
     def processes(self) -> list[psutil.Process]:
         """The processes of this launch that still run: Java, its workers and their children."""
-        return list(_processes_marked(self.launch))
+        return processes_of(self.launch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ class StateDirectory:
     def unrestored_file(self) -> Path:
         """Why default versions could not be restored when the server started, by model, as JSON."""
         return self.path / "unrestored.json"
+
+    @property
+    def keys_file(self) -> Path:
+        """The named keys for inference, as hashes. The file outlives the server."""
+        return self.path / "keys.json"
 
     @property
     def logs(self) -> Path:
@@ -183,17 +190,20 @@ def find_project(start: Path) -> Path:
     return start
 
 
-def _processes_marked(launch: str) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        if _mark_of(process) == launch:
-            yield process
+def processes_of(launch: str) -> list[psutil.Process]:
+    """The processes with the mark of a launch that still run."""
+    return [process for process in psutil.process_iter() if _mark_of(process) == launch]
 
 
 def _is_marked(pid: int, launch: str) -> bool:
     try:
-        return _mark_of(psutil.Process(pid)) == launch
-    except psutil.NoSuchProcess:
+        process = psutil.Process(pid)
+        deadline = time.monotonic() + ENVIRONMENT_WITHIN_S
+        while not (environment := process.environ()) and time.monotonic() < deadline:
+            time.sleep(0.001)
+    except (psutil.Error, OSError):
         return False
+    return environment.get(LAUNCH_MARK) == launch
 
 
 def _mark_of(process: psutil.Process) -> str | None:

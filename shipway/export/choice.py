@@ -8,6 +8,7 @@ from typing import Literal
 from shipway.artifact.certificate import Candidate, Latency, Loss
 from shipway.artifact.manifest import ParetoPoint
 from shipway.export.errors import NothingFitsBudget
+from shipway.export.intervals import CONFIDENCE
 from shipway.export.losses import bound_if_unchanged, corrected, rows_needed
 from shipway.export.noise import Cost, preferred
 from shipway.export.speedup import in_words, speedup
@@ -87,7 +88,7 @@ def why_over_budget(candidate: Candidate, budget: float) -> str | None:
 def loss_in_words(loss: Loss, budget: float | None = None) -> str:
     """A loss with its bound: "loses 0.15 points (95% bound 0.24, budget 1)"."""
     limit = "" if budget is None else f", budget {budget:g}"
-    return f"loses {loss.value + 0.0:.2f} points (95% bound {loss.bound:.2f}{limit})"
+    return f"loses {loss.value + 0.0:.2f} points ({CONFIDENCE:.0%} bound {loss.bound:.2f}{limit})"
 
 
 def _needed(loss: Loss, budget: float) -> str:
@@ -274,8 +275,8 @@ def _not_told_apart(costs: Mapping[str, Cost], name: str, tied: list[str]) -> st
     if not faster:
         return ""
     return (
-        f"; the measurements do not tell it apart from {', '.join(faster)} (the 95% intervals "
-        "overlap), and it loses less"
+        f"; the measurements do not tell it apart from {', '.join(faster)} "
+        f"(the {CONFIDENCE:.0%} intervals overlap), and it loses less"
     )
 
 

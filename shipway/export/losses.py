@@ -14,11 +14,10 @@ import numpy as np
 
 from shipway.artifact.certificate import Loss, LossUnit, OutputMeasure
 from shipway.artifact.measures import COLUMNS, OutputKind, cosines
+from shipway.export.intervals import CONFIDENCE
 from shipway.recipe import Scores
 from shipway.tasks.classes import probabilities_of
 
-CONFIDENCE = 0.95
-"""Of the bound, for all candidates of an export together."""
 CORRELATION = 0.05
 """How alike the losses of two rows of one group are taken to be before any is seen. On crops of
 photos, int8 programs of EfficientNet-Lite0 had correlations of 0.01 to 0.03."""
@@ -116,7 +115,8 @@ def bound_if_unchanged(loss: Loss, groups: int | None = None) -> float:
 
 
 def upper_bound(centre: float, standard_error: float, clusters: int, compared: int) -> float:
-    """The upper confidence bound of a mean loss, in the unit of `centre`.
+    """The upper confidence bound of a mean loss, in the unit of `centre`: with CONFIDENCE, none of
+    `compared` candidates loses more than its own.
 
     The larger one of two. Student's is right for many small losses. Where few rows lose much, the
     mean is skewed, and Fay & Feuer's (1997), the quantile of a gamma distribution of the same mean

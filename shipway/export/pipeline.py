@@ -32,8 +32,9 @@ from shipway.export.speed import Outcome, compared_shapes, measure_and_choose
 from shipway.export.steps import Steps
 from shipway.export.techniques import TECHNIQUES
 from shipway.export.verify import measures_of
-from shipway.recipe import DEFAULT_BUDGET, Recipe, Rows, TensorSpec, check_name
+from shipway.limits import DEFAULT_BUDGET
 from shipway.recipe import Inputs as InputSource
+from shipway.recipe import Recipe, Rows, TensorSpec, check_name
 from shipway.runtime.host import available_cores, describe_host
 from shipway.tasks import TASKS
 

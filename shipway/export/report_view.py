@@ -17,6 +17,7 @@ from shipway.artifact.manifest import Manifest
 from shipway.artifact.measures import ROW_FACTOR
 from shipway.artifact.samples import allowed_error
 from shipway.export.choice import rows_of
+from shipway.export.intervals import CONFIDENCE
 from shipway.export.noise import notice, runs_in_words
 from shipway.export.recipe_file import is_in_project
 from shipway.export.speedup import speedup
@@ -147,8 +148,9 @@ class View:
             return ""
         groups = "" if loss.clusters == loss.rows else f" in {loss.clusters} groups"
         return (
-            f"The bound is the upper 95% confidence bound for {loss.rows} rows{groups}, corrected "
-            f"for {loss.compared} compared candidate{'' if loss.compared == 1 else 's'}"
+            f"The bound is the upper {CONFIDENCE:.0%} confidence bound for {loss.rows} rows"
+            f"{groups}, corrected for {loss.compared} compared "
+            f"candidate{'' if loss.compared == 1 else 's'}"
         )
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from shipway.artifact.certificate import Basis, Candidate, Latency, Speedup
+from shipway.export.intervals import CONFIDENCE
 from shipway.export.noise import Cost
 
 _BASES: tuple[Basis, ...] = ("all runs", "processor time", "quiet runs")
@@ -58,5 +59,5 @@ def in_words(found: Speedup) -> str:
     if found.basis == "processor time":
         words += " on one thread"
     if found.basis == "quiet runs" and found.low is not None and found.high is not None:
-        words += f", 95% interval {found.low:.1f} to {found.high:.1f}"
+        words += f", {CONFIDENCE:.0%} interval {found.low:.1f} to {found.high:.1f}"
     return words

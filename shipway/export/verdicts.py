@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from shipway.export.intervals import CONFIDENCE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
@@ -225,7 +227,8 @@ _EXPLANATIONS: tuple[tuple[str, Explanation], ...] = (
         r"^loses \S+ points|its loss was not measured",
         Explanation(
             title="It loses too much",
-            meaning="The upper 95% confidence bound of what it loses is above the accuracy budget.",
+            meaning=f"The upper {CONFIDENCE:.0%} confidence bound of what it loses is above the "
+            "accuracy budget.",
             advice="Calibrate on more varied inputs, evaluate on more, or set a wider budget in "
             "the recipe.",
         ),

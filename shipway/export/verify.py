@@ -5,6 +5,7 @@ N = evaluation rows, K = outputs of a row, B = bootstrap samples.
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from shipway.artifact.measures import (
 )
 from shipway.artifact.samples import allowed_error, sqnr_db
 from shipway.export.errors import BadInputs
+from shipway.export.intervals import CONFIDENCE
 from shipway.recipe import Recipe, Scores, TensorSpec, Tolerance
 from shipway.runtime.backends.base import Program
 from shipway.runtime.batches import Arrays, batches
@@ -55,7 +57,10 @@ def batching_share(precision: str, *, dynamic: bool) -> float:
     return BATCHING_TOLERANCE_LOW if precision in ("bf16", "fp16") else BATCHING_TOLERANCE
 
 
-Z_95 = 1.959964  # the standard normal distribution's 97.5% quantile
+TAIL = (1 - CONFIDENCE) / 2
+"""The probability beyond each end of a confidence interval."""
+Z = NormalDist().inv_cdf(1 - TAIL)
+"""The quantile of the standard normal distribution at the upper end."""
 BOOTSTRAP_SAMPLES = 2000
 
 
@@ -166,13 +171,13 @@ def _similarity_change(reference_NK: np.ndarray, candidate_NK: np.ndarray) -> fl
 
 
 def share(hits_N: np.ndarray) -> Share:
-    """The proportion of true values, with Wilson's 95% interval.
+    """The proportion of true values, with Wilson's confidence interval.
 
     E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
     """
     n, p = len(hits_N), float(np.mean(hits_N))
-    centre = (p + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-    half = Z_95 * sqrt(p * (1 - p) / n + Z_95**2 / (4 * n * n)) / (1 + Z_95**2 / n)
+    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z * sqrt(p * (1 - p) / n + Z**2 / (4 * n * n)) / (1 + Z**2 / n)
     return Share(value=p, low=max(0.0, centre - half), high=min(1.0, centre + half), rows=n)
 
 
@@ -184,7 +189,7 @@ def accuracy(reference_NK: np.ndarray, candidate_NK: np.ndarray, targets_N: np.n
     drawn_BN = np.random.default_rng(0).integers(
         0, len(change_N), (BOOTSTRAP_SAMPLES, len(change_N))
     )
-    low, high = np.quantile(change_N[drawn_BN].mean(axis=1), (0.025, 0.975))
+    low, high = np.quantile(change_N[drawn_BN].mean(axis=1), (TAIL, 1 - TAIL))
     return Accuracy(
         eager=share(eager_N),
         candidate=share(candidate_N),

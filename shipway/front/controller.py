@@ -1,8 +1,9 @@
 """The process beside TorchServe that keeps the front as what is registered, and Envoy running.
 
-    python -m shipway.front.controller SETTINGS
+    python -m shipway.front.controller SETTINGS [PID]
 
-SETTINGS is the file that `settings_file` wrote. It ends with TorchServe.
+SETTINGS is the file that `settings_file` wrote. With PID, that process does the work, and this one
+takes its place when it ends. It ends with TorchServe.
 """
 
 import json
@@ -15,17 +16,33 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from shipway.files import atomic_write
-from shipway.front.envoy import Admin, Files, start_envoy
+from shipway.front.cors import Cors
+from shipway.front.envoy import Admin, Files, start, start_envoy
 from shipway.front.exchange import Exchange, Served
-from shipway.front.registered import Announced, Registered, announced_in, progress_file, runs
+from shipway.front.keys import KeysFile
+from shipway.front.probe import Probe
+from shipway.front.registered import (
+    DEATHS_WITHIN_S,
+    MOST_DEATHS,
+    Announced,
+    Registered,
+    announced_in,
+    failing_in,
+    progress_file,
+)
 from shipway.front.resources import FrontConfig, admin_socket
-from shipway.front.torchserve import Defaults, Tokens
+from shipway.front.supervisor import Supervisor, say
+from shipway.front.torchserve import Defaults, Management, Tokens
+from shipway.processes import began, runs
 from shipway.serving.progress import read_progress
 
+ENDED = "The front's process has ended"
+MODULE = "shipway.front.controller"
+SETTINGS_FILE = "settings.json"
 LOOK_EVERY_S = 0.02
 """How often the workers' folder and the tokens are looked at."""
 ASK_EVERY_S = 0.25
@@ -38,10 +55,6 @@ AFTER_FAILURE_S = 0.5
 CONFIRMED_AFTER_S = 1.0
 """How long a worker is seen to hang before it is killed: where a whole machine was paused, workers
 may go on a moment later than this process."""
-RESTART_PAUSE_S = (0.0, 0.2, 1.0, 5.0)
-"""Before each further start of an Envoy that ended; the last for all that follow."""
-LASTS_S = 30.0
-"""An Envoy that ran for so long begins again with the first pause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +78,13 @@ class Settings:
     management: str
     """HOST:PORT of its management address."""
     key_file: str
+    """With TorchServe's tokens."""
+    keys_file: str
+    """With the named keys."""
     with_tokens: bool
     """Whether requests need a token."""
+    max_body_bytes: int
+    """Of a request."""
     answer_within_s: float
     """After this time a worker hangs, unless its archive says otherwise."""
     log: str
@@ -74,7 +92,14 @@ class Settings:
     """The process of TorchServe, which this one ends with."""
     stopping_file: str
     """It exists when the server is about to stop."""
+    template: list[str] = field(default_factory=list)
+    """The command of the process that workers are forked from. The last word is its socket."""
     threads: int = 1
+    certificate: str | None = None
+    """For TLS, a PEM file; TorchServe's own, whose management API is asked with TLS, too."""
+    private_key: str | None = None
+    cors: dict[str, str] | None = None
+    """The fields of `Cors`, if pages of other sites may ask."""
 
     @property
     def front(self) -> FrontConfig:
@@ -87,56 +112,19 @@ class Settings:
             grpc_port=self.grpc_port,
             torchserve=self.torchserve,
             torchserve_grpc=self.torchserve_grpc,
+            max_body_bytes=self.max_body_bytes,
             answer_within_s=self.answer_within_s + AFTER_WORKER_S,
+            certificate=self.certificate,
+            private_key=self.private_key,
+            cors=Cors(**self.cors) if self.cors else None,
         )
 
 
 def settings_file(settings: Settings) -> Path:
     """Writes the controller's argument into the front's folder."""
-    path = Path(settings.folder) / "settings.json"
+    path = Path(settings.folder) / SETTINGS_FILE
     atomic_write(path, json.dumps(asdict(settings)))
     return path
-
-
-class Supervisor:
-    """Envoy, started again whenever it ends."""
-
-    def __init__(self, settings: Settings, write: Callable[[], Path]) -> None:
-        """`write` writes Envoy's files, and returns the one that it is started with."""
-        self._settings = settings
-        self._write = write
-        self._process: subprocess.Popen[bytes] | None = None
-        self._started = self._again = float("-inf")
-        self._ended = 0
-
-    def look(self) -> None:
-        """Starts Envoy if it does not run and its pause is over."""
-        now = time.monotonic()
-        if self._process is not None and self._process.poll() is not None:
-            status = self._process.returncode
-            self._process = None
-            self._ended = 0 if now - self._started > LASTS_S else self._ended + 1
-            pause = RESTART_PAUSE_S[min(self._ended, len(RESTART_PAUSE_S) - 1)]
-            self._again = now + pause
-            say(f"Envoy ended with status {status}; it starts again in {pause:g} s")
-        if self._process is None and now >= self._again:
-            self._started = now
-            settings = self._settings
-            self._process = start_envoy(
-                Path(settings.envoy), self._write(), Path(settings.log), settings.threads
-            )
-
-    def end(self) -> None:
-        """Ends Envoy."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-
-
-def say(text: str) -> None:
-    """Writes into the front's log. A full disk must not end what keeps the front."""
-    with suppress(OSError):
-        print(text, flush=True)
 
 
 def ask_for_ever(tokens: Tokens, defaults: Defaults, exchange: Exchange) -> None:
@@ -151,59 +139,139 @@ def ask_for_ever(tokens: Tokens, defaults: Defaults, exchange: Exchange) -> None
         time.sleep(LOOK_EVERY_S)
 
 
-def look(settings: Settings, tokens: Tokens, defaults: Defaults, exchange: Exchange) -> Registered:
+def look(
+    settings: Settings, tokens: Tokens, keys: KeysFile, defaults: Defaults, exchange: Exchange
+) -> Registered:
     """What is served now."""
     tokens.look()
+    if wrong := keys.look():
+        say(wrong)
+    workers = announced_in(Path(settings.workers))
     return Registered(
-        workers=announced_in(Path(settings.workers)),
+        workers=workers,
         withdrawn=exchange.withdrawn(),
+        failing=failing_in(Path(settings.workers), workers),
         defaults=defaults.versions,
         with_tokens=settings.with_tokens,
         token=tokens.current if settings.with_tokens else None,
         tokens=tokens.valid() if settings.with_tokens else (),
+        keys=keys.keys if settings.with_tokens else (),
     )
 
 
-def run(settings: Settings) -> None:
-    """Keeps the front up until TorchServe ends."""
-    management = settings.management
+def run(settings: Settings, keeper: int) -> None:
+    """Keeps the front up until TorchServe ends. `keeper` is the process that starts another one of
+    this kind if this one ends."""
+    management = Management(settings.management, settings.certificate)
     tokens, defaults = Tokens(Path(settings.key_file), management), Defaults(management)
     while settings.with_tokens and not tokens.current and runs(settings.pid):
         tokens.look()  # without a token everybody would be let in
         time.sleep(LOOK_EVERY_S)
     files, exchange = Files(settings.front), Exchange(Path(settings.folder))
+    keys = KeysFile(Path(settings.keys_file))
     defaults.look(tokens.management, in_a_hurry=True)
     threading.Thread(target=ask_for_ever, args=(tokens, defaults, exchange), daemon=True).start()
-    registered = look(settings, tokens, defaults, exchange)
-    files.start(registered)
-    # Again before each start: whatever became of the files, it begins with good ones.
-    supervisor = Supervisor(settings, lambda: files.start(registered))
-    exchange.write_served(served_by(registered))
-    admin = Admin(admin_socket(settings.front.folder))
-    drains, watch = False, Watch()
+    registered = look(settings, tokens, keys, defaults, exchange)
+    processes = Processes(settings, keeper, lambda: files.start(registered))
+    drains, watch, said = False, Watch(), None
     try:
         while runs(settings.pid):
             try:
-                supervisor.look()
-                if (now := look(settings, tokens, defaults, exchange)) != registered:
+                processes.look()
+                if (now := look(settings, tokens, keys, defaults, exchange)) != registered:
+                    say_failing(registered, now)
                     files.update(now)
-                    exchange.write_served(served_by(now))
                     registered = now
+                if (served := served_by(registered)) != said:
+                    exchange.write_served(served)
+                    said = served
+                if damaged := [*files.restore(), *exchange.restore()]:
+                    say(f"Somebody has changed {', '.join(damaged)}; written again")
                 watch.look(registered.workers)
+                if not drains:
+                    processes.replace_useless()
             except Exception:  # such as a full disk: Envoy goes on with the files that it has
                 say(traceback.format_exc())
                 time.sleep(AFTER_FAILURE_S)
             if not drains and Path(settings.stopping_file).exists():
                 drains = True
-                admin.drain()
+                processes.admin.drain()
             time.sleep(LOOK_EVERY_S)
     finally:
-        supervisor.end()
+        processes.end()
+
+
+class Processes:
+    """Envoy, the template, and the keeper if it has ended."""
+
+    def __init__(self, settings: Settings, keeper: int, write_files: Callable[[], Path]) -> None:
+        """`write_files` returns the file that Envoy is started with."""
+        log, binary = Path(settings.log), Path(settings.envoy)
+        # The files before each start: whatever became of them, Envoy begins with good ones.
+        self._envoy = Supervisor(
+            "Envoy", lambda: start_envoy(binary, write_files(), log, settings.threads)
+        )
+        self.admin = Admin(admin_socket(settings.front.folder))
+        self._supervisors = [self._envoy]
+        self._template = self._probe = None
+        if settings.template:
+            self._probe = Probe(Path(settings.template[-1]))
+            self._template = Supervisor("The template", lambda: start(settings.template, log))
+            self._supervisors.append(self._template)
+        self._settings, self._keeper = settings, keeper
+
+    def look(self) -> None:
+        """Starts what does not run."""
+        if self._keeper and os.getppid() != self._keeper:
+            say("The keeper of the front's process has ended; another starts")
+            self._keeper = 0
+            self._supervisors.append(Supervisor("The keeper", self._start_keeper))
+        for supervisor in self._supervisors:
+            supervisor.look()
+
+    def replace_useless(self) -> None:
+        """Ends what runs but does not work, to be started again."""
+        self._envoy.end_useless(self.admin.is_ready)
+        if self._template and self._probe:
+            self._probe.look()
+            if self._probe.hangs(self._template.started):
+                self._template.kill("does not answer")
+
+    def end(self) -> None:
+        """Ends them all."""
+        for supervisor in self._supervisors:
+            supervisor.end()
+
+    def _start_keeper(self) -> subprocess.Popen[bytes]:
+        path = Path(self._settings.folder) / SETTINGS_FILE
+        with Path(self._settings.log).open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", MODULE, str(path), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
 
 def served_by(registered: Registered) -> Served:
     """What is said of a front with these files."""
-    return Served(defaults=registered.defaults, versions=frozenset(registered.sockets()))
+    return Served(
+        defaults=registered.defaults,
+        versions=frozenset(registered.sockets()),
+        failing=registered.failing,
+    )
+
+
+def say_failing(before: Registered, now: Registered) -> None:
+    """Says which versions went out of service, and which are back."""
+    for name, version in sorted(now.failing - before.failing):
+        say(
+            f"{name} {version} is out of service: its workers died more than "
+            f"{MOST_DEATHS} times each within {DEATHS_WITHIN_S:.0f} s"
+        )
+    for name, version in sorted(before.failing - now.failing):
+        say(f"{name} {version} is in service again")
 
 
 class Watch:
@@ -218,7 +286,8 @@ class Watch:
         hanging = {
             worker.pid: worker
             for worker in workers
-            if (progress := read_progress(progress_file(worker)))
+            if not worker.replaced
+            and (progress := read_progress(progress_file(worker)))
             and progress.hangs(worker.answer_within_s, now)
         }
         self._hangs_since = {pid: self._hangs_since.get(pid, now) for pid in hanging}
@@ -235,24 +304,35 @@ class Watch:
 
 def main() -> None:
     """Runs until TorchServe ends, or until SIGTERM. What does the work is a child process, which is
-    replaced if it ends."""
-    settings = Settings(**json.loads(Path(sys.argv[1]).read_text()))
+    replaced if it ends, or at first the process that is given."""
+    path = Path(sys.argv[1])
+    settings = Settings(**json.loads(path.read_text()))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    child = 0
+    keeper, child = os.getpid(), 0
     try:
+        if len(sys.argv) > 2:
+            wait_for(int(sys.argv[2]))
+            say(f"{ENDED}; another starts")
         while runs(settings.pid):
             child = os.fork()
             if not child:
-                run(settings)
+                run(settings, keeper)
                 sys.exit(0)
             _, status = os.waitpid(child, 0)
             child = 0
             if status:
-                say(f"The front's process ended with status {status}; another starts")
+                say(f"{ENDED} with status {status}; another starts")
                 time.sleep(AFTER_FAILURE_S)
     finally:
         if child:
             os.kill(child, signal.SIGTERM)
+
+
+def wait_for(pid: int) -> None:
+    """Returns when a process that is not a child of this one has ended."""
+    since = began(pid)
+    while runs(pid, since):
+        time.sleep(LOOK_EVERY_S)
 
 
 if __name__ == "__main__":

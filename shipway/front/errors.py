@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from shipway.front.key_filters import METADATA
+
 ERROR_TYPES = {
     400: "BadRequestException",
     401: "InvalidKeyException",
@@ -18,25 +20,43 @@ ERROR_TYPES = {
 error, its word."""
 
 
-NO_TOKEN = "The inference token is missing or wrong. Send the header Authorization: Bearer TOKEN."
+NO_TOKEN = (
+    "The inference token or key is missing or wrong. Send the header Authorization: Bearer TOKEN."
+)
+TOO_OFTEN = (
+    f"The key %DYNAMIC_METADATA({METADATA}:key)% has reached its limit of requests per second. "
+    "Send the request again after a second."
+)
 
 
 def local_replies() -> dict[str, Any]:
     """The configuration of Envoy's own answers over HTTP (local_reply_config)."""
-    others = [status for status in ERROR_TYPES if status not in (401, 503)]
+    others = [status for status in ERROR_TYPES if status not in (401, 429, 503)]
     return {
         "mappers": [
+            _mapper(200, 200, _text("%LOCAL_REPLY_BODY%")),  # not an error
             _mapper(403, 401, _json(401, NO_TOKEN), {"www-authenticate": "Bearer"}),
+            # A second gives a key at least one more request.
+            _mapper(429, 429, _json(429, TOO_OFTEN), {"retry-after": "1"}),
             _mapper(503, 503, _json(503, "%LOCAL_REPLY_BODY%"), {"retry-after": "1"}),
+            # A body that Envoy does not keep for another attempt.
+            _mapper(507, 503, _json(503, "The worker ended. Send it again."), {"retry-after": "1"}),
             *(_mapper(status, status, _json(status, "%LOCAL_REPLY_BODY%")) for status in others),
         ],
         "body_format": _json(500, "%LOCAL_REPLY_BODY%"),
     }
 
 
-def grpc_local_replies() -> dict[str, Any]:
+def grpc_local_replies(max_body_bytes: int) -> dict[str, Any]:
     """The same for gRPC, where Envoy makes a status and a message of them."""
-    return {"mappers": [_mapper(403, 401, {"text_format_source": {"inline_string": NO_TOKEN}})]}
+    too_large = f"The message has more than {max_body_bytes:,} bytes, the limit of this server."
+    return {
+        "mappers": [
+            _mapper(403, 401, _text(NO_TOKEN)),
+            _mapper(413, 413, _text(too_large), {"grpc-status": "8"}),  # RESOURCE_EXHAUSTED
+            _mapper(429, 429, _text(TOO_OFTEN)),
+        ]
+    }
 
 
 def _mapper(
@@ -56,6 +76,10 @@ def _mapper(
         "headers_to_add": added,
         "body_format_override": body,
     }
+
+
+def _text(message: str) -> dict[str, Any]:
+    return {"text_format_source": {"inline_string": message}}
 
 
 def _json(status: int, message: str) -> dict[str, Any]:

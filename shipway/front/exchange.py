@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shipway.files import atomic_write
+from shipway.front.kept import KeptFiles
 
 FOLDER = "front"
 """In the server's temporary folder."""
@@ -30,12 +31,15 @@ class Served:
     """The version that answers requests without a version, of each model that has one."""
     versions: frozenset[tuple[str, str]] = frozenset()
     """The versions whose workers get requests directly, by name and version."""
+    failing: frozenset[tuple[str, str]] = frozenset()
+    """The versions that are out of service, since their workers died too often."""
 
 
 class Exchange:
     """The files of one front."""
 
     def __init__(self, folder: Path) -> None:
+        self._kept = KeptFiles(folder)
         self._served = folder / "served.json"
         self._withdrawn = folder / "withdrawn"
         self._hurry = folder / "hurry"
@@ -50,9 +54,16 @@ class Exchange:
     def write_served(self, served: Served) -> None:
         """Says where requests are sent from now on."""
         self._withdrawn.mkdir(exist_ok=True)
-        versions = sorted(map(list, served.versions))
-        text = json.dumps({"defaults": dict(served.defaults), "versions": versions})
-        atomic_write(self._served, text)
+        said = {
+            "defaults": dict(served.defaults),
+            "versions": sorted(map(list, served.versions)),
+            "failing": sorted(map(list, served.failing)),
+        }
+        self._kept.write(self._served.name, json.dumps(said))
+
+    def restore(self) -> list[str]:
+        """Says it again if somebody else has changed or deleted the file; returns its name."""
+        return self._kept.restore()
 
     def withdrawn(self) -> frozenset[tuple[str, str]]:
         """The versions that should get no more requests."""
@@ -60,7 +71,7 @@ class Exchange:
         for path in self._withdrawn.glob("*.json"):
             try:
                 name, version = json.loads(path.read_bytes())
-            except (OSError, ValueError):  # it is being removed
+            except (OSError, ValueError, TypeError):  # it is being removed, or damaged
                 continue
             found.add((name, version))
         return frozenset(found)
@@ -75,10 +86,13 @@ class Exchange:
         """Where requests are sent now."""
         try:
             said = json.loads(self._served.read_bytes())
-        except (OSError, ValueError):
+            return Served(
+                defaults=dict(said["defaults"]),
+                versions=frozenset((name, version) for name, version in said["versions"]),
+                failing=frozenset((name, version) for name, version in said["failing"]),
+            )
+        except (OSError, ValueError, LookupError, TypeError):  # the front writes it again
             return Served()
-        versions = frozenset((name, version) for name, version in said["versions"])
-        return Served(defaults=said["defaults"], versions=versions)
 
     def await_default(self, name: str, version: str) -> None:
         """Returns when the front sends requests without a version to this one."""

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shipway.front.cors import Cors, cors_filter
 from shipway.front.errors import grpc_local_replies, local_replies
 from shipway.front.grpc_filters import grpc_filters
+from shipway.front.key_filters import keys_filter, limits_filter
 from shipway.front.registered import Registered
 from shipway.front.types import TYPES, filter_type
 from shipway.serving.deadlines import FRONT_WITHIN, WITHIN
@@ -25,10 +27,19 @@ REQUEST_WITHIN = "60s"
 """From the first byte of a request to its last. A slow client is closed."""
 IDLE_WITHIN = "300s"
 MOST_HEADER_KB = 60
+MESSAGE_FRAME_BYTES = 5
+"""What gRPC puts before each message."""
+CONNECTION_WINDOW_BYTES = 24 * 2**20
+"""Of HTTP/2, Envoy's default: what a connection's clients may send ahead of being read."""
 MOST_CONNECTIONS = 10_000
 """Of clients. Further ones are refused."""
 CONNECT_WITHIN = "1s"
 AUTHORIZATION = "envoy.filters.http.rbac"
+LISTENERS = 2  # for HTTP and for gRPC
+ROUTES = "all"
+ROUTES_FILE = "rds"
+LISTENER_HEADER = "x-shipway-listener"
+"""A header on the way through Envoy, by which a listener finds its own routes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +58,40 @@ class FrontConfig:
     """HOST:PORT of TorchServe's own inference address, on loopback."""
     torchserve_grpc: str
     """The same for gRPC."""
+    certificate: str | None = None
+    """For TLS, a PEM file. None: no TLS."""
+    private_key: str | None = None
+    cors: Cors | None = None
+    max_body_bytes: int = 20 * 2**20
+    """Of a request."""
     answer_within_s: float = 150.0
     """After this time a request is given up. It is longer than a worker may take."""
+
+
+LEAST_REQUESTS = {
+    "name": "envoy.load_balancing_policies.least_request",
+    "typed_config": {
+        "@type": f"{TYPES}.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+        # Of all workers. The least of two random draws would send every fourth request to a worker
+        # that hangs, if there are two, until all clients waited for it.
+        "selection_method": "FULL_SCAN",
+    },
+}
+WITHOUT_CONNECTION = {
+    # A worker that has died has the least requests of all. It gets none for a moment, unless there
+    # is no other: its successor listens at the same path.
+    "split_external_local_origin_errors": True,
+    "consecutive_local_origin_failure": 1,
+    "enforcing_consecutive_local_origin_failure": 100,
+    "enforcing_consecutive_5xx": 0,
+    "enforcing_consecutive_gateway_failure": 0,
+    "enforcing_success_rate": 0,
+    "enforcing_local_origin_success_rate": 0,
+    "interval": "0.1s",
+    "base_ejection_time": "0.2s",
+    "max_ejection_time": "0.2s",
+    "max_ejection_percent": 100,
+}
 
 
 def bootstrap(config: FrontConfig) -> dict[str, Any]:
@@ -83,11 +126,23 @@ def admin_socket(folder: Path) -> Path:
 
 def listeners(config: FrontConfig) -> list[dict[str, Any]]:
     """The listeners for HTTP and gRPC. They never change: no client's connection has to end."""
-    calls = [_authorization(), *grpc_filters()]
+    who = [keys_filter(), _authorization(), limits_filter()]
+    calls = [*who, *grpc_filters()]
     return [
-        _listener(config, "http", config.host, config.port, [_authorization()]),
+        _listener(config, "http", config.host, config.port, [cors_filter(), *who]),
         _listener(config, "grpc", config.grpc_host, config.grpc_port, calls),
     ]
+
+
+def _large_messages(config: FrontConfig) -> dict[str, int]:
+    """A message is read whole to find its model, and Envoy keeps no more of a body than this window
+    is large."""
+    # A larger one has to arrive for the worker to refuse it with the reason.
+    window = config.max_body_bytes + MESSAGE_FRAME_BYTES + 2**16
+    return {
+        "initial_stream_window_size": window,
+        "initial_connection_window_size": max(window, CONNECTION_WINDOW_BYTES),
+    }
 
 
 def _listener(
@@ -97,24 +152,28 @@ def _listener(
         "@type": filter_type("network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": name,
         "codec_type": "AUTO",
-        "rds": {"route_config_name": name, "config_source": _file(config.folder, f"rds-{name}")},
+        # The same for both, so that a key's limit counts what it asks in either way.
+        "rds": {"route_config_name": ROUTES, "config_source": _file(config.folder, ROUTES_FILE)},
         "http_filters": [*filters, _router()],
         "http_protocol_options": {
             "accept_http_10": True,
             "default_host_for_http_10": "localhost",
         },
         "common_http_protocol_options": {"idle_timeout": IDLE_WITHIN},
+        "http2_protocol_options": _large_messages(config) if name == "grpc" else {},
         "request_headers_timeout": HEADERS_WITHIN,
         "request_timeout": REQUEST_WITHIN,
         "max_request_headers_kb": MOST_HEADER_KB,
         "stream_idle_timeout": IDLE_WITHIN,
-        "early_header_mutation_extensions": [_kept_deadline()],
+        "early_header_mutation_extensions": [_early_headers(name)],
         "generate_request_id": True,
         "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
         "server_header_transformation": "PASS_THROUGH",
         "normalize_path": False,
-        "local_reply_config": grpc_local_replies() if name == "grpc" else local_replies(),
+        "local_reply_config": grpc_local_replies(config.max_body_bytes)
+        if name == "grpc"
+        else local_replies(),
     }
     manager_filter = {
         "name": "envoy.filters.network.http_connection_manager",
@@ -124,8 +183,30 @@ def _listener(
         "@type": f"{TYPES}.config.listener.v3.Listener",
         "name": name,
         "address": {"socket_address": {"address": host, "port_value": port}},
-        "filter_chains": [{"filters": [manager_filter]}],
+        "filter_chains": [{"filters": [manager_filter]} | _tls(config)],
         "per_connection_buffer_limit_bytes": 1024 * 1024,
+    }
+
+
+def _tls(config: FrontConfig) -> dict[str, Any]:
+    """What a listener's chain of filters has for TLS."""
+    if config.certificate is None:
+        return {}
+    pair = {
+        "certificate_chain": {"filename": config.certificate},
+        "private_key": {"filename": config.private_key},
+    }
+    settings = {"tls_certificates": [pair], "alpn_protocols": ["h2", "http/1.1"]}
+    return {"transport_socket": _transport("DownstreamTlsContext", settings)}
+
+
+def _transport(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{TYPES}.extensions.transport_sockets.tls.v3.{kind}",
+            "common_tls_context": settings,
+        },
     }
 
 
@@ -133,10 +214,13 @@ def clusters(config: FrontConfig, registered: Registered) -> list[dict[str, Any]
     """TorchServe, and each version's workers."""
     protocol = f"{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions"
     http2 = {"@type": protocol, "explicit_http_config": {"http2_protocol_options": {}}}
+    # With TLS, TorchServe's gRPC has it at each of its addresses. This one is on loopback.
+    secured = {"transport_socket": _transport("UpstreamTlsContext", {})}
     return [
         _static(TORCHSERVE, config.torchserve),
         _static(TORCHSERVE_GRPC, config.torchserve_grpc)
-        | {"typed_extension_protocol_options": {protocol.partition("/")[2]: http2}},
+        | {"typed_extension_protocol_options": {protocol.partition("/")[2]: http2}}
+        | (secured if config.certificate else {}),
         *(
             _cluster(cluster_name(name, version))
             | {
@@ -182,12 +266,15 @@ def _static(name: str, address: str) -> dict[str, Any]:
 
 
 def _cluster(name: str) -> dict[str, Any]:
-    unlimited = {"max_connections": 2**20, "max_pending_requests": 2**20, "max_requests": 2**20}
+    limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    unlimited = dict.fromkeys(limits, 2**20)
     return {
         "@type": f"{TYPES}.config.cluster.v3.Cluster",
         "name": name,
         "connect_timeout": CONNECT_WITHIN,
-        "lb_policy": "LEAST_REQUEST",
+        "load_balancing_policy": {"policies": [{"typed_extension_config": LEAST_REQUESTS}]},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
+        "outlier_detection": WITHOUT_CONNECTION,
         # A worker refuses what it has no room for, and says so in the form that clients expect.
         "circuit_breakers": {"thresholds": [unlimited]},
     }
@@ -201,9 +288,11 @@ def _authorization() -> dict[str, Any]:
     }
 
 
-def _kept_deadline() -> dict[str, Any]:
-    """Envoy takes the client's deadline away, as it does with all headers that are its own."""
+def _early_headers(listener: str) -> dict[str, Any]:
+    """Keeps the client's deadline, which Envoy takes away as it does with all headers that are its
+    own, and says at which listener a request arrived."""
     kept = {"key": FRONT_WITHIN, "value": f"%REQ({WITHIN})%"}
+    arrived = {"key": LISTENER_HEADER, "value": listener}
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": {
@@ -212,6 +301,7 @@ def _kept_deadline() -> dict[str, Any]:
             "mutations": [
                 {"remove": FRONT_WITHIN},
                 {"append": {"header": kept, "append_action": "APPEND_IF_EXISTS_OR_ADD"}},
+                {"append": {"header": arrived, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
             ],
         },
     }

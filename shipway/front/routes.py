@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from shipway.front.cors import cors_policy
 from shipway.front.grpc_filters import (
     BRIDGE,
     HEALTH,
@@ -14,9 +15,12 @@ from shipway.front.grpc_filters import (
     VERSION_HEADER,
     without_bridge,
 )
-from shipway.front.registered import Registered
+from shipway.front.key_filters import has_key, key_rules
+from shipway.front.registered import DEATHS_WITHIN_S, MOST_DEATHS, Registered
 from shipway.front.resources import (
     AUTHORIZATION,
+    LISTENER_HEADER,
+    ROUTES,
     TORCHSERVE,
     TORCHSERVE_GRPC,
     FrontConfig,
@@ -24,20 +28,44 @@ from shipway.front.resources import (
 )
 from shipway.front.types import TYPES, filter_type
 
+UNREGISTERED = "This version is being unregistered. Send requests to another one."
+OFTEN_DIED = (
+    f"This version is out of service, since its workers died more than {MOST_DEATHS} times each "
+    f"within {DEATHS_WITHIN_S:.0f} seconds. The server's log has the reasons."
+)
 
-def routes(config: FrontConfig, registered: Registered) -> list[dict[str, Any]]:
+
+def routes(config: FrontConfig, registered: Registered) -> dict[str, Any]:
+    """The routes of both listeners, and who may ask."""
+    return {
+        "@type": f"{TYPES}.config.route.v3.RouteConfiguration",
+        "name": ROUTES,
+        # One virtual host for each listener, whatever host a client asks for.
+        "vhost_header": LISTENER_HEADER,
+        "virtual_hosts": [
+            {
+                "name": "http",
+                "domains": ["http"],
+                "routes": http_routes(config, registered),
+                "typed_per_filter_config": cors_policy(config.cors),
+            },
+            {"name": "grpc", "domains": ["grpc"], "routes": grpc_routes(config, registered)},
+        ],
+        "request_headers_to_remove": [LISTENER_HEADER],
+        "typed_per_filter_config": _who_may_ask(registered),
+    }
+
+
+def http_routes(config: FrontConfig, registered: Registered) -> list[dict[str, Any]]:
     """Which path goes to which version's workers. Everything else goes to TorchServe."""
     found = []
     for name, version, cluster in _targets(registered):
-        v2, paths = _paths(name, version)
-        paths.append(v2)
-        if not version:  # KServe's first protocol knows no versions
-            paths += [f"/v1/models/{name}", f"/v1/models/{name}:predict"]
+        paths = [*_paths(name, version), *_metadata_paths(name, version)]
         found += [_route(config, {"path": path}, cluster) for path in paths]
-    for name, version in _withdrawn(registered):
-        found += [_unavailable({"path": path}) for path in _paths(name, version)[1]]
+    for name, version, reason in _refused(registered):
+        found += [_answered({"path": path}, 503, reason) for path in _paths(name, version)]
     rest = _with_token(_route(config, {"prefix": "/"}, TORCHSERVE), registered)
-    return [_routes_of("http", [*found, rest], registered)]
+    return [*found, _alive(), rest]
 
 
 def grpc_routes(config: FrontConfig, registered: Registered) -> list[dict[str, Any]]:
@@ -49,9 +77,9 @@ def grpc_routes(config: FrontConfig, registered: Registered) -> list[dict[str, A
             _route(config, {"path": path, "headers": named}, cluster) for path in ROUTED_CALLS
         ]
         found.append(_unimplemented({"path": STREAM_PREDICTIONS, "headers": named}))
-    for name, version in _withdrawn(registered):
-        named = _named(name, version)
-        found += [_unavailable({"path": path, "headers": named}) for path in ROUTED_CALLS]
+    for name, version, reason in _refused(registered):
+        for path in ROUTED_CALLS:
+            found.append(_answered({"path": path, "headers": _named(name, version)}, 503, reason))
     for _, _, cluster in _targets(registered)[:1]:  # any worker can tell that the server lives
         health = {"path": HEALTH, "headers": [_header(MODEL_HEADER, "")]}
         found.append(_route(config, health, cluster))
@@ -60,7 +88,7 @@ def grpc_routes(config: FrontConfig, registered: Registered) -> list[dict[str, A
     renamed = _to_torchserve_grpc(config, {"prefix": f"{OIP_SERVICE}/"}, registered)
     renamed["route"]["prefix_rewrite"] = f"{TORCHSERVES_OIP_SERVICE}/"
     rest = _to_torchserve_grpc(config, {"prefix": "/"}, registered)
-    return [_routes_of("grpc", [*found, renamed, rest], registered)]
+    return [*found, renamed, rest]
 
 
 def _targets(registered: Registered) -> list[tuple[str, str | None, str]]:
@@ -75,35 +103,20 @@ def _targets(registered: Registered) -> list[tuple[str, str | None, str]]:
     return [*named, *defaults]
 
 
-def _withdrawn(registered: Registered) -> list[tuple[str, str | None]]:
-    """The names and versions that get no more requests; no version stands for the default."""
-    defaults: list[tuple[str, str | None]] = [
-        (name, None)
+def _refused(registered: Registered) -> list[tuple[str, str | None, str]]:
+    """The names and versions that get no requests, and why; no version stands for the default.
+
+    TorchServe does not get them either: it would never answer what waits for a version when that is
+    unregistered.
+    """
+    reasons = dict.fromkeys(registered.failing, OFTEN_DIED)
+    reasons |= dict.fromkeys(registered.withdrawn, UNREGISTERED)
+    defaults = [
+        (name, None, reasons[name, version])
         for name, version in sorted(registered.defaults.items())
-        if (name, version) in registered.withdrawn
+        if (name, version) in reasons
     ]
-    return [*sorted(registered.withdrawn), *defaults]
-
-
-def _unavailable(match: dict[str, Any]) -> dict[str, Any]:
-    """Not TorchServe: it would never answer what waits for a version when that is unregistered."""
-    return _answered(
-        match, 503, "This version is being unregistered. Send requests to another one."
-    )
-
-
-def _routes_of(name: str, found: list[dict[str, Any]], registered: Registered) -> dict[str, Any]:
-    everything = {
-        "name": "all",
-        "domains": ["*"],
-        "routes": found,
-        "typed_per_filter_config": _tokens(registered),
-    }
-    return {
-        "@type": f"{TYPES}.config.route.v3.RouteConfiguration",
-        "name": name,
-        "virtual_hosts": [everything],
-    }
+    return [*((*version, reasons[version]) for version in sorted(reasons)), *defaults]
 
 
 def _to_torchserve_grpc(
@@ -130,6 +143,18 @@ def _unimplemented(match: dict[str, Any]) -> dict[str, Any]:
     return _answered(match, 404, "Streams are not supported. Use the unary call.")
 
 
+def _alive() -> dict[str, Any]:
+    """KServe's first protocol asks here whether the server lives. TorchServe answers OPTIONS."""
+    match = {"path": "/", "headers": [_header(":method", "GET")]}
+    content_type = {
+        "header": {"key": "content-type", "value": "application/json"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+    return _answered(match, 200, '{"status": "alive"}') | {
+        "response_headers_to_add": [content_type]
+    }
+
+
 def _answered(match: dict[str, Any], status: int, text: str) -> dict[str, Any]:
     """A route that Envoy answers itself."""
     return {
@@ -139,11 +164,21 @@ def _answered(match: dict[str, Any], status: int, text: str) -> dict[str, Any]:
     }
 
 
-def _paths(name: str, version: str | None) -> tuple[str, list[str]]:
-    """The path of a model's metadata, and those that its workers alone can answer."""
-    v2 = f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
-    native = f"/predictions/{name}" + (f"/{version}" if version else "")
-    return v2, [native, f"{v2}/infer", f"{v2}/ready"]
+def _paths(name: str, version: str | None) -> list[str]:
+    """The paths that a version's workers alone can answer. KServe's first protocol knows no
+    versions."""
+    native, v2 = f"/predictions/{name}", f"/v2/models/{name}"
+    if version:
+        native, v2 = f"{native}/{version}", f"{v2}/versions/{version}"
+    first = [] if version else [f"/v1/models/{name}:predict"]
+    return [native, f"{v2}/infer", f"{v2}/ready", *first]
+
+
+def _metadata_paths(name: str, version: str | None) -> list[str]:
+    """The paths of a version's metadata, which TorchServe answers, too."""
+    if version:
+        return [f"/v2/models/{name}/versions/{version}"]
+    return [f"/v2/models/{name}", f"/v1/models/{name}"]
 
 
 def _named(name: str, version: str | None) -> list[dict[str, Any]]:
@@ -164,7 +199,10 @@ def _route(config: FrontConfig, match: dict[str, Any], cluster: str) -> dict[str
             # What no worker has read may go to another one.
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset-before-request",
-                "num_retries": 3,
+                # Together some fifteen seconds, in which a worker is replaced: each pause is a
+                # random part of its interval.
+                "num_retries": 120,
+                "retry_back_off": {"base_interval": "0.02s", "max_interval": "0.25s"},
                 # By default one further draw, which may give the same worker again.
                 "host_selection_retry_max_attempts": 20,
                 "retry_host_predicate": [
@@ -181,7 +219,7 @@ def _route(config: FrontConfig, match: dict[str, Any], cluster: str) -> dict[str
     }
 
 
-def _tokens(registered: Registered) -> dict[str, Any]:
+def _who_may_ask(registered: Registered) -> dict[str, Any]:
     if not registered.with_tokens:
         return {}
     # Without any token, nobody is let in: no value of the header has a line break.
@@ -189,6 +227,8 @@ def _tokens(registered: Registered) -> dict[str, Any]:
         {"header": {"name": "authorization", "string_match": {"exact": f"Bearer {token}"}}}
         for token in registered.tokens or ("\n",)
     ]
+    if registered.keys:
+        allowed.append(has_key())
     one_of_them = {
         "permissions": [{"any": True}],
         "principals": [{"or_ids": {"ids": allowed}}],
@@ -198,4 +238,4 @@ def _tokens(registered: Registered) -> dict[str, Any]:
             "@type": filter_type("http.rbac.v3.RBACPerRoute"),
             "rbac": {"rules": {"action": "ALLOW", "policies": {"token": one_of_them}}},
         }
-    }
+    } | key_rules(registered.keys)

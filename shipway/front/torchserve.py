@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from shipway.tls import trust
+
 ASK_WITHIN_S = 2.0
 DESCRIBE_EVERY_S = 5.0
 """How often it is asked for descriptions, whatever its list of models says."""
@@ -18,11 +20,40 @@ RENEW_BEFORE_S = 30.0
 """How long before it expires a token is renewed."""
 
 
+class Management:
+    """TorchServe's management API."""
+
+    def __init__(self, address: str, certificate: str | None) -> None:
+        """`address` is HOST:PORT, `certificate` the server's PEM file if it is asked with TLS."""
+        self._address = address
+        self._trust = trust(certificate) if certificate else None
+
+    def ask(self, path: str, token: str | None) -> Any:
+        """What it answers, parsed; None if it does not or refuses."""
+        if self._trust is None:
+            connection = http.client.HTTPConnection(self._address, timeout=ASK_WITHIN_S)
+        else:
+            connection = http.client.HTTPSConnection(
+                self._address, timeout=ASK_WITHIN_S, context=self._trust
+            )
+        try:
+            connection.request(
+                "GET", path, headers={"Authorization": f"Bearer {token}"} if token else {}
+            )
+            answer = connection.getresponse()
+            body = answer.read()
+            return json.loads(body) if answer.status == http.client.OK else None
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+        finally:
+            connection.close()
+
+
 class Tokens:
     """The inference token, and those before it that still count."""
 
-    def __init__(self, key_file: Path, management: str) -> None:
-        """`management` is HOST:PORT of the management API, which renews tokens."""
+    def __init__(self, key_file: Path, management: Management) -> None:
+        """`management` renews tokens."""
         self._key_file = key_file
         self._management = management
         self._old: dict[str, float] = {}
@@ -67,11 +98,8 @@ class Tokens:
         for kind in ("inference", "management"):
             expires = self._keys.get(kind, {}).get("expiration time")
             if expires and _seconds_until(expires) < RENEW_BEFORE_S:
-                ask(
-                    self._management,
-                    f"/token?type={kind}",
-                    self._keys.get("API", {}).get("key"),
-                )
+                key = self._keys.get("API", {}).get("key")
+                self._management.ask(f"/token?type={kind}", key)
 
     def _of(self, kind: str) -> str | None:
         key: str | None = self._keys.get(kind, {}).get("key")
@@ -81,8 +109,8 @@ class Tokens:
 class Defaults:
     """The default version of each model, as TorchServe says."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, management: Management) -> None:
+        self._management = management
         self._urls: dict[str, str] = {}
         self._described = float("-inf")
         self.versions: Mapping[str, str] = {}
@@ -112,7 +140,7 @@ class Defaults:
         found: dict[str, str] = {}
         page = "0"
         while page:
-            answer = ask(self._address, f"/models?limit=100&next_page_token={page}", token)
+            answer = self._management.ask(f"/models?limit=100&next_page_token={page}", token)
             if answer is None:
                 return None
             found |= {each["modelName"]: each["modelUrl"] for each in answer["models"]}
@@ -120,24 +148,8 @@ class Defaults:
         return found
 
     def _default_of(self, name: str, token: str | None) -> str | None:
-        answer = ask(self._address, f"/models/{urllib.parse.quote(name, safe='')}", token)
+        answer = self._management.ask(f"/models/{urllib.parse.quote(name, safe='')}", token)
         return answer[0]["modelVersion"] if answer else None
-
-
-def ask(address: str, path: str, token: str | None) -> Any:
-    """What TorchServe's management API answers, parsed; None if it does not or refuses."""
-    connection = http.client.HTTPConnection(address, timeout=ASK_WITHIN_S)
-    try:
-        connection.request(
-            "GET", path, headers={"Authorization": f"Bearer {token}"} if token else {}
-        )
-        answer = connection.getresponse()
-        body = answer.read()
-        return json.loads(body) if answer.status == http.client.OK else None
-    except (OSError, http.client.HTTPException, ValueError):
-        return None
-    finally:
-        connection.close()
 
 
 def _seconds_until(moment: str) -> float:

@@ -13,12 +13,10 @@ import orjson
 from pydantic import ConfigDict, Field
 
 from shipway.artifact import manifest
-from shipway.engines.tls import trust
+from shipway.limits import LONGEST_LATENCY_S
 from shipway.loadtest.shapes import AnyShape
 from shipway.plugins import load_plugins
-
-LONGEST_S = 120.0
-"""The longest latency that is recorded; no client waits longer for an answer."""
+from shipway.tls import trust
 
 
 class Record(manifest.Record):
@@ -99,7 +97,7 @@ class LoadTest(Record):
     """Seconds under the same load that are not measured."""
     seconds: Annotated[float, Field(gt=0)] = 10.0
     """Seconds that are measured, after the warm-up."""
-    timeout_s: Annotated[float, Field(gt=0, le=LONGEST_S)] = 30.0
+    timeout_s: Annotated[float, Field(gt=0, le=LONGEST_LATENCY_S)] = 30.0
     """Seconds after which a client gives up and the request counts as an error."""
     plugins: tuple[Path, ...] = ()
     """Python files that register load shapes of your own; the generator imports them first."""

@@ -100,6 +100,12 @@ class View:
         return any(each.load.is_open for each in self.report.results)
 
     @property
+    def explanations(self) -> list[str]:
+        """What the shapes of the loads say of themselves, each sentence once."""
+        sentences = dict.fromkeys(each.load.explanation for each in self.report.results)
+        return [sentence for sentence in sentences if sentence]
+
+    @property
     def compared(self) -> list[Compared]:
         """Loads that an earlier report has too, and the knees."""
         found = []

@@ -7,11 +7,16 @@ from urllib.parse import quote
 
 import httpx
 
-from shipway.engines import tls
+from shipway import tls
 from shipway.engines.connection import connect
 from shipway.engines.errors import Refused, VersionNotFound
 from shipway.engines.state import StateDirectory
-from shipway.engines.torchserve.refusals import grpc_refusal, http_refusal, refusal_in
+from shipway.engines.torchserve.refusals import (
+    grpc_refusal,
+    http_refusal,
+    is_a_reply,
+    refusal_in,
+)
 from shipway.engines.torchserve.tokens import bearer, tokens_of
 from shipway.loadtest import inputs
 from shipway.loadtest.errors import NoInput, NotReady
@@ -206,7 +211,7 @@ def _send_grpc(target: Target, headers: Mapping[str, str], sent: Input) -> Refus
             answer = service.Predictions(request, metadata=metadata, timeout=ANSWER_WITHIN_S)
         except grpc.RpcError as error:
             status, details = error.code(), error.details() or ""
-            if status is grpc.StatusCode.UNAVAILABLE:
+            if status is grpc.StatusCode.UNAVAILABLE and not is_a_reply(error):
                 raise _unreachable(target, details) from error
             if status in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
                 return Refused(details, code=400, type=TOKEN_REFUSED)

@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import field_validator
 
 from shipway.extras import MissingExtra
-from shipway.loadtest.load_test import LONGEST_S, LoadTest, Record
+from shipway.limits import LONGEST_LATENCY_S
+from shipway.loadtest.load_test import LoadTest, Record
 from shipway.loadtest.shapes import AnyShape
 from shipway.loadtest.ticks import Tick
 
@@ -25,7 +26,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("A load test", "bench") from error
 
-HIGHEST_US = round(2e6 * LONGEST_S)
+HIGHEST_US = round(2e6 * LONGEST_LATENCY_S)
 """The longest wait for a free client plus the longest wait for an answer."""
 DIGITS = 3
 """Significant digits of a recorded latency."""

@@ -20,7 +20,7 @@ from locust import User, task
 from locust.env import Environment
 from locust.exception import StopUser
 
-from shipway.engines import tls
+from shipway import tls
 from shipway.engines.torchserve.refusals import grpc_refusal, refusal_in
 from shipway.loadtest.load_test import Input, LoadTest
 from shipway.loadtest.schedule import NoMoreRequests, Schedule

@@ -51,8 +51,8 @@ REQUEST = Metric(
     name="shipway_request_seconds",
     kind="histogram",
     help=(
-        "Time of a request in the handler, from the arrival of its batch until its reply is "
-        "written."
+        "Time of a request in the worker, from its arrival until its reply is written. Without "
+        "the front, from the arrival of its batch."
     ),
     labels=PROGRAM,
     buckets=SECONDS,
@@ -62,7 +62,8 @@ STAGE = Metric(
     kind="histogram",
     help=(
         "A request's time by stage. queue: from the X-Request-Start that a proxy or client "
-        "set, and absent without one (see shipway_queue_mean_seconds). decode: bytes to "
+        "set until its batch starts. Without that header, from its arrival in the worker, or "
+        "absent without the front (see shipway_queue_mean_seconds). decode: bytes to "
         "tensors. preprocess: batching the rows. host_to_device: copy to the GPU, absent on a "
         "CPU. inference: running the program. postprocess: writing the reply."
     ),
@@ -139,7 +140,9 @@ SOURCE_UP = Metric(
 QUEUE_DEPTH = Metric(
     name="shipway_queue_depth",
     kind="gauge",
-    help="Requests that wait for a worker in TorchServe.",
+    help=(
+        "Requests that wait for a worker. With the front, those that workers have not answered yet."
+    ),
     labels=VERSION,
 )
 QUEUE_LIMIT = Metric(
@@ -152,11 +155,20 @@ QUEUE_MEAN = Metric(
     name="shipway_queue_mean_seconds",
     kind="summary",
     help=(
-        "Time in TorchServe's queue, from TorchServe's own counters. Only sum and count are "
-        "known, so there are no percentiles. gRPC requests are not counted. The version is "
-        "`default` for requests without a version."
+        "Time that requests wait for a worker. Only sum and count are known, so there are no "
+        "percentiles. Without the front, from TorchServe's own counters: gRPC requests are not "
+        "counted, and the version is `default` for requests without a version."
     ),
     labels=VERSION,
+)
+RESPONSES = Metric(
+    name="shipway_front_responses_total",
+    kind="counter",
+    help=(
+        "Responses of the front over HTTP, by class of their status: those of workers, of "
+        "TorchServe and its own. Over gRPC, each whose HTTP status is not 200. Absent without it."
+    ),
+    labels=("code_class",),
 )
 WORKERS = Metric(
     name="shipway_workers",
@@ -174,6 +186,12 @@ RESTARTS = Metric(
     name="shipway_worker_restarts_total",
     kind="counter",
     help="Worker restarts since the exporter started, detected by a new process id.",
+    labels=VERSION,
+)
+OUT_OF_SERVICE = Metric(
+    name="shipway_version_out_of_service",
+    kind="gauge",
+    help="1 if the version gets no requests for a while, since its workers died too often.",
     labels=VERSION,
 )
 DEFAULT = Metric(
@@ -212,7 +230,7 @@ RECORDED = (
     *(STARTS, INFO),
 )
 READ = (
-    *(SOURCE_UP, QUEUE_DEPTH, QUEUE_LIMIT, QUEUE_MEAN, WORKERS, WORKERS_WANTED, RESTARTS),
-    *(DEFAULT, MEMORY, GPU_USED, GPU_TOTAL, GPU_BUSY),
+    *(SOURCE_UP, QUEUE_DEPTH, QUEUE_LIMIT, QUEUE_MEAN, RESPONSES, WORKERS, WORKERS_WANTED),
+    *(RESTARTS, OUT_OF_SERVICE, DEFAULT, MEMORY, GPU_USED, GPU_TOTAL, GPU_BUSY),
 )
 METRICS = (*RECORDED, *READ)

@@ -57,13 +57,15 @@ class AnsweredRequest:
     """Milliseconds by the names of `declared.STAGES`, and the whole request as `total`."""
     batches: Sequence[ObservedBatch]
     """The runs that computed its rows. Requests of one run hold the same object."""
+    waited_ms: float = 0.0
+    """The part of the stage `queue` after it arrived, between its decoding and its batch."""
 
 
 class Observer(Protocol):
     """Counts or traces requests."""
 
     def observe(self, requests: Sequence[AnsweredRequest]) -> None:
-        """Called for every batch of requests, after its replies are made and before they are sent.
+        """Called for every batch of requests, after its replies are made; they may have been sent.
 
         What it raises is logged, and fails no request.
         """

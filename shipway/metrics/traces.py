@@ -114,17 +114,22 @@ class Tracer:
 def _stages(request: AnsweredRequest, start_ns: int, end_ns: int) -> Iterator[tuple[str, int, int]]:
     """Name, start and end of each stage, in nanoseconds since 1970.
 
-    Waiting ends where the handler starts and writing where it ends; between them the stages are
-    laid one after the other. What is left is waiting for the batch's other requests.
+    Waiting before the handler ends where it starts, and writing where it ends; between them the
+    stages are laid one after the other, with the waiting of a request that was read meanwhile
+    before its batch. What is left is waiting for the batch's other requests.
     """
     took_ns = {name: int(1e6 * ms) for name, ms in request.stages_ms.items() if name in STAGES}
-    if "queue" in took_ns:
-        yield "queue", start_ns - took_ns.pop("queue"), start_ns
+    waited_ns = int(1e6 * request.waited_ms)
+    if (before_ns := took_ns.pop("queue", 0) - waited_ns) > 0:
+        yield "queue", start_ns - before_ns, start_ns
     written_ns = took_ns.pop("postprocess")
     at_ns = start_ns
     for name, each_ns in took_ns.items():
         yield name, at_ns, at_ns + each_ns
         at_ns += each_ns
+        if name == "decode" and waited_ns:
+            yield "queue", at_ns, at_ns + waited_ns
+            at_ns += waited_ns
     yield "postprocess", end_ns - written_ns, end_ns
 
 

@@ -28,6 +28,10 @@ class DeadlinePassed(ShipwayError):
     """The request cannot be answered before its deadline."""
 
 
+class ReplyTooLarge(ShipwayError):
+    """The answer has more bytes than the server sends."""
+
+
 class InternalError(ShipwayError):
     """A row failed for a reason that was not foreseen. The log has the traceback."""
 

@@ -5,9 +5,11 @@ H, W = pixels, C = 3 channels in the order R, G, B.
 
 import io
 import struct
+import threading
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import torch
@@ -23,7 +25,20 @@ from shipway.recipe import ImagePreprocessing
 FORMATS = ("JPEG", "PNG", "WEBP")
 """As Pillow names them."""
 MAX_PIXELS = 50_000_000
-"""50 megapixels, as the largest common phone cameras have: 500 MB while it is decoded."""
+"""Of a JPEG: 50 megapixels, as the largest common phone cameras have. libjpeg scales it while it is
+decoded; a progressive one takes 300 MB."""
+MAX_WHOLE_PIXELS = 25_000_000
+"""Of a PNG or WebP, which are decoded whole: 4 bytes a pixel, and as many again to convert it."""
+MAX_REQUEST_PIXELS = 100_000_000
+"""Of all images of one request, which may have 1,024."""
+MAX_SCANNED_PIXELS = 1_000_000_000
+"""Of a JPEG, in all its scans. Progressive ones have about ten; a small file may have thousands,
+and each goes over the whole image."""
+LEAST_SCANNED = 100_000
+"""Pixels that a scan counts for at least: a small one costs its overhead."""
+LARGE_PIXELS, LARGE_JPEG_PIXELS = 8_000_000, 25_000_000
+"""Images with more are decoded one after the other, so that the memory that this process needs for
+them is that of one."""
 
 # Pillow warns of large images, which are refused below, and of harmless oddities in files. The
 # filters are set once, because images are decoded in threads and `catch_warnings` is not
@@ -32,6 +47,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
+_one_at_a_time = threading.Lock()
 _ORIENTATION = 0x0112
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels_HWC: pixels_HWC[:, ::-1],
@@ -81,7 +97,10 @@ def decode_image(data: bytes | bytearray | memoryview, spec: ImagePreprocessing)
     Raises NotAnImage, BadImage or ImageTooLarge. A file is called damaged (BadImage) exactly when
     Pillow's `load` of the whole image raises, and when a PNG has fewer rows than its header says.
     """
-    square, orientation = _centred_square(_open(data), data, spec)
+    image = _open(data)
+    most = LARGE_JPEG_PIXELS if image.format == "JPEG" else LARGE_PIXELS
+    with _one_at_a_time if image.size[0] * image.size[1] > most else nullcontext():
+        square, orientation = _centred_square(image, data, spec)
     size = (spec.height, spec.width)
     if orientation in _SWAPS_SIDES:
         size = (spec.width, spec.height)
@@ -117,12 +136,35 @@ def _open(data: bytes | bytearray | memoryview) -> ImageFile.ImageFile:
             f"The image's header could not be read: {error}. Send the complete file."
         ) from error
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    most = MAX_PIXELS if image.format == "JPEG" else MAX_WHOLE_PIXELS
+    if width * height > most:
         raise ImageTooLarge(
-            f"The image has {width}×{height} pixels, {width * height / 1e6:.0f} megapixels; "
-            f"at most {MAX_PIXELS // 10**6} are accepted. Send a smaller one."
+            f"The {image.format} image has {width}×{height} pixels, {width * height / 1e6:.0f} "
+            f"megapixels; at most {most // 10**6} are accepted. Send a smaller one."
         )
+    if image.format == "JPEG":
+        # In compressed data a 0 follows each byte of 255, so that these two start a scan.
+        scans = bytes(data).count(b"\xff\xda")
+        if scans * max(width * height, LEAST_SCANNED) > MAX_SCANNED_PIXELS:
+            raise ImageTooLarge(
+                f"The JPEG image has {scans:,} scans over {width}×{height} pixels, which would "
+                "take too long. Save it again: progressive ones have about ten scans."
+            )
     return image
+
+
+def check_together(images: Sequence[bytes | bytearray | memoryview]) -> None:
+    """Raises ImageTooLarge if the images of one request have too many pixels together. Only headers
+    are read; one that cannot be read counts for nothing here."""
+    pixels = 0
+    for data in images if len(images) > 1 else ():
+        with suppress(BadImage, ImageTooLarge, NotAnImage), _open(data) as image:
+            pixels += image.size[0] * image.size[1]
+    if pixels > MAX_REQUEST_PIXELS:
+        raise ImageTooLarge(
+            f"The {len(images):,} images have {pixels / 1e6:.0f} megapixels together; at most "
+            f"{MAX_REQUEST_PIXELS // 10**6} are accepted in a request. Send several requests."
+        )
 
 
 def _format_of(data: bytes | bytearray | memoryview) -> str | None:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import codecs
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,13 +49,45 @@ class Request:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
+    def charset(self) -> str:
+        """The encoding that the content type names; UTF-8 if it names none."""
+        for parameter in self.headers.get("content-type", "").split(";")[1:]:
+            name, _, value = parameter.partition("=")
+            if name.strip().lower() == "charset":
+                return value.strip().strip('"')
+        return "utf-8"
+
+    @property
     def wants_binary(self) -> bool:
-        """Whether the reply should be v2 tensors in binary."""
-        return BINARY in self.headers.get("accept", "")
+        """Whether the reply should be v2 tensors in binary: the Accept header names that type, and
+        no other that it prefers (RFC 9110, 12.5.1)."""
+        accept = self.headers.get("accept", "")
+        return BINARY in accept and _wants(accept, BINARY) > _wants(accept, JSON)
+
+
+def _wants(accept: str, kind: str) -> float:
+    """The weight of a content type that the Accept header names; 0 for one that it does not."""
+    for each in accept.split(","):
+        name, *parameters = (part.strip() for part in each.split(";"))
+        if name.lower() == kind:
+            weights = [part[2:] for part in parameters if part[:2].lower() == "q="]
+            try:
+                return float(weights[0]) if weights else 1.0
+            except ValueError:
+                return 1.0
+    return 0.0
+
+
+def shown(value: Any, most: int = 40) -> str:
+    """A value of the request in a message: at most `most` characters, and never a whole list."""
+    if isinstance(value, list | dict):
+        return f"a JSON {json_type(value)}"
+    return str(value)[:most]
 
 
 def only_field(fields: Mapping[str, Any], names: Iterable[str], holder: str, accepted: str) -> Any:
-    """The value of the one field among `names`. Raises BadRequest if there is none, or several.
+    """The value of the one field among `names`; others are ignored. Raises BadRequest if there is
+    none, or several.
 
     `holder` starts the message, such as "The request"; `accepted` ends it with what to send.
     """
@@ -67,8 +100,23 @@ def only_field(fields: Mapping[str, Any], names: Iterable[str], holder: str, acc
     )
 
 
+def only_key(value: Mapping[str, Any], names: Iterable[str], accepted: str) -> Any:
+    """The value of the one key of a JSON object, which is among `names`. Raises BadRequest for an
+    object that has others beside it: nothing that a client says is ignored."""
+    found = only_field(value, names, "The JSON object", accepted)
+    if len(value) > 1:
+        others = ", ".join(f"`{each[:40]}`" for each in list(value)[:6] if each not in names)
+        raise BadRequest(f"The JSON object has fields that have no meaning: {others}. {accepted}")
+    return found
+
+
 def parse_json(text: bytes | bytearray | str, accepted: str) -> Any:
-    """The value of a JSON text, in which NaN is an error, as in RFC 8259. Raises BadRequest."""
+    """The value of a JSON text, in which NaN is an error, as in RFC 8259. Raises BadRequest.
+
+    A byte order mark before it is ignored, as RFC 8259 allows: some editors write one.
+    """
+    if isinstance(text, bytes | bytearray):
+        text = text.removeprefix(codecs.BOM_UTF8)
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -82,7 +130,14 @@ def parse_json(text: bytes | bytearray | str, accepted: str) -> Any:
 def input_of(request: Request, names: Iterable[str], accepted: str) -> Any:
     """The value of the one field with the input, unchanged. Raises BadRequest if it is missing or
     empty."""
-    value = only_field(request.fields, names, "The request", accepted)
+    try:
+        value = only_field(request.fields, names, "The request", accepted)
+    except BadRequest:
+        if kind := request.content_type:
+            only_field(
+                request.fields, names, f"The request, of content type {kind[:60]!r},", accepted
+            )
+        raise
     if isinstance(value, bytes | bytearray) and not value:
         raise BadRequest(f"The request body is empty. {accepted}")
     return value
@@ -101,7 +156,7 @@ def value_of(request: Request, names: Iterable[str], accepted: str) -> Any:
     if kind == JSON or kind.endswith("+json"):
         return parse_json(value, accepted)
     if kind.startswith("text/"):
-        return as_text(value)
+        return as_text(value, request.charset)
     if kind not in ("", BINARY, *FORMS, "application/x-npy"):
         raise UnsupportedContent(f"Unsupported content type {kind[:60]!r}. {accepted}")
     return value
@@ -109,25 +164,54 @@ def value_of(request: Request, names: Iterable[str], accepted: str) -> Any:
 
 def looks_like_json(value: bytes | bytearray) -> bool:
     """Whether bytes start as a JSON object, list or string does."""
-    return value[:64].lstrip()[:1] in (b"{", b"[", b'"')
+    return value[:64].removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[", b'"')
 
 
-def as_text(value: bytes | bytearray) -> str:
-    """Bytes as text. Raises BadRequest unless they are UTF-8."""
+CHARSETS = (
+    "utf-8",
+    "ascii",
+    "iso8859-1",
+    "iso8859-15",
+    "cp1252",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+)
+"""Encodings of texts, by Python's names of them."""
+
+
+def as_text(value: bytes | bytearray, charset: str = "utf-8") -> str:
+    """Bytes as text, without a byte order mark. Raises BadRequest unless they are in that encoding,
+    and UnsupportedContent for one that is not among CHARSETS."""
     try:
-        return value.decode()
+        name = codecs.lookup(charset).name
+    except (LookupError, ValueError):
+        name = ""
+    if name not in CHARSETS:
+        raise UnsupportedContent(f"Unsupported charset {charset[:40]!r}. Send the text as UTF-8.")
+    try:
+        return value.decode(name).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
+        shown_name = "UTF-8" if name == "utf-8" else name
         raise BadRequest(
-            f"The text is not UTF-8: {error.reason} at byte {error.start}. Send it as UTF-8."
+            f"The text is not {shown_name}: {error.reason} at byte {error.start}. Send it as UTF-8."
         ) from error
 
 
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+
 def from_base64(text: str, accepted: str) -> bytes:
-    """The bytes of a base64 text or of a data URL. Raises BadRequest if it is invalid or empty."""
+    """The bytes of a base64 text or of a data URL. Raises BadRequest if it is invalid or empty.
+
+    Line breaks are ignored, as MIME has them (RFC 2045, 6.8), and `-` and `_` stand for `+` and `/`
+    (RFC 4648, 5), with padding or without.
+    """
     if text.startswith("data:"):  # as browsers write it: data:image/png;base64,…
         text = text.partition(",")[2]
     try:
-        data = base64.b64decode(text, validate=True)
+        packed = text.encode("ascii").translate(_URL_SAFE, b" \t\r\n")
+        data = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadRequest(f"The input is not valid base64: {error}. {accepted}") from error
     if not data:

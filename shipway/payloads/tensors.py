@@ -2,13 +2,14 @@
 
 import io
 from collections.abc import Sequence
+from itertools import chain
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from shipway.payloads.errors import BadTensor
-from shipway.payloads.request import check_count
+from shipway.payloads.request import check_count, json_type
 from shipway.recipe import Axis, TensorSpec
 
 DATATYPES = {
@@ -26,6 +27,7 @@ DATATYPES = {
     "FP64": "float64",
 }
 """dtypes by the names of the Open Inference Protocol."""
+_NUMBERS = {int, float, bool}
 DATATYPE_OF = {dtype: name for name, dtype in DATATYPES.items()}
 
 _HEADERS = {
@@ -78,6 +80,7 @@ def check_finite(array: np.ndarray, name: str) -> None:
 def as_array(data: Any, spec: TensorSpec) -> np.ndarray:
     """Numbers in nested lists as an array of the spec's dtype. Raises BadTensor for values that it
     cannot hold."""
+    _check_numbers(data, spec)
     try:
         found = np.array(data)
     except (ValueError, OverflowError) as error:  # lists of several lengths, among others
@@ -105,6 +108,32 @@ def as_array(data: Any, spec: TensorSpec) -> np.ndarray:
         )
     check_finite(array, spec.name)
     return array
+
+
+def _check_numbers(data: Any, spec: TensorSpec) -> None:
+    """Raises BadTensor unless `data` is numbers in lists that are no deeper than the spec's shape.
+
+    NumPy would give every element of a list the room that its longest text needs.
+    """
+    level = [data]
+    for _ in range(len(spec.shape) + 1):
+        kinds = set(map(type, level))
+        if kinds <= _NUMBERS:
+            return
+        if kinds != {list}:
+            others = kinds - _NUMBERS - {list}
+            what = "lists and numbers side by side"
+            if others:
+                what = f"a JSON {json_type(next(each for each in level if type(each) in others))}"
+            raise BadTensor(
+                f"The data of {spec.name!r} contains values that do not fit the datatype "
+                f"{DATATYPE_OF[spec.dtype]} in nested lists of equal lengths: {what}."
+            )
+        level = list(chain.from_iterable(level))
+    raise BadTensor(
+        f"The data of {spec.name!r} is nested deeper than the {len(spec.shape)} axes that this "
+        "model takes. Send nested lists of its shape."
+    )
 
 
 def from_npy(data: bytes | bytearray, spec: TensorSpec, *, one_row: bool = False) -> np.ndarray:

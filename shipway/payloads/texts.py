@@ -1,6 +1,6 @@
 """Texts to token ids, as an artifact's preprocessing describes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from shipway.recipe import TextPreprocessing
 
 MAX_CHARACTERS = 1_000_000
 """The most characters of one text: a long book has as many."""
+_CHARACTERS_AT_ONCE = 2**17
+"""Of texts that are tokenized together: 40 MB of the tokenizer's memory, and 20 ms."""
 _CHARACTERS_A_TOKEN = 64
 """Of a long text only a start of so many characters per token is tokenized: far more than any
 tokenizer's average. Tokens near the cut may differ, so only those of its first half are used."""
@@ -48,9 +50,7 @@ class Texts:
         # The start of a very long text fills the model, and is far cheaper to tokenize.
         starts = [texts[place][: self._spec.max_length * _CHARACTERS_A_TOKEN] for place in good]
         found: dict[int, Tokens | TextTooLong | BadText] = dict(refused)
-        for place, start, encoding in zip(
-            good, starts, self._tokenizer.encode_batch(starts), strict=True
-        ):
+        for place, start, encoding in zip(good, starts, self._encodings(starts), strict=True):
             text = texts[place]
             if len(start) < len(text) and not _settled(encoding, start):
                 encoding = self._tokenizer.encode(text)
@@ -68,6 +68,18 @@ class Texts:
             else:
                 found[place] = Tokens(np.array(encoding.ids, np.int64), cut)
         return [found[place] for place in range(len(texts))]
+
+    def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
+        """The tokenizer's answers, a few texts at a time: each holds some hundred bytes a token,
+        those of the end that is cut off too."""
+        first = 0
+        while first < len(texts):
+            last, characters = first, 0
+            while last < len(texts) and (last == first or characters < _CHARACTERS_AT_ONCE):
+                characters += len(texts[last])
+                last += 1
+            yield from self._tokenizer.encode_batch(texts[first:last])
+            first = last
 
 
 def _settled(encoding: Encoding, start: str) -> bool:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -82,12 +82,15 @@ class ServerCollector(Collector):
         versions: Cached[list[ModelVersion] | None],
         metrics: Cached[EngineMetrics | None],
         restarts: Restarts,
+        recorded: Callable[[], Iterable[Family]] = tuple,
     ) -> None:
-        """`versions` and `metrics` return None while the server does not answer."""
+        """`versions` and `metrics` return None while the server does not answer. `recorded` is what
+        the workers have recorded."""
         self._record = record
         self._versions = versions
         self._metrics = metrics
         self._restarts = restarts
+        self._recorded = recorded
 
     def collect(self) -> Iterator[Family]:
         """Called by Prometheus' client at each scrape."""
@@ -96,13 +99,19 @@ class ServerCollector(Collector):
         up.add_metric(["management"], versions is not None)
         up.add_metric([self._record.engine], metrics is not None)
         yield up
-        yield _queue_means(metrics or EngineMetrics())
+        metrics = metrics or EngineMetrics()
+        yield _queue_means(metrics, self._recorded() if metrics.workers_queue else ())
+        responses = family_of(declared.RESPONSES)
+        for kind, number in metrics.responses.items():
+            responses.add_metric([kind], number)
+        yield responses
         versions = versions or []
         yield _per_version(declared.QUEUE_DEPTH, versions, lambda version: version.requests_waiting)
         yield _per_version(declared.QUEUE_LIMIT, versions, lambda version: version.queue_limit)
         yield _per_version(declared.WORKERS_WANTED, versions, lambda version: version.workers)
         yield _per_version(declared.DEFAULT, versions, lambda version: version.default)
         yield _per_version(declared.RESTARTS, versions, self._restarts.of)
+        yield _per_version(declared.OUT_OF_SERVICE, versions, lambda one: one.out_of_service)
         yield _states(versions)
         yield self._memory(versions)
 
@@ -168,9 +177,10 @@ def main() -> None:
     engine = connect(state)
     versions = Cached(lambda: _fetch_versions(engine, restarts), VERSIONS_MAX_AGE_S)
     metrics = Cached(lambda: _fetch_metrics(engine), METRICS_MAX_AGE_S)
+    workers = WorkersCollector(Path(record.metrics_directory))
     own: list[Collector] = [
-        WorkersCollector(Path(record.metrics_directory)),
-        ServerCollector(record, versions, metrics, restarts),
+        workers,
+        ServerCollector(record, versions, metrics, restarts, workers.collect),
     ]
     if nvml := _nvml():
         own.append(GpuCollector(nvml))
@@ -179,7 +189,7 @@ def main() -> None:
         int(port),
         own=own,
         passed_on=[EngineCollector(metrics)],
-        missing=lambda: _missing(state, versions()),
+        missing=lambda: _missing(state, engine, versions()),
     )
     while state.running() is not None:
         # Also without a scrape: a worker that restarts twice between two updates is counted once.
@@ -187,11 +197,14 @@ def main() -> None:
         time.sleep(CHECK_EVERY_S)
 
 
-def _missing(state: StateDirectory, versions: list[ModelVersion] | None) -> str | None:
+def _missing(
+    state: StateDirectory, engine: Engine, versions: list[ModelVersion] | None
+) -> str | None:
     if versions is None and not state.stopping_file.exists():
         return "the management API does not answer"
     try:
-        return "\n".join(why_not_ready(state, versions or [])) or None
+        unreachable = engine.why_unreachable()
+        return "\n".join(why_not_ready(state, versions or [], unreachable=unreachable)) or None
     except ReleasesError as error:
         return str(error)
 
@@ -212,11 +225,21 @@ def _fetch_metrics(engine: Engine) -> EngineMetrics | None:
         return None
 
 
-def _queue_means(metrics: EngineMetrics) -> Family:
-    family = family_of(declared.QUEUE_MEAN)
-    for (model, version), (requests, waited_s) in metrics.queue_waits.items():
-        family.add_metric([model, version], requests, waited_s)
-    return family
+def _queue_means(metrics: EngineMetrics, recorded: Iterable[Family]) -> Family:
+    waits = {key: list(both) for key, both in metrics.queue_waits.items()}
+    places = {f"{declared.STAGE.name}_count": 0, f"{declared.STAGE.name}_sum": 1}
+    for family in recorded:
+        if family.name != declared.STAGE.name:
+            continue
+        for sample in family.samples:
+            place = places.get(sample.name)
+            if place is not None and sample.labels["stage"] == "queue":
+                key = (sample.labels["model"], sample.labels["version"])
+                waits.setdefault(key, [0.0, 0.0])[place] += sample.value
+    found = family_of(declared.QUEUE_MEAN)
+    for (model, version), (requests, waited_s) in waits.items():
+        found.add_metric([model, version], requests, waited_s)
+    return found
 
 
 def _per_version(

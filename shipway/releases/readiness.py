@@ -15,21 +15,29 @@ def ask_why_not_ready(state: StateDirectory, name: str | None = None) -> list[st
     """`why_not_ready` for the server that runs from `state`. A missing server is a reason too."""
     try:
         with closing(connect(state)) as engine:
-            return why_not_ready(state, engine.versions(), name)
+            unreachable = engine.why_unreachable()
+            return why_not_ready(state, engine.versions(), name, unreachable=unreachable)
     except (NoServer, Unreachable, Refused) as error:
         return [str(error)]
 
 
 def why_not_ready(
-    state: StateDirectory, versions: Sequence[ModelVersion], name: str | None = None
+    state: StateDirectory,
+    versions: Sequence[ModelVersion],
+    name: str | None = None,
+    *,
+    unreachable: str | None = None,
 ) -> list[str]:
     """The reasons why the server is not ready; empty if it is ready.
 
     Every model, or only `name`, needs a default version whose workers are all warm. `versions` are
-    all versions on the server. Raises ReleasesError.
+    all versions on the server; `unreachable` is why no request reaches them, or None. Raises
+    ReleasesError.
     """
     if state.stopping_file.exists():
         return ["the server is stopping"]
+    if unreachable:
+        return [unreachable]
     if state.unapplied_file.exists():
         return state.unapplied_file.read_text().splitlines()
     defaults = {
@@ -66,6 +74,11 @@ def _why_not_warm(
         return (
             f"{name} has no default version. Make one the default with `shipway promote {name} "
             f"{recorded or versions[-1].version}`"
+        )
+    if default.out_of_service:
+        return (
+            f"{name} {default.version} (the default version) is out of service for a while, since "
+            "its workers died too often"
         )
     if not default.warm:
         ready = f"{default.workers_ready} of {default.workers} workers are ready"

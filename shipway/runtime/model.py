@@ -33,6 +33,9 @@ WARM_TOKENS = 512
 """Runs of texts with up to this many tokens, padding included, are warmed up. Above it, preparing
 for a new shape takes a tenth of the run or less."""
 
+PACE_WEIGHT = 0.1
+"""Of the newest run in the running mean."""
+
 Zeros = Callable[[tuple[int, ...], str], np.ndarray]
 Row = tuple[np.ndarray, ...] | int
 """One array for each input, without the batch axis; or the place of the row in `Model.staging`."""
@@ -118,6 +121,8 @@ class Model:
         self._pad_values = self.manifest.preprocessing.pad_values
         candidate = artifact.certificate.candidates[self.program_name]
         self._costs = Costs(measured_ms(candidate, self.threads), sizes=self._sizes(most))
+        self._pace = 1.0
+        """How long runs take here, divided by what the certificate says."""
         fixed = not any(isinstance(axis, Axis) for shape in self._shapes() for axis in shape)
         # Tasks write rows into the first; the second holds rows that do not lie in order there.
         zeros = self._overlapping.zeros if self._overlapping else np.zeros
@@ -167,6 +172,24 @@ class Model:
         for run in runs:
             self._run(run, rows, results)
         return [result for result in results if result is not None]
+
+    def expected_ms(self, rows: Sequence[Row]) -> float:
+        """How long the rows will take, each in a run of the best size: from the certificate's costs
+        and recent runs."""
+        return sum(map(self._row_ms, rows))
+
+    def rows_within(self, rows: Sequence[Row], within_ms: float) -> int:
+        """How many of the rows, from the first on, take about that long; at least one."""
+        total = 0.0
+        for count, row in enumerate(rows):
+            total += self._row_ms(row)
+            if total > within_ms and count:
+                return count
+        return len(rows)
+
+    def _row_ms(self, row: Row) -> float:
+        length = 0 if self._pad_values is None else self._clamped(_arrays(row)[0].shape[0])
+        return self._pace * self._costs.row_ms(length)
 
     def describe(self) -> dict[str, Any]:
         """What runs here, for people and for monitoring."""
@@ -240,6 +263,10 @@ class Model:
         outputs: Outputs,
         error: Exception | None = None,
     ) -> None:
+        if error is None:
+            expected_ms = self._costs.milliseconds(run.size, run.length)
+            took_ms = 1000 * (time.perf_counter() - start)
+            self._pace += PACE_WEIGHT * (took_ms / max(expected_ms, 1e-6) - self._pace)
         outputs = self._owned(outputs)
         copied_ms = 0.0
         if self._overlapping is not None and error is None:
@@ -311,6 +338,8 @@ class Model:
         ]
         parts += parts[:1] * (run.size - len(rows))
         if self._gathered:
+            if run.size == 1 and all(map(_is_like, parts[0], self._gathered)):
+                return [row[None] for row in parts[0]]
             for buffer, column in zip(self._gathered, zip(*parts, strict=True), strict=True):
                 np.stack(column, out=buffer[: run.size])
             return [buffer[: run.size] for buffer in self._gathered]
@@ -355,6 +384,11 @@ def _check_rows(outputs: Outputs, expected: int) -> None:
     found = [len(output) for output in outputs]
     if any(rows != expected for rows in found):
         raise WrongRows(found, expected)
+
+
+def _is_like(row: np.ndarray, buffer: np.ndarray) -> bool:
+    """Whether the row can be given to a program as it is, in place of a copy in the buffer."""
+    return row.dtype == buffer.dtype and row.flags.c_contiguous and row.flags.writeable
 
 
 def _arrays(row: Row) -> tuple[np.ndarray, ...]:

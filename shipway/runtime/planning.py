@@ -13,6 +13,10 @@ LENGTH_STEPS = ((64, 8), (128, 16), (256, 32), (1 << 62, 128))
 prepare for each new shape, so there should be few, and padding should cost little."""
 
 
+_PLANNED_RUNS = 4
+"""Of the largest size: so many of the last rows are cut in the best way of all."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One run of a program: which rows, and the shape it runs in."""
@@ -44,7 +48,10 @@ class Costs:
         self._lengths = sorted({length for _, length in grid})
         self._grid = grid
         self.sizes = tuple(sizes)
+        # All for the sizes of a run and the few lengths to which texts are padded.
         self._best = lru_cache(maxsize=None)(self._find_best)
+        self._row_ms = lru_cache(maxsize=None)(self._least_row_ms)
+        self._milliseconds = lru_cache(maxsize=None)(self._interpolated)
 
     @property
     def most_rows(self) -> int:
@@ -61,8 +68,18 @@ class Costs:
             for size in self.sizes[bisect_left(self.sizes, rows) :]
         )
 
+    def row_ms(self, length: int) -> float:
+        """The time of a row in a run of the size that is best for each."""
+        return self._row_ms(length)
+
+    def _least_row_ms(self, length: int) -> float:
+        return min(self.milliseconds(size, length) / size for size in self.sizes)
+
     def milliseconds(self, rows: int, length: int) -> float:
         """The time of one run, interpolated between the measured rows and lengths."""
+        return self._milliseconds(rows, length)
+
+    def _interpolated(self, rows: int, length: int) -> float:
         by_length = [
             _between(self._rows, [self._grid[each, measured] for each in self._rows], rows)
             for measured in self._lengths
@@ -104,8 +121,24 @@ def padded_length(length: int) -> int:
     return -(-length // step) * step
 
 
-@lru_cache(maxsize=1024)
 def _cut_alike(n: int, costs: Costs) -> tuple[tuple[int, int, int, int], ...]:
+    """The same for rows of one shape. Of many rows all but the last go into runs of the size that
+    takes least time for each: to find the best cuts costs time, and memory to remember them."""
+    most = costs.most_rows
+    if n <= _PLANNED_RUNS * most:
+        return _cut_rest(n, costs)
+    rows = min(range(1, most + 1), key=lambda each: costs.best(each, 0)[0] / each)
+    alike = max(0, n - _PLANNED_RUNS * most) // rows
+    size = costs.best(rows, 0)[1]
+    cuts = [(each * rows, (each + 1) * rows, size, 0) for each in range(alike)]
+    done = alike * rows
+    rest = _cut_rest(n - done, costs)
+    cuts += [(first + done, last + done, size, length) for first, last, size, length in rest]
+    return tuple(cuts)
+
+
+@lru_cache(maxsize=1024)
+def _cut_rest(n: int, costs: Costs) -> tuple[tuple[int, int, int, int], ...]:
     return _cut([0] * n, costs)
 
 

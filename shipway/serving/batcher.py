@@ -10,14 +10,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
+from shipway.payloads.errors import InternalError
 from shipway.payloads.request import Request
 from shipway.runtime.backends.errors import DeviceLost
 from shipway.serving.http1 import Answer, failed
 from shipway.serving.pending import PendingRequest
 from shipway.serving.progress import ProgressFile
 from shipway.serving.replies import Reply, refused_by_server
+from shipway.serving.statuses import TOO_MANY_WAIT
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,11 @@ INLINE_ROWS = 64
 """A batch with more rows is run in another thread, whatever the others took."""
 INLINE_RUN_MS = 3.0
 """The same for a batch. It may take longer than a request, since it ends the waiting of many."""
+SLICE_MS = 50.0
+"""A request that takes longer is run in parts of about this time, between other requests."""
+BATCH_MS = 100.0
+"""A batch of several requests takes no longer than about this time, so that what comes meanwhile
+does not wait for all of them."""
 WEIGHT = 0.1
 """Of the newest measurement in the running mean."""
 
@@ -42,9 +50,31 @@ class Reader(Protocol):
         """See `Service`."""
         ...
 
+    def expected_ms(self, pending: PendingRequest) -> float:
+        """See `Service`."""
+        ...
+
+    def advance(self, pending: PendingRequest, within_ms: float) -> bool:
+        """See `Service`."""
+        ...
+
     def finish(self, pending: Sequence[PendingRequest]) -> list[Reply]:
         """See `Service`."""
         ...
+
+    def tell(self, pending: Sequence[PendingRequest], replies: Sequence[Reply]) -> None:
+        """See `Service`."""
+        ...
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A request that was read."""
+
+    pending: PendingRequest
+    answer: Answer
+    expected_ms: float
+    """What is left of it to run."""
 
 
 class Batcher:
@@ -59,10 +89,11 @@ class Batcher:
         most_waiting: int,
         readers: int,
         progress: ProgressFile,
-        lost: Callable[[DeviceLost], None],
+        lost: Callable[[DeviceLost | SystemExit], None],
     ) -> None:
         """`batch_size` and `most_waiting` count requests. `readers` is the number of threads that
-        decode. `lost` is called if the program's device cannot be used any more."""
+        decode. `lost` is called if the program's device cannot be used any more, or if the program
+        exits."""
         self._service = service
         self._loop = loop
         self._batch_size = batch_size
@@ -72,7 +103,7 @@ class Batcher:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
         self._runner = ThreadPoolExecutor(1, thread_name_prefix="run")
         self._read_ms, self._row_ms = _Mean(), _Mean()
-        self._ready: deque[tuple[PendingRequest, Answer]] = deque()
+        self._ready: deque[_Waiting] = deque()
         self._unanswered = 0
         self._running = False
 
@@ -88,8 +119,7 @@ class Batcher:
                 refused_by_server(
                     503,
                     "ServiceUnavailableException",
-                    f"More than {self._most_waiting} requests wait for this model. Send it again "
-                    "later.",
+                    f"More than {self._most_waiting} {TOO_MANY_WAIT}. Send it again later.",
                     {"Retry-After": "1"},
                 )
             )
@@ -118,48 +148,85 @@ class Batcher:
             self._unanswered -= 1
             answer(failed("The request could not be read."))
             return
-        self._ready.append((pending, answer))
+        self._ready.append(_Waiting(pending, answer, self._service.expected_ms(pending)))
         if not self._running:
             self._running = True
             # After all that has arrived by now has been read.
             self._loop.call_soon(self._start)
 
     def _start(self) -> None:
-        batch = [self._ready.popleft() for _ in range(min(len(self._ready), self._batch_size))]
-        pending = [each for each, _ in batch]
-        rows = sum(len(each.rows) for each in pending)
         self._progress.begin()
+        if self._ready[0].expected_ms > SLICE_MS:
+            first = self._ready.popleft()
+            advancing = self._runner.submit(self._advance, first.pending)
+            advancing.add_done_callback(
+                lambda advance: self._soon(self._advanced, first, advance.result())
+            )
+            return
+        batch = [self._ready.popleft()]
+        left_ms = BATCH_MS - batch[0].expected_ms
+        while self._ready and len(batch) < self._batch_size:
+            left_ms -= self._ready[0].expected_ms
+            if left_ms < 0:
+                break
+            batch.append(self._ready.popleft())
+        pending = [each.pending for each in batch]
+        rows = sum(len(each.rows) for each in pending)
         if rows <= INLINE_ROWS and rows * self._row_ms.value < INLINE_RUN_MS:
-            self._finished(batch, self._run(pending))
+            self._finished(batch, *self._run(pending))
             return
         running = self._runner.submit(self._run, pending)
-        running.add_done_callback(lambda run: self._soon(self._finished, batch, run.result()))
+        running.add_done_callback(lambda run: self._soon(self._finished, batch, *run.result()))
 
-    def _run(self, pending: Sequence[PendingRequest]) -> Sequence[Reply]:
+    def _advance(self, pending: PendingRequest) -> bool:
+        """Runs some rows of a request with many. Returns whether all have run."""
+        try:
+            return self._service.advance(pending, SLICE_MS)
+        except (DeviceLost, SystemExit) as error:  # which would end this thread alone
+            self._lost(error)
+            raise
+        except Exception:
+            logger.exception("a part of a request failed")
+            pending.error = InternalError("The request failed. The server's log has the cause.")
+            return True
+
+    def _advanced(self, waiting: _Waiting, done: bool) -> None:
+        self._progress.end()
+        if done:
+            waiting.expected_ms = 0.0
+            self._ready.appendleft(waiting)
+        else:
+            waiting.expected_ms = self._service.expected_ms(waiting.pending)
+            self._ready.append(waiting)  # the others first
+        self._loop.call_soon(self._start)
+
+    def _run(self, pending: Sequence[PendingRequest]) -> tuple[Sequence[Reply], bool]:
+        """The replies of a batch, and whether it ran."""
+        ran = True
+        rows = sum(len(each.rows) - len(each.results) for each in pending)
         began = time.perf_counter()
         try:
             replies = self._service.finish(pending)
-        except DeviceLost as error:
+        except (DeviceLost, SystemExit) as error:  # which would end this thread alone
             self._lost(error)
             raise
         except Exception:
             logger.exception("a batch failed")
-            replies = [failed("The batch failed.") for _ in pending]
-        rows = sum(len(each.rows) for each in pending)
+            replies, ran = [failed("The batch failed.") for _ in pending], False
         if rows:
             self._row_ms.add(1000 * (time.perf_counter() - began) / rows)
-        return replies
+        return replies, ran
 
-    def _finished(
-        self, batch: Sequence[tuple[PendingRequest, Answer]], replies: Sequence[Reply]
-    ) -> None:
+    def _finished(self, batch: Sequence[_Waiting], replies: Sequence[Reply], ran: bool) -> None:
         self._progress.end()
         self._unanswered -= len(batch)
-        for (_, answer), reply in zip(batch, replies, strict=True):
+        for waiting, reply in zip(batch, replies, strict=True):
             try:
-                answer(reply)
+                waiting.answer(reply)
             except Exception:  # the others, and the next batch, must not wait for this one
                 logger.exception("a reply could not be sent")
+        if ran:  # after the replies have left
+            self._loop.call_soon(self._service.tell, [each.pending for each in batch], replies)
         if self._ready:
             self._loop.call_soon(self._start)
         else:

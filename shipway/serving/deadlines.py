@@ -12,7 +12,13 @@ WITHIN = "x-envoy-expected-rq-timeout-ms"
 """The header with the time to answer it, in milliseconds after that. Envoy sets it."""
 FRONT_WITHIN = "x-shipway-within-ms"
 """What the front makes of that header, which its Envoy would keep."""
+GRPC_WITHIN = "grpc-timeout"
+"""The header that gRPC's libraries send for a call with a deadline: at most eight digits and a unit
+(grpc.github.io/grpc/core/md_doc__p_r_o_t_o_c_o_l-_h_t_t_p2.html)."""
+_UNIT_MS = {"H": 3_600_000.0, "M": 60_000.0, "S": 1_000.0, "m": 1.0, "u": 1e-3, "n": 1e-6}
 
+LONGEST_WAIT_S = 3600.0
+"""No proxy keeps a request for so long: its clock is wrong, or the header's value made up."""
 LATELY_S = 1.0
 """How long a measured batch predicts the next one, in seconds."""
 
@@ -40,17 +46,19 @@ class Deadlines:
     ) -> BadRequest | DeadlinePassed | None:
         """What `check` raises, or None. `received`, in seconds since 1970, counts for a request
         that does not say when it was sent."""
-        if not (within := request.header(WITHIN) or request.header(FRONT_WITHIN)):
-            return None
-        within_ms = _number(within)
+        within = request.header(WITHIN) or request.header(FRONT_WITHIN)
+        within_ms = _number(within) if within else _grpc_ms(request.header(GRPC_WITHIN))
         if within_ms is None:
+            if not within:
+                return None
             return BadRequest(
                 f"The header {WITHIN} is {within[:40]!r}; expected a number of milliseconds "
                 "above 0. Correct the header."
             )
-        sent = sent_at(request) or received
+        sent = sent_at(request, now) or received
         waited_ms = 0.0 if sent is None else max(0.0, 1000 * (now - sent))
-        needed_ms = 1000 * self._needed_s(now)
+        # Most calls have a deadline, often a generous one, so only its passing refuses them.
+        needed_ms = 1000 * self._needed_s(now) if within else 0.0
         if waited_ms + needed_ms < within_ms:
             return None
         return DeadlinePassed(
@@ -76,14 +84,23 @@ class Deadlines:
         return self._mean_s + 4 * self._deviation_s
 
 
-def sent_at(request: Request) -> float | None:
-    """When the request was sent, in seconds since 1970. None if it does not say, or says nothing
-    sensible."""
+def sent_at(request: Request, now: float) -> float | None:
+    """When the request was sent, in seconds since 1970, as is `now`. None if it does not say, or
+    says nothing sensible."""
     since = _number(request.header(SENT).removeprefix("t="))
     if since is None:
         return None
     # Some proxies write milliseconds or microseconds; as seconds these would be centuries ahead.
-    return since / 1e6 if since > 1e14 else since / 1e3 if since > 1e11 else since
+    since = since / 1e6 if since > 1e14 else since / 1e3 if since > 1e11 else since
+    return since if now - since < LONGEST_WAIT_S else None
+
+
+def _grpc_ms(text: str) -> float | None:
+    """Milliseconds; None for what gRPC's libraries do not send."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNIT_MS or not number.isdecimal() or len(number) > 8:
+        return None
+    return int(number) * _UNIT_MS[unit]
 
 
 def _number(text: str) -> float | None:

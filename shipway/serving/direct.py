@@ -1,7 +1,8 @@
 """Answers HTTP requests in a worker's own process, on a unix socket, beside its server's own.
 
-A worker that serves this way announces itself by PID.json in the folder of its socket, PID.sock.
-The folder is private to the user that runs the server.
+A worker that serves this way announces itself by STARTER.json in the folder of its socket,
+STARTER.sock. STARTER is the id of the process that replaces it when it dies, if there is one; else
+its own. The folder is private to the user that runs the server.
 """
 
 import asyncio
@@ -11,12 +12,14 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from urllib.parse import unquote
 
 import uvloop
 
 from shipway.files import atomic_write
 from shipway.payloads.request import Request
+from shipway.processes import began
 from shipway.runtime.backends.errors import DeviceLost
 from shipway.serving import grpc_calls
 from shipway.serving.batcher import Batcher
@@ -28,11 +31,10 @@ from shipway.serving.http_forms import fields_of
 from shipway.serving.progress import BEAT_EVERY_S, ProgressFile
 from shipway.serving.replies import Reply, encode, refusal, refused_by_server
 from shipway.serving.service import Service
-from shipway.serving.statuses import STATUS_OF
+from shipway.serving.statuses import REQUEST_ID, STATUS_OF
 
 logger = logging.getLogger(__name__)
 
-REQUEST_ID = "x-request-id"
 MOST_HELD_BYTES = 2**28
 """Of the bodies of all requests that arrive or wait: twelve times the largest by default."""
 PREDICT = ":predict"
@@ -50,16 +52,18 @@ class DirectServer:
         config: DirectConfig,
         *,
         name: str,
+        starter: int,
         batch_size: int,
         readers: int,
         answer_within_s: float,
         calls: Mapping[str, Call],
-        lost: Callable[[DeviceLost], None],
+        lost: Callable[[DeviceLost | SystemExit], None],
     ) -> None:
-        """`name` is what the model is registered under. `batch_size` counts requests. `readers` is
-        the number of threads that decode. A worker that takes longer than `answer_within_s` for a
-        batch hangs. `calls` are gRPC calls by path. `lost` is called if the program's device
-        cannot be used any more."""
+        """`name` is what the model is registered under. `starter` is the process that replaces this
+        one if it dies. `batch_size` counts requests. `readers` is the number of threads that
+        decode. A worker that takes longer than `answer_within_s` for a batch hangs. `calls` are
+        gRPC calls by path. `lost` is called if the program's device cannot be used any more, or if
+        the program exits."""
         self._service = service
         self._config = config
         self._name = name
@@ -68,9 +72,12 @@ class DirectServer:
         self._answer_within_s = answer_within_s
         self._calls = calls
         self._lost = lost
-        self.socket = config.folder / f"{os.getpid()}.sock"
-        self._announcement = config.folder / f"{os.getpid()}.json"
-        self._progress = ProgressFile(config.folder / f"{os.getpid()}.progress")
+        self._starter = starter
+        self.socket = config.folder / f"{starter}.sock"
+        self._announcement = config.folder / f"{starter}.json"
+        self._progress = ProgressFile(config.folder / f"{starter}.progress")
+        self._announced: bytes | None = None
+        """What the announcement says, once this worker may have requests."""
         self._batcher: Batcher | None = None
         self._listening = threading.Event()
 
@@ -81,12 +88,35 @@ class DirectServer:
         manifest = self._service.model.manifest
         announced = {
             "pid": os.getpid(),
+            "began": began(os.getpid()),
+            "starter": self._starter,
+            "starter_began": began(self._starter),
             "name": self._name,
             "version": manifest.version,
             "socket": str(self.socket),
             "answer_within_s": self._answer_within_s,
         }
-        atomic_write(self._announcement, json.dumps(announced).encode())
+        self._announced = json.dumps(announced).encode()
+        try:
+            self._announce()
+        except OSError as error:  # a full disk
+            logger.warning("the front is not told of this worker yet: %s", error)
+
+    def _announce(self) -> None:
+        """Writes the announcement unless it is there. `_beat` tries again what a full disk has
+        prevented, and writes again what others have changed. Raises OSError."""
+        if self._announced is None:
+            return
+        with suppress(FileNotFoundError):
+            if self._announcement.read_bytes() == self._announced:
+                return
+        try:
+            atomic_write(self._announcement, self._announced)
+        except OSError:
+            # On a full disk there is room in the place of what this worker's predecessor said.
+            with self._announcement.open("r+b") as file:
+                file.write(self._announced)
+                file.truncate()
 
     @property
     def unanswered(self) -> int:
@@ -124,6 +154,8 @@ class DirectServer:
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._progress.beat()
+        with suppress(OSError):
+            self._announce()
         loop.call_later(BEAT_EVERY_S, self._beat, loop)
 
 
@@ -190,6 +222,10 @@ class Routes(Application):
             return
         protocol = "v1" if request.path.startswith("/v1/") else ""
         self._batcher.submit(Request(fields, headers, identity, protocol), len(body), answered)
+
+    def refused(self, head: HttpRequest, refusal: Reply) -> Reply:
+        """A refusal in the form of the request's protocol."""
+        return grpc_calls.failed(refusal) if head.path in self._calls else refusal
 
     def _handle_call(self, call: Call, request: HttpRequest, identity: str, answer: Answer) -> None:
         def answered(reply: Reply) -> None:

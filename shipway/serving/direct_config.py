@@ -4,6 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+REPLY_VARIABLE = "SHIPWAY_MAX_REPLY_BYTES"
+"""An environment variable: the bytes that a reply may have, of all requests of a batch together if
+TorchServe sends them."""
 DIRECT_VARIABLE = "SHIPWAY_DIRECT"
 """An environment variable: a DirectConfig as JSON."""
 

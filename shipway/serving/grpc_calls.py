@@ -24,10 +24,10 @@ CODE_OF = {
     403: 7,  # PERMISSION_DENIED
     404: 5,  # NOT_FOUND
     405: UNIMPLEMENTED,
-    413: 3,
+    413: 8,  # RESOURCE_EXHAUSTED, as gRPC's own libraries say it
     415: 3,
     422: 3,
-    429: 8,  # RESOURCE_EXHAUSTED
+    429: 8,
     500: 13,  # INTERNAL
     501: UNIMPLEMENTED,
     503: 14,  # UNAVAILABLE

@@ -41,7 +41,7 @@ Answer = Callable[[Reply], None]
 
 
 class Application(Protocol):
-    """What answers the requests of all connections. Both methods run in the event loop's thread."""
+    """What answers the requests of all connections. Its methods run in the event loop's thread."""
 
     def why_refused(self, head: HttpRequest) -> Reply | None:
         """The reply to a request whose body need not be read; None to read it."""
@@ -49,6 +49,10 @@ class Application(Protocol):
 
     def handle(self, request: HttpRequest, answer: Answer) -> None:
         """Answers a request, now or later."""
+        ...
+
+    def refused(self, head: HttpRequest, refusal: Reply) -> Reply:
+        """A refusal in the form that the client of a request expects."""
         ...
 
 
@@ -210,7 +214,7 @@ class Connection(asyncio.Protocol):
         elif len(self._exchanges) >= MOST_AHEAD and self._transport is not None:
             self._transport.pause_reading()
         if refusal is not None:
-            self._answer(exchange, refusal)
+            self._answer(exchange, self._application.refused(request, refusal))
             return
         request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         try:
@@ -218,7 +222,8 @@ class Connection(asyncio.Protocol):
         except Exception:  # the request must not wait for ever, nor those behind it
             logger.exception("a request could not be handled")
             if exchange.reply is None:
-                self._answer(exchange, failed("The request failed."))
+                refusal = failed("The request failed.")
+                self._answer(exchange, self._application.refused(request, refusal))
 
     # Replies -----------------------------------------------------------------------------------
 

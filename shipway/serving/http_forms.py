@@ -1,7 +1,8 @@
 """The fields of an HTTP request, as TorchServe passes them to a handler: of its query, and of its
 body, which may be a form."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 MOST_FIELDS = 1000
 """Of a form. Handlers read one, and a sender of a million fields should not cost a second."""
 _MULTIPART, _URLENCODED = FORMS
-_URLENCODED_BYTES = frozenset(
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~*+%=&!'();:@,/?$[]"
-)
+_STARTS_A_FORM = re.compile(rb"[A-Za-z0-9_.%+-]{1,64}=")
 
 
 def fields_of(query: str, content_type: str, body: bytes) -> Mapping[str, bytes]:
@@ -31,7 +30,7 @@ def fields_of(query: str, content_type: str, body: bytes) -> Mapping[str, bytes]
     if query:
         if query.count("&") >= MOST_FIELDS:
             raise BadRequest(f"The query has more than {MOST_FIELDS:,} fields. Send fewer.")
-        fields |= {name: value.encode() for name, value in parse_qsl(query)}
+        fields |= _once(((name, value.encode()) for name, value in parse_qsl(query)), "The query")
     kind = content_type.partition(";")[0].strip().lower()
     if kind == _MULTIPART:
         return fields | _multipart(content_type, body)
@@ -43,19 +42,40 @@ def fields_of(query: str, content_type: str, body: bytes) -> Mapping[str, bytes]
 
 
 def _urlencoded(body: bytes) -> dict[str, bytes]:
-    """The fields of a form; none for bytes that are no form."""
-    if b"=" not in body or not _URLENCODED_BYTES.issuperset(body):
+    """The fields of a form; none for bytes that are no form. What is not percent-encoded and should
+    be stands for itself, as WHATWG's URL standard has it (5.1)."""
+    if not _STARTS_A_FORM.match(body):
         return {}
     pairs = [pair.partition(b"=") for pair in body.split(b"&", MOST_FIELDS)]
     # "aGVsbG8=" is base64 rather than a field without a value.
     if len(pairs) == 1 and not pairs[0][2].strip(b"="):
         return {}
-    return {
-        unquote_to_bytes(name.replace(b"+", b" ")).decode("utf-8", "replace"): unquote_to_bytes(
-            value.replace(b"+", b" ")
-        )
-        for name, _, value in pairs
-    }
+    return _once(
+        (
+            (_unquoted(name).decode("utf-8", "replace"), _unquoted(value))
+            for name, _, value in pairs
+        ),
+        "The form",
+    )
+
+
+def _unquoted(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
+
+
+def _once(pairs: Iterable[tuple[str, bytes]], holder: str) -> dict[str, bytes]:
+    """The fields by name. Raises BadRequest for two of one name."""
+    fields: dict[str, bytes] = {}
+    for name, value in pairs:
+        _add(fields, name, value, holder)
+    return fields
+
+
+def _add(fields: dict[str, bytes], name: str, value: bytes, holder: str) -> None:
+    """Raises BadRequest for a second field of one name, since only one would be read."""
+    if name in fields:
+        raise BadRequest(f"{holder} has several fields {name[:40]!r}. Send one input in a request.")
+    fields[name] = value
 
 
 def _multipart(content_type: str, body: bytes) -> dict[str, bytes]:
@@ -124,7 +144,9 @@ class _Form:
     def _end(self) -> None:
         if len(self.fields) >= MOST_FIELDS:
             raise BadRequest(f"The form has more than {MOST_FIELDS:,} fields. Send fewer.")
-        self.fields[self._name] = b"".join(self._parts)
+        if not self._name:
+            raise BadRequest("A part of the form has no name. Send each field with its name.")
+        _add(self.fields, self._name, b"".join(self._parts), "The form")
 
     def _end_form(self) -> None:
         self.ended = True

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from shipway.payloads.errors import BadRequest, BadTensor, UnsupportedContent
-from shipway.payloads.request import JSON, MAX_ROWS, Request, check_count, json_type, parse_json
+from shipway.payloads.request import JSON, Request, check_count, json_type, parse_json, shown
 from shipway.payloads.tensors import (
     DATATYPE_OF,
     as_array,
@@ -26,6 +26,10 @@ from shipway.payloads.tensors import (
 from shipway.recipe import Axis, TensorSpec
 
 HEADER_LENGTH = "inference-header-content-length"
+MOST_NAMED = 64
+"""Inputs, and outputs, of one request."""
+MOST_AXES = 64
+"""NumPy's own limit."""
 ACCEPTED = (
     'Send {"inputs": [{"name", "shape", "datatype", "data"}, …]}, or the same without "data", '
     "followed by the bytes of the tensors."
@@ -78,15 +82,20 @@ def parse_request(
     declared = _by_name(header["inputs"])
     all_binary = bool(_parameters(header).get("binary_data_output"))
     requested = header.get("outputs")
-    if requested is not None and not isinstance(requested, list):
+    if requested is not None and not (isinstance(requested, list) and len(requested) <= MOST_NAMED):
+        if isinstance(requested, list):
+            raise BadRequest(
+                f"`outputs` has {len(requested):,} elements, and this model has {len(outputs)} "
+                "outputs. Name each once."
+            )
         raise BadRequest(f"`outputs` is a JSON {json_type(requested)}, not a list. {ACCEPTED}")
     binary: set[str] = set()
     names: list[str] = []
     for each in requested or ():
-        name = str(each.get("name")) if isinstance(each, Mapping) else ""
-        if name not in outputs:
+        name = each.get("name") if isinstance(each, Mapping) else ""
+        if not isinstance(name, str) or name not in outputs:
             raise BadTensor(
-                f"There is no output {name!r}. Available outputs: {', '.join(outputs)}."
+                f"There is no output {shown(name, 128)!r}. Available outputs: {', '.join(outputs)}."
             )
         parameters = _parameters(each)
         if "classification" in parameters:
@@ -97,8 +106,10 @@ def parse_request(
         if parameters.get("binary_data", all_binary):
             binary.add(name)
     identity = header.get("id")
+    if isinstance(identity, list | dict):
+        raise BadRequest(f"`id` is a JSON {json_type(identity)}, not a string. {ACCEPTED}")
     found: dict[str, Any] = {
-        "id": str(identity)[:256] if identity is not None else None,
+        "id": shown(identity, 256) if identity is not None else None,
         "binary": None if all_binary and not names else frozenset(binary),
         "outputs": tuple(names) or None,
     }
@@ -106,8 +117,9 @@ def parse_request(
         items = _bytes_tensor(declared[native], rest)
         return InferRequest(items=items, **found)
     if set(declared) != {spec.name for spec in inputs}:
+        named = ", ".join(map(repr, list(declared)[:5])) or "none"
         raise BadTensor(
-            f"The request has the inputs {', '.join(map(repr, declared)) or 'none'}; this "
+            f"The request has the inputs {named}; this "
             f"model takes {', '.join(spec.name for spec in inputs)}. Send these inputs."
         )
     specs = {spec.name: spec for spec in inputs}
@@ -209,7 +221,7 @@ def _parameters(holder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _by_name(inputs: list[Any]) -> dict[str, Mapping[str, Any]]:
     declared: dict[str, Mapping[str, Any]] = {}
-    for each in inputs[:64]:
+    for each in inputs[:MOST_NAMED]:
         name = each.get("name") if isinstance(each, Mapping) else None
         if not isinstance(name, str) or name in declared:
             raise BadTensor(
@@ -223,9 +235,12 @@ def _shape(declared: Mapping[str, Any]) -> tuple[int, ...]:
     shape = declared.get("shape")
     name = declared["name"][:128]
     if not isinstance(shape, list) or not all(
-        isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in shape
+        isinstance(each, int) and not isinstance(each, bool) and each >= 0
+        for each in shape[:MOST_AXES]
     ):
         raise BadTensor(f"The shape of {name!r} is not a list of whole numbers.")
+    if len(shape) > MOST_AXES:
+        raise BadTensor(f"The shape of {name!r} has {len(shape):,} axes. Send that of the tensor.")
     return tuple(shape)
 
 
@@ -236,7 +251,7 @@ def _tensor(
     shape = _shape(declared)
     wanted = DATATYPE_OF[spec.dtype]
     if declared.get("datatype") != wanted:
-        found = str(declared.get("datatype"))[:40]
+        found = shown(declared.get("datatype"))
         raise BadTensor(f"The datatype of {spec.name!r} is {found}; this model takes {wanted}.")
     check_shape(shape, spec)
     size = _parameters(declared).get("binary_data_size")
@@ -246,7 +261,7 @@ def _tensor(
     if size != expected or len(rest) < expected:
         raise BadTensor(
             f"{spec.name!r} of shape {list(shape)} needs {expected} bytes; binary_data_size is "
-            f"{str(size)[:40]}, and the body has {len(rest)} bytes left."
+            f"{shown(size)}, and the body has {len(rest)} bytes left."
         )
     array = np.frombuffer(rest[:expected], spec.dtype).reshape(shape)
     if array.dtype == bool and array.view(np.uint8).max(initial=0) > 1:
@@ -271,18 +286,22 @@ def _from_data(data: Any, shape: tuple[int, ...], spec: TensorSpec) -> np.ndarra
     return array.reshape(shape)
 
 
+def _is_one(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 1
+
+
 def _bytes_tensor(declared: Mapping[str, Any], rest: memoryview) -> tuple[bytes, ...]:
     """The elements of a BYTES tensor: strings in JSON, or each with its length before it."""
     shape = _shape(declared)
-    name = declared["name"]
-    if prod(shape) > MAX_ROWS or not 1 <= len(shape) <= 2 or shape[1:] not in ((), (1,)):
-        if len(shape) in (1, 2) and shape[1:] in ((), (1,)):
-            check_count(shape[0], "rows")
+    name = declared["name"][:128]
+    if not 1 <= len(shape) <= 2 or shape[1:] not in ((), (1,)):
         raise BadTensor(f"The shape of {name!r} is {list(shape)[:8]}; expected [rows].")
     check_count(shape[0], "rows")
     size = _parameters(declared).get("binary_data_size")
     if size is None:
         data = declared.get("data")
+        if len(shape) == 2 and isinstance(data, list) and all(_is_one(each) for each in data):
+            data = [text for [text] in data]
         if not isinstance(data, list) or not all(isinstance(each, str) for each in data):
             raise BadTensor(
                 f"{name!r} has neither a `data` list of strings nor a "
@@ -297,7 +316,7 @@ def _bytes_tensor(declared: Mapping[str, Any], rest: memoryview) -> tuple[bytes,
     else:
         if size != len(rest):
             raise BadTensor(
-                f"The binary_data_size of {name!r} is {str(size)[:40]}, but the "
+                f"The binary_data_size of {name!r} is {shown(size)}, but the "
                 f"body has {len(rest)} bytes after the JSON part."
             )
         items = []

@@ -18,7 +18,7 @@ from shipway.payloads.request import BINARY, Request
 from shipway.payloads.tensors import DATATYPES
 from shipway.serving.generated import open_inference_grpc_pb2 as messages
 from shipway.serving.grpc_calls import Call, Described
-from shipway.serving.oip import HEADER_LENGTH
+from shipway.serving.oip import HEADER_LENGTH, MOST_NAMED
 from shipway.serving.replies import Reply
 
 CONTENTS = {
@@ -80,8 +80,6 @@ class ModelReady(ModelMetadata):
         self._message = messages.ModelReadyResponse(ready=True).SerializeToString()
 
 
-MOST_TENSORS = 64
-"""Inputs, and outputs, of one request."""
 SERVICES = (
     "/inference.GRPCInferenceService",
     "/org.pytorch.serve.grpc.openinference.GRPCInferenceService",
@@ -116,9 +114,9 @@ def parsed(kind: Any, message: bytes) -> Any:
 
 def as_http(asked: Any) -> tuple[bytes, int]:
     """The body of a v2 request over HTTP, and the length of its JSON part. Raises BadTensor."""
-    if max(len(asked.inputs), len(asked.outputs), len(asked.raw_input_contents)) > MOST_TENSORS:
+    if max(len(asked.inputs), len(asked.outputs), len(asked.raw_input_contents)) > MOST_NAMED:
         raise BadTensor(
-            f"The request has more than {MOST_TENSORS} inputs or outputs. Send what the model has."
+            f"The request has more than {MOST_NAMED} inputs or outputs. Send what the model has."
         )
     raw = list(asked.raw_input_contents)
     if raw and len(raw) != len(asked.inputs):

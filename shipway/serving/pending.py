@@ -44,6 +44,8 @@ class PendingRequest:
     answers: Sequence[Any] | None = None
     """What the task says of each row; None before it has."""
     decode_ms: float = 0.0
+    ran_ms: float = 0.0
+    """Of those of its rows that ran before the others, since they are many."""
     waited_ms: float = 0.0
     """In this process, for a thread and for the program; 0 if the server gathers batches."""
     batches: list[Batch] = field(default_factory=list)
@@ -55,7 +57,7 @@ def stages_of(pending: PendingRequest, postprocess_start: float) -> dict[str, fl
     """Milliseconds by stage, up to now. `postprocess_start` is in seconds of
     `time.perf_counter`."""
     stages: dict[str, float] = {}
-    if (sent := sent_at(pending.request)) is not None:
+    if (sent := sent_at(pending.request, pending.received)) is not None:
         stages["queue"] = max(0.0, 1000 * (pending.received - sent))
     if pending.waited_ms:
         stages["queue"] = stages.get("queue", 0.0) + pending.waited_ms
@@ -86,5 +88,6 @@ def answered(pending: PendingRequest, reply: Reply) -> AnsweredRequest:
         ),
         bytes_out=len(reply.body),
         stages_ms=pending.stages_ms,
+        waited_ms=pending.waited_ms,
         batches=pending.batches,
     )

@@ -3,11 +3,14 @@
 A process that hangs cannot say so itself: its threads may all be stopped, or wait for a lock.
 """
 
+import logging
 import mmap
 import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _PLACES = struct.Struct("<dd")
 BEAT_EVERY_S = 0.5
@@ -35,9 +38,14 @@ class ProgressFile:
     """The worker's side. Each place is written as a whole: 8 bytes, aligned."""
 
     def __init__(self, path: Path) -> None:
-        path.write_bytes(_PLACES.pack(time.monotonic(), 0.0))
-        with path.open("r+b") as file:
-            self._mapped = mmap.mmap(file.fileno(), _PLACES.size)
+        try:
+            path.write_bytes(_PLACES.pack(time.monotonic(), 0.0))
+            with path.open("r+b") as file:
+                self._mapped = mmap.mmap(file.fileno(), _PLACES.size)
+        except OSError as error:  # a full disk: it serves all the same
+            logger.warning("a worker that hangs will not be noticed: %s", error)
+            path.unlink(missing_ok=True)
+            self._mapped = mmap.mmap(-1, _PLACES.size)
 
     def beat(self) -> None:
         """Says that the event loop runs."""

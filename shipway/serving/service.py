@@ -4,21 +4,23 @@ N = rows of one request.
 """
 
 import logging
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from shipway.errors import ShipwayError
-from shipway.metrics.observed import AnsweredRequest, Observer
-from shipway.payloads.errors import BadRequest, InternalError, NotFinite
-from shipway.payloads.request import Request
+from shipway.metrics.observed import Observer
+from shipway.payloads.errors import InternalError, NotFinite, ReplyTooLarge
+from shipway.payloads.request import BINARY, Request
 from shipway.runtime.model import Model, RowResult
 from shipway.serving import oip, v1
 from shipway.serving.deadlines import Deadlines
 from shipway.serving.pending import PendingRequest, answered, stages_of
+from shipway.serving.reading import each_of, maybe_v2, placed
 from shipway.serving.replies import Reply, encode, refusal, server_timing
 from shipway.serving.statuses import STATUS_OF, status_of
 from shipway.serving.together import finite_rows, stacked
@@ -62,11 +64,13 @@ class Service:
         *,
         task: Task | None = None,
         steps: Steps | None = None,
+        most_reply_bytes: int | None = None,
     ) -> None:
         """`task` reads requests and makes answers; by default it is the one that the manifest
-        names. `steps` run before and after it. Raises UnknownName for a task that is not
-        registered."""
+        names. `steps` run before and after it. A reply has at most `most_reply_bytes`. Raises
+        UnknownName for a task that is not registered."""
         self.model = model
+        self._most_reply_bytes = most_reply_bytes or sys.maxsize
         self._observers = observers
         manifest = model.manifest
         self._task = task or TASKS.get(manifest.task)(model)
@@ -92,7 +96,9 @@ class Service:
         with self._program_free:  # also of the rows that `_decode` writes to its memory
             pending = [self._parse(request, now, start) for request in requests]
             self._decode([each for each in pending if each.inputs is not None])
-            return self._finish(pending, now, start)
+            replies = self._finish(pending, now, start)
+        self.tell(pending, replies)
+        return replies
 
     def read(self, request: Request, received: float, start: float) -> PendingRequest:
         """Parses and decodes one request, for `finish`, while the program may be running.
@@ -105,32 +111,67 @@ class Service:
             self._decode([pending])
         return pending
 
+    def expected_ms(self, pending: PendingRequest) -> float:
+        """How long the rows that have not run yet will take; 0 for a request that is refused."""
+        if pending.error is not None:
+            return 0.0
+        return self.model.expected_ms(pending.rows[len(pending.results) :])
+
+    def advance(self, pending: PendingRequest, within_ms: float) -> bool:
+        """Runs some of the rows of a request that has not run, or not all, about `within_ms` of
+        them. Returns whether nothing is left for it but `finish`. Raises DeviceLost."""
+        with self._program_free:
+            start = time.perf_counter()
+            if pending.error is None:
+                pending.error = self._deadlines.why_late(
+                    pending.request, time.time(), pending.received
+                )
+            if pending.error is not None:
+                return True
+            left = pending.rows[len(pending.results) :]
+            pending.results += self.model.run(left[: self.model.rows_within(left, within_ms)])
+            pending.ran_ms += 1000 * (time.perf_counter() - start)
+        return len(pending.results) == len(pending.rows)
+
     def finish(self, pending: Sequence[PendingRequest]) -> list[Reply]:
         """Runs the requests that `read` has read as one batch; a reply for each, in order.
 
-        Those whose deadline has passed meanwhile are refused. Raises DeviceLost as `answer` does.
+        Those whose deadline has passed meanwhile are refused. Observers are told by `tell`. Raises
+        DeviceLost as `answer` does.
         """
         with self._program_free:
             now, start = time.time(), time.perf_counter()
             for request in pending:
-                request.waited_ms = 1000 * (start - request.start) - request.decode_ms
+                waited_ms = 1000 * (start - request.start) - request.decode_ms
+                request.waited_ms = waited_ms - request.ran_ms
                 if request.error is None:
                     request.error = self._deadlines.why_late(request.request, now, request.received)
             return self._finish(pending, now, start)
 
     def _finish(self, pending: Sequence[PendingRequest], now: float, start: float) -> list[Reply]:
         running = [each for each in pending if each.error is None]
-        results = iter(self.model.run([row for each in running for row in each.rows]))
-        for each in running:
-            each.results = [next(results) for _ in each.rows]
+        left = [each.rows[len(each.results) :] for each in running]
+        results = iter(self.model.run([row for rows in left for row in rows]))
+        for each, rows in zip(running, left, strict=True):
+            each.results += [next(results) for _ in rows]
             each.batches = list({id(row.batch): row.batch for row in each.results}.values())
         self._answer_together(running)
         replies = [self._reply(each) for each in pending]
         if running:
             self._deadlines.ran(time.perf_counter() - start, now)
-        if self._observers:
-            self._tell_observers(list(map(answered, pending, replies)))
         return replies
+
+    def tell(self, pending: Sequence[PendingRequest], replies: Sequence[Reply]) -> None:
+        """Tells observers of a batch that `finish` has finished. Its replies need not wait for
+        them."""
+        if not self._observers:
+            return
+        told = list(map(answered, pending, replies))
+        for observer in self._observers:
+            try:
+                observer.observe(told)
+            except Exception:  # a failure to count must not fail the answer
+                logger.exception("recording the metrics of a batch failed")
 
     def describe(self) -> dict[str, Any]:
         """What runs here, with the v2 protocol's model metadata."""
@@ -159,15 +200,18 @@ class Service:
             if request.protocol == "v1":
                 pending.is_v1 = True
                 read = v1.reader_of(self._task)
-                pending.inputs = Inputs(_each(read, v1.instances_of(request)), many=True)
-            elif oip.is_v2(request, value := _maybe_v2(request, value)):
+                pending.inputs = Inputs(each_of(read, v1.instances_of(request)), many=True)
+            elif oip.is_v2(request, value := maybe_v2(request, value)):
                 self._parse_v2(pending, request, value)
             else:
                 pending.inputs = self._task.parse(request)
+            if pending.inputs is not None:
+                self._task.check_items(pending.inputs.items)
         except tuple(STATUS_OF) as error:
-            pending.error = error
+            pending.error, pending.inputs = error, None
         except Exception:
             logger.exception("a request could not be read")
+            pending.inputs = None
             pending.error = InternalError(
                 "The request could not be read. The server's log has the cause."
             )
@@ -184,7 +228,7 @@ class Service:
             self._task.bytes_tensor,
         )
         if pending.v2.items:
-            items = _each(self._task.parse_bytes, pending.v2.items)
+            items = each_of(self._task.parse_bytes, pending.v2.items)
             pending.inputs = Inputs(items, many=True)
         else:
             self._task.check(pending.v2.arrays)
@@ -205,7 +249,7 @@ class Service:
                     each.notes.append(item.note)
                     each.decode_ms += item.milliseconds
                 elif each.error is None:
-                    each.error = _placed(item, place) if each.inputs.many else item
+                    each.error = placed(item, place) if each.inputs.many else item
 
     def _answer_together(self, running: Sequence[PendingRequest]) -> None:
         """Checks the outputs of all requests, and makes the task's answers, by one call for all.
@@ -255,6 +299,13 @@ class Service:
             if pending.error is None and pending.outputs is None:
                 pending.error = _error_of(pending.results)
             reply = self._written(pending) if pending.error is None else _refused(pending)
+            if len(reply.body) > self._most_reply_bytes:
+                pending.error = ReplyTooLarge(
+                    f"The answer has {len(reply.body):,} bytes; at most {self._most_reply_bytes:,} "
+                    "are sent (max_response_size). Send fewer rows in a request, or ask for a "
+                    f"binary reply: Accept: {BINARY}."
+                )
+                reply = _refused(pending)
         except Exception:
             logger.exception("an answer could not be written")
             pending.error = InternalError(
@@ -264,16 +315,9 @@ class Service:
         reply.headers |= self._headers
         pending.stages_ms = stages_of(pending, start)
         reply.headers["Server-Timing"] = server_timing(pending.stages_ms)
-        if pending.results:
+        if pending.batches:
             reply.headers["Shipway-Batch"] = str(max(each.rows for each in pending.batches))
         return reply
-
-    def _tell_observers(self, answered: Sequence[AnsweredRequest]) -> None:
-        for observer in self._observers:
-            try:
-                observer.observe(answered)
-            except Exception:  # a failure to count must not fail the answer
-                logger.exception("recording the metrics of a batch failed")
 
     def _written(self, pending: PendingRequest) -> Reply:
         """The answer to a request whose every row has finite outputs."""
@@ -337,36 +381,6 @@ def _error_of(results: Sequence[RowResult]) -> ShipwayError | None:
                 "contains values that are too large or too small. Send other values."
             )
     return error
-
-
-def _maybe_v2(request: Request, value: Any) -> Any:
-    """A JSON body that may be v2, decoded; anything else unchanged."""
-    if oip.HEADER_LENGTH in request.headers or not isinstance(value, bytes | bytearray):
-        return value
-    if request.content_type.startswith("text/"):
-        return value
-    if value[:64].lstrip()[:1] == b"{" and b'"inputs"' in value[:4096]:
-        try:
-            return oip.parse_json(value, oip.ACCEPTED)
-        except BadRequest:  # not JSON, so not v2: it may be a text
-            return value
-    return value
-
-
-def _each(read: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
-    """What `read` makes of each value; its error says which value it is of."""
-    items = []
-    for place, value in enumerate(values):
-        try:
-            items.append(read(value))
-        except tuple(STATUS_OF) as error:
-            raise _placed(error, place) from error
-    return items
-
-
-def _placed(error: ShipwayError, place: int) -> ShipwayError:
-    """The error of one input of several, with its place, counted from 0."""
-    return type(error)(f"Input {place}: {error}")
 
 
 def _by_note(notes: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from shipway.payloads.errors import (
     InternalError,
     NotAnImage,
     NotFinite,
+    ReplyTooLarge,
     TextTooLong,
     TooManyRows,
     UnsupportedContent,
@@ -23,6 +24,7 @@ STATUS_OF: dict[type[ShipwayError], int] = {
     BadImage: 400,
     BadText: 400,
     ImageTooLarge: 413,
+    ReplyTooLarge: 413,
     TextTooLong: 413,
     TooManyRows: 413,
     NotAnImage: 415,
@@ -40,6 +42,10 @@ def status_of(error: Exception) -> int | None:
     return next((STATUS_OF[each] for each in type(error).__mro__ if each in STATUS_OF), None)
 
 
+REQUEST_ID = "x-request-id"
+"""The header of a reply with the id of its request."""
+TOO_MANY_WAIT = "requests wait for this model"
+"""In the message of a 503, by which clients of this project know why."""
 PHRASE_OF = {
     200: "OK",
     400: "Bad Request",

@@ -14,6 +14,8 @@ def stacked(results: Sequence[RowResult]) -> tuple[np.ndarray, ...] | None:
     """Each output of all rows, (R, …). None if a row failed, or if rows have other shapes."""
     if any(result.error is not None for result in results):
         return None
+    if len(results) == 1:
+        return tuple(output[None] for output in results[0].outputs)
     columns = list(zip(*(result.outputs for result in results), strict=True))
     for column in columns:
         if any(output.shape != column[0].shape for output in column):

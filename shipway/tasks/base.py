@@ -107,6 +107,10 @@ class Task(ABC):
         text is its own bytes. Raises the same errors as `parse`."""
         return self.parse_bytes(value.encode() if isinstance(value, str) else orjson.dumps(value))
 
+    def check_items(self, items: Sequence[Any]) -> None:  # noqa: B027
+        """Raises an error of `shipway.payloads.errors` if the items of one request, each of which
+        may be accepted, are too much together. It costs little: nothing is decoded for it."""
+
     @abstractmethod
     def decode(self, items: Sequence[Any]) -> list[Decoded | ShipwayError]:
         """The items of all requests of a batch as rows, in order. For an item that cannot be

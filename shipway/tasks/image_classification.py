@@ -12,18 +12,21 @@ import torch
 from shipway.artifact.manifest import Manifest
 from shipway.errors import ShipwayError
 from shipway.payloads.errors import BadImage, BadRequest, ImageTooLarge, InternalError, NotAnImage
-from shipway.payloads.images import decode_image
+from shipway.payloads.images import check_together, decode_image
 from shipway.payloads.request import (
     BINARY,
     JSON,
     Request,
+    as_text,
+    check_count,
     from_base64,
     input_of,
     json_type,
-    only_field,
+    looks_like_json,
+    only_key,
     parse_json,
 )
-from shipway.payloads.schemas import Schema, an_object
+from shipway.payloads.schemas import Schema, an_object, one_or_several
 from shipway.recipe import ImagePreprocessing
 from shipway.runtime.host import available_cores
 from shipway.runtime.model import Model
@@ -36,9 +39,11 @@ logger = logging.getLogger(__name__)
 FIELDS = ("body", "data", "image", "file")
 """The fields that may hold the image. TorchServe names a plain HTTP body `body`."""
 
+IN_BASE64 = (b"/9j/", b"iVBORw0KGgo", b"UklGR", b"data:image/")
+"""How JPEG, PNG and WebP begin in base64, and data URLs of images."""
 ACCEPTED = (
     "Send an image file as the body, a multipart form with a field `image`, or JSON such as "
-    '{"image": "<base64>"}.'
+    '{"image": "<base64>"} or a list of base64 texts.'
 )
 
 
@@ -61,12 +66,18 @@ class ImageClassification(Task):
             torch.set_num_threads(1)
 
     def parse(self, request: Request) -> Inputs:
-        """The bytes of one image. Raises BadRequest."""
-        return Inputs([image_bytes(request)])
+        """The bytes of one image, or of each in a JSON list. Raises BadRequest or TooManyRows."""
+        return image_inputs(request)
 
     def parse_bytes(self, data: bytes) -> bytes:
-        """An element is the bytes of one image."""
+        """An element is the bytes of one image, or in base64, since JSON cannot hold bytes."""
+        if data.startswith(IN_BASE64):
+            return from_base64(as_text(data), ACCEPTED)
         return data
+
+    def check_items(self, items: Sequence[bytes]) -> None:
+        """Counts the pixels of all images."""
+        check_together(items)
 
     def decode(self, items: Sequence[bytes]) -> list[Decoded | ShipwayError]:
         """Decodes in threads, straight into the staging buffer as long as it has places."""
@@ -97,14 +108,15 @@ class ImageClassification(Task):
 
     @classmethod
     def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
-        """The image as a binary body, in a form or in JSON; ranked classes."""
+        """The image as a binary body, in a form or in JSON, or several; ranked classes of each."""
         field = {"type": "string", "contentMediaType": "image/*"}
+        images = one_or_several({"type": "string", "contentEncoding": "base64"})
         contents: dict[str, Schema] = {
             BINARY: {"type": "string", "format": "binary"},
-            JSON: an_object({"image": {"type": "string", "contentEncoding": "base64"}}),
+            JSON: {"anyOf": [*images["anyOf"], an_object({"image": images})]},
             "multipart/form-data": an_object({"image": field | {"format": "binary"}}),
         }
-        return contents, ranked_schema(manifest)
+        return contents, one_or_several(ranked_schema(manifest))
 
     @classmethod
     def examples(cls, tensors: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
@@ -112,17 +124,24 @@ class ImageClassification(Task):
         return demo_inputs.photos()
 
 
-def image_bytes(request: Request) -> bytes | bytearray:
-    """The bytes of the image in a request. Raises BadRequest."""
+def image_inputs(request: Request) -> Inputs:
+    """The bytes of the images in a request. Raises BadRequest or TooManyRows."""
     # The content type is ignored: the image's first bytes are more reliable.
     value = input_of(request, FIELDS, ACCEPTED)
     if isinstance(value, bytes | bytearray):
-        # gRPC carries no content type, and no image format starts with a brace.
-        if value[:64].lstrip()[:1] != b"{":
-            return value
+        # gRPC carries no content type, and no image format starts as JSON does.
+        if not looks_like_json(value):
+            return Inputs([value])
         value = parse_json(value, ACCEPTED)
     if isinstance(value, Mapping):
-        value = only_field(value, FIELDS, "The JSON object", ACCEPTED)
+        value = only_key(value, FIELDS, ACCEPTED)
+    if isinstance(value, list):
+        check_count(len(value), "images")
+        return Inputs([_from_json(each) for each in value], many=True)
+    return Inputs([_from_json(value)])
+
+
+def _from_json(value: Any) -> bytes:
     if not isinstance(value, str):
         raise BadRequest(f"The image is a JSON {json_type(value)}, not a string. {ACCEPTED}")
     return from_base64(value, ACCEPTED)

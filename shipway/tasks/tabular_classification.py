@@ -13,7 +13,7 @@ from shipway.payloads.request import (
     Request,
     check_count,
     json_type,
-    only_field,
+    only_key,
     parse_json,
     value_of,
 )
@@ -28,7 +28,8 @@ from shipway.tasks.classes import ranked, ranked_schema
 FIELDS = ("body", "data", "rows")
 ACCEPTED = (
     "Send JSON: a row as a list of numbers in the order of the columns, a row as an object "
-    "with a number for each column, or a list of such rows."
+    "with a number for each column, a list of such rows, or a table as pandas' "
+    'to_json(orient="split") writes it.'
 )
 
 
@@ -52,11 +53,35 @@ class TabularClassification(Task):
         if isinstance(value, bytes | bytearray | str):
             value = parse_json(value, ACCEPTED)
         if isinstance(value, Mapping) and not set(value) & set(self._columns):
-            value = only_field(value, FIELDS[1:], "The JSON object", ACCEPTED)
+            value = (
+                self._split(value) if "columns" in value else only_key(value, FIELDS[1:], ACCEPTED)
+            )
         many = isinstance(value, list) and (not value or isinstance(value[0], list | Mapping))
         rows = value if many else [value]
         check_count(len(rows), "rows")
         return Inputs(rows, many)
+
+    def _split(self, value: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Rows as pandas writes them by `to_json(orient="split")`: with the names of the columns,
+        in whatever order, once."""
+        columns, rows = value["columns"], value.get("data")
+        if not set(value) <= {"columns", "index", "data"} or not isinstance(rows, list):
+            raise BadRequest(
+                "A table has `columns`, `data` and, if need be, `index`, as pandas' "
+                f'to_json(orient="split") writes it. {ACCEPTED}'
+            )
+        if (
+            not isinstance(columns, list)
+            or not all(isinstance(each, str) for each in columns)
+            or len(set(columns)) != len(columns)
+        ):
+            raise BadRequest("`columns` is not a list of different names. Name each column once.")
+        if not all(isinstance(row, list) and len(row) == len(columns) for row in rows):
+            raise BadRequest(
+                f"`columns` has {len(columns)} names, and a row of `data` is not a list of as many "
+                "numbers. Send a number for each column."
+            )
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def parse_bytes(self, data: bytes) -> Any:
         """An element is one row in JSON."""

@@ -16,7 +16,7 @@ from shipway.payloads.request import (
     check_count,
     json_type,
     looks_like_json,
-    only_field,
+    only_key,
     parse_json,
     value_of,
 )
@@ -53,7 +53,7 @@ class TextTask(Task):
             # No content type, as over gRPC: JSON or a text.
             value = parse_loosely(value)
         if isinstance(value, Mapping):
-            value = only_field(value, FIELDS[1:], "The JSON object", ACCEPTED)
+            value = only_key(value, FIELDS[1:], ACCEPTED)
         many = isinstance(value, list)
         texts = value if many else [value]
         check_count(len(texts), "texts")

@@ -107,10 +107,16 @@ def test_bad_input_is_told_before_any_load(bench, server, token, hello, tmp_path
     says(
         "did not send a valid HTTP response",
         "--url",
-        f"http://{grpc}/predictions/x",
+        f"http://{addresses.grpc_management}/predictions/x",
         fails=NotReady,
     )
-    says("Nothing answers", "--url", f"grpc://{http[7:]}/synthetic", fails=NotReady)
+    # The front's port for HTTP speaks HTTP/2 too.
+    says(
+        "refuses the token.*use its inference port",
+        "--url",
+        f"grpc://{http[7:]}/synthetic",
+        fails=NotReady,
+    )
     for url in (f"{http}/predictions/synthetic", f"grpc://{grpc}/synthetic"):
         says("refuses the token", "--url", url, "--token", "wrong", fails=NotReady)
     for url in (f"{http}/predictions/other", f"grpc://{grpc}/other"):

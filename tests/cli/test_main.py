@@ -4,8 +4,11 @@ import errno
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from shipway import __version__
@@ -18,11 +21,17 @@ HEAVY = {
     *("torch", "onnxruntime", "ts", "grpc", "httpx", "locust", "gevent", "pandas", "ray"),
     *("numpy", "pydantic", "yaml", "jinja2"),
 }
-COMMANDS = [
-    *("new", "export", "package", "openapi", "serve", "ready", "register", "promote", "rollback"),
-    *("unregister", "apply", "stop", "models", "describe", "releases", "predict", "bench", "tune"),
-    *("plan", "deploy", "deploy kubernetes", "deploy ray"),
-]
+
+
+def commands_of(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Each command of a group by the words that call it, and those of the groups in it."""
+    for name, command in group.commands.items():
+        yield above + name, command
+        if hasattr(command, "commands"):
+            yield from commands_of(command, f"{above}{name} ")
+
+
+COMMANDS = dict(commands_of(get_command(app)))
 
 
 def test_the_commands_start_without_heavy_dependencies():
@@ -47,18 +56,20 @@ def test_listing_models_imports_no_framework(tmp_path):
 
 def test_the_help_lists_every_command_in_the_order_of_a_models_life():
     listed = CliRunner().invoke(app, ["--help"]).output
-    places = [listed.index(f"│ {name} ") for name in COMMANDS if " " not in name]
-    assert places == sorted(places)
+    places = {name: listed.index(f"│ {name} ") for name in COMMANDS if " " not in name}
+    groups = {group.name: group.rich_help_panel for group in app.registered_groups}
+    in_order = []
+    for panel, commands in main_module.COMMANDS.items():
+        in_order += [command.__name__ for command in commands]
+        in_order += [name for name, of in groups.items() if of == panel]
+    in_order += [name for name, of in groups.items() if of not in main_module.COMMANDS]
+    assert sorted(places, key=places.__getitem__) == in_order
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_and_every_option_has_a_help_text(command):
     """A phrase that stands alone, which a reader needs no other line to understand."""
-    from typer.main import get_command
-
-    found = get_command(app)
-    for word in command.split():
-        found = found.commands[word]
+    found = COMMANDS[command]
     assert found.help and found.help.rstrip().endswith(".")
     for parameter in found.params:
         text = getattr(parameter, "help", None)

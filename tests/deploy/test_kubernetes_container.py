@@ -12,11 +12,13 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import httpx
 import psutil
 import pytest
@@ -24,6 +26,8 @@ import yaml
 
 from shipway.archive.inspect import inspect_mar
 from shipway.archive.pack import pack
+from shipway.deploy.kubernetes import SERVER_MIB, WORKER_MIB
+from shipway.engines.torchserve import protos
 from shipway.engines.torchserve.config import ServerConfig, read_config
 from shipway.engines.torchserve.temporary import with_free_ports
 from tests.conftest import REPOSITORY
@@ -76,6 +80,23 @@ class Pod:
             json=ROW,
             trust_env=False,
         )
+
+    def call(self) -> bytes:
+        """The same over gRPC, on a connection of its own; raises grpc.RpcError."""
+        stubs = protos.load()
+        body = json.dumps(ROW).encode()
+        request = stubs.inference_pb2.PredictionsRequest(
+            model_name="tiny-table", input={"body": body}
+        )
+        address = f"127.0.0.1:{self.port('grpc')}"
+        with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            service = stubs.inference_pb2_grpc.InferenceAPIsServiceStub(channel)
+            return service.Predictions(request, timeout=30).prediction
+
+    def family(self) -> list[psutil.Process]:
+        """The server's processes, those of the front included."""
+        server = psutil.Process(self.process.pid)
+        return [server, *server.children(recursive=True)]
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +171,34 @@ def test_it_gets_warm_on_a_read_only_root_as_a_user_that_is_not_root(pod):
     assert pod.ask().status_code == 200, "without a token"
 
 
+def test_requests_reach_the_worker_through_the_front_alone(pod):
+    answer = pod.ask()
+    assert "queue;dur=" in answer.headers["server-timing"], "TorchServe answered"
+    assert json.loads(pod.call()) == answer.json()
+    processes = [psutil.Process(each.pid) for each in pod.family()]
+    [envoy] = [each for each in processes if Path(each.exe()).name == "envoy"]
+    assert {each.uids().effective for each in processes} == {envoy.uids().effective}
+    listening = {
+        each.laddr.port for each in envoy.net_connections("tcp") if each.status == "LISTEN"
+    }
+    assert listening == {pod.port("http"), pod.port("grpc")}
+    sockets = [each.laddr for each in envoy.net_connections("unix") if each.laddr]
+    assert any(each.endswith("/front/admin.sock") for each in sockets)
+
+
+def test_the_server_without_models_needs_no_more_memory_than_it_requests(pod):
+    """Java, the exporter and the front, and one worker: what is shared counts once."""
+    for _ in range(100):
+        pod.ask()
+    mebibytes = (
+        sum(psutil.Process(each.pid).memory_full_info().pss for each in pod.family()) / 2**20
+    )
+    assert mebibytes < SERVER_MIB + WORKER_MIB, mebibytes
+    print(f"{mebibytes:.0f} MiB of {SERVER_MIB + WORKER_MIB}")
+
+
 def test_only_predictions_and_metrics_listen_beyond_the_pod(pod):
-    family = [pod.process, *psutil.Process(pod.process.pid).children(recursive=True)]
+    family = pod.family()
     listening = {
         each.laddr.port: each.laddr.ip
         for process in family
@@ -171,6 +218,7 @@ def test_from_the_end_of_prestop_on_it_drains_and_ends_within_its_grace(pod):
     """
     started = time.monotonic()
     answers: list[int] = []
+    called: list[bytes] = []
     stopping, over = threading.Event(), threading.Event()
 
     def ask() -> None:
@@ -182,15 +230,26 @@ def test_from_the_end_of_prestop_on_it_drains_and_ends_within_its_grace(pod):
                 return
             time.sleep(0.02)
 
-    with ThreadPoolExecutor(3) as pool:
-        asking = [pool.submit(ask) for _ in range(3)]
+    def call() -> None:
+        while not over.is_set():
+            try:
+                called.append(pod.call())
+            except grpc.RpcError as error:
+                assert stopping.is_set() and error.code() == grpc.StatusCode.UNAVAILABLE, error
+                assert "Connection refused" in error.details(), error
+                return
+            time.sleep(0.02)
+
+    with ThreadPoolExecutor(5) as pool:
+        asking = [pool.submit(each) for each in (ask, ask, ask, call, call)]
         subprocess.run(CONTAINER["lifecycle"]["preStop"]["exec"]["command"], check=True)
         stopping.set()
         pod.process.send_signal(signal.SIGTERM)
-        time.sleep(1)  # what was on its way still comes
+        time.sleep(5)  # balancers go on for a while
         over.set()
         for each in asking:
             each.result()
     assert pod.process.wait(POD["terminationGracePeriodSeconds"]) == 0
     assert time.monotonic() - started < POD["terminationGracePeriodSeconds"]
-    assert set(answers) == {200} and len(answers) > 100
+    assert set(answers) == {200} and len(answers) > 100, Counter(answers)
+    assert len(set(called)) == 1 and len(called) > 50

@@ -1,8 +1,11 @@
-"""Five tasks in one TorchServe: every form over HTTP, natural ones over gRPC, tritonclient."""
+"""Five tasks in one server: every form over HTTP, natural ones over gRPC, tritonclient. With the
+front, and by way of TorchServe."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,7 +17,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from shipway.archive.pack import pack
 from shipway.loadtest import preflight
 from shipway.payloads.request import Request
-from tests.servers import RunningServer, running_server
+from tests.servers import RunningServer, running_server, until
 from tests.serving.test_oip import declared
 from tests.serving.test_service import JSON, TASKS, Served, npy, tensors_of
 
@@ -31,11 +34,16 @@ def served(
     return {task: Served(task, each) for task, each in zip(SINGLE, artifacts, strict=True)}
 
 
+@pytest.fixture(scope="module", params=["on", "off"])
+def front(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def server(served, tmp_path_factory) -> Iterator[RunningServer]:
+def server(served, front, tmp_path_factory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("served")
     mars = [pack(each.artifact, folder / "model_store") for each in served.values()]
-    with running_server(folder) as running:
+    with running_server(folder, front=front) as running:
 
         def register(mar, manifest) -> None:
             running.management.register(
@@ -50,7 +58,17 @@ def server(served, tmp_path_factory) -> Iterator[RunningServer]:
         with ThreadPoolExecutor(2) as pool:  # as many as there are cores
             manifests = [each.manifest for each in served.values()]
             list(pool.map(register, mars, manifests))
+        for each in manifests:
+            until(partial(takes_requests, running, each.name, directly=front == "on"))
         yield running
+
+
+def takes_requests(server: RunningServer, name: str, *, directly: bool) -> bool:
+    """Whether a model's worker is asked in this way: TorchServe forbids caches, workers do not."""
+    headers = {"Authorization": f"Bearer {server.tokens.get('inference')}"}
+    url = f"{server.record.addresses.inference}/predictions/{name}"
+    answer = httpx.post(url, content=b"{", headers=headers, timeout=60, trust_env=False)
+    return ("pragma" not in answer.headers) is directly
 
 
 @pytest.fixture(params=SINGLE)
@@ -163,7 +181,8 @@ def test_every_reply_has_its_headers(http, one):
     for request in (one.natural(item), one.v2([item], binary=True), Request({"body": b"{"})):
         if one.texts is not None and request.fields["body"] == b"{":
             continue  # a text like any other
-        request = Request(request.fields, {**request.headers, "x-request-start": "t=1700000000"})
+        sent = f"t={time.time() - 5:.3f}"
+        request = Request(request.fields, {**request.headers, "x-request-start": sent})
         reply = post(http, one, request)
         assert reply.headers["shipway-version"] == "1.0"
         # The archive's own: it holds only some of the artifact's programs.
@@ -245,13 +264,26 @@ def test_tritonclients_requests_share_batches_and_get_their_own_outputs(client, 
         np.testing.assert_allclose(found[0], one.outputs(item), atol=1e-5)
 
 
-def test_torchserve_serves_no_versions_under_the_protocols_path(client, token, served):
-    """They are asked for under /predictions/NAME/VERSION."""
+def test_versions_are_served_under_the_protocols_path_by_the_front(client, token, served, front):
+    """TorchServe has them under /predictions/NAME/VERSION alone."""
     one = served["table"]
     (item,) = one.inputs(1)
     inputs, _ = asked(one, [item], binary=True)
+    if front == "on":
+        found = client.infer(one.manifest.name, inputs, model_version="1.0", headers=token())
+        assert found.get_response()["model_version"] == "1.0"
+        return
     with pytest.raises(InferenceServerException, match="versioning is not yet supported"):
         client.infer(one.manifest.name, inputs, model_version="1.0", headers=token())
+
+
+def test_torchserves_own_metrics_count_what_it_saw(server, http, served, front):
+    one = served["table"]
+    (item,) = one.inputs(1)
+    natural_answer(one, post(http, one, one.natural(item)))
+    text = httpx.get(f"{server.record.addresses.metrics}/metrics", trust_env=False).text
+    counted = f'ts_inference_requests_total{{model_name="{one.manifest.name}"' in text
+    assert counted is (front == "off")
 
 
 def test_tritonclient_shows_why_it_was_refused(client, token, served):

@@ -115,7 +115,7 @@ def test_every_declared_metric_is_there_and_torchserves_keep_their_names(server)
         if metric.name not in ONLY_WITH_A_GPU:
             suffix = {"histogram": "_bucket", "summary": "_sum"}.get(metric.kind, "")
             assert metric.name + suffix in found
-    assert {"ts_inference_requests_total", "ts_queue_latency_microseconds", "Requests4XX"} <= found
+    assert {"CPUUtilization", "WorkerLoadTime"} <= found
     own = {each.name for f in scrape(server, "/metrics/shipway").values() for each in f.samples}
     assert own and all(each.startswith("shipway_") for each in own)
 
@@ -131,6 +131,21 @@ def test_queue_workers_versions_and_memory_are_the_management_apis(server):
     assert total(server, "shipway_model_info", fallback="false") == 2
     for process in ("torchserve", "exporter", "worker"):
         assert total(server, "shipway_process_memory_bytes", process=process) > 10e6
+
+
+def test_what_waits_and_fails_at_the_front_is_told(server):
+    before = total(server, "shipway_queue_mean_seconds_count", model="tiny", version="1.0")
+    failed = total(server, "shipway_front_responses_total", code_class="4xx")
+    for _ in range(5):
+        assert ask(server).status_code == 200
+    httpx.post(f"{server.record.addresses.inference}/predictions/tiny", content=b"x")  # no token
+
+    def counted(name: str, **labels: str) -> float:
+        return total(server, name, **labels)
+
+    until(lambda: counted("shipway_front_responses_total", code_class="4xx") == failed + 1)
+    waited = counted("shipway_queue_mean_seconds_count", model="tiny", version="1.0")
+    assert waited == before + 5
 
 
 def test_nothing_that_a_client_sends_becomes_a_label(server):
@@ -182,8 +197,8 @@ def test_a_traceparent_continues_into_a_span_for_each_stage(server, collector):
     (handled,) = [each for each in collector.spans if each.name == "handle tiny"]
     assert handled.trace_id.hex() == TRACE_ID and handled.parent_span_id.hex() == SPAN_ID
     stages = [each for each in collector.spans if each.parent_span_id == handled.span_id]
-    assert {each.name for each in stages} == {"decode", "preprocess", "inference", "postprocess"}
-    assert {each.name for each in stages} < set(STAGES)
+    every = {"queue", "decode", "preprocess", "inference", "postprocess"}
+    assert {each.name for each in stages} == every < set(STAGES)
     for each in stages:
         assert each.trace_id.hex() == TRACE_ID
         assert handled.start_time_unix_nano <= each.start_time_unix_nano

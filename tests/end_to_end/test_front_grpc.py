@@ -1,6 +1,7 @@
 """gRPC through the front of a real server, by clients that never heard of this project."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -76,6 +77,14 @@ def asked(arrays: dict[str, np.ndarray]) -> list[triton.InferInput]:
         tensor.set_data_from_numpy(array)
         found.append(tensor)
     return found
+
+
+def message_of(arrays: dict[str, np.ndarray]) -> messages.ModelInferRequest:
+    request = messages.ModelInferRequest(model_name=MODEL)
+    for (name, array), kind in zip(arrays.items(), ("FP32", "INT64"), strict=True):
+        request.inputs.add(name=name, datatype=kind, shape=array.shape)
+        request.raw_input_contents.append(array.tobytes())
+    return request
 
 
 def code_of(error: pytest.ExceptionInfo) -> str:
@@ -224,6 +233,46 @@ def test_a_client_may_not_choose_the_worker_by_a_header(channel, headers):
     live = channel.unary_unary(f"{INFERENCE}/ModelReady")
     with pytest.raises(grpc.RpcError):
         live(b"\x0a\x03abc", metadata=sent, timeout=10)
+
+
+def test_large_messages_are_accepted_up_to_the_limit(channel, headers):
+    infer = channel.unary_unary(
+        f"{INFERENCE}/ModelInfer",
+        request_serializer=messages.ModelInferRequest.SerializeToString,
+        response_deserializer=messages.ModelInferResponse.FromString,
+    )
+
+    def padded(size: int) -> messages.ModelInferRequest:
+        request = message_of(inputs_of())
+        rest = size - request.ByteSize() - 20
+        request.parameters["comment"].string_param = "x" * rest
+        return request
+
+    sent = tuple(headers.items())
+    limit = 20 * 2**20
+    answer = infer(padded(limit - 2**10), metadata=sent, timeout=30)
+    assert answer.model_name == MODEL
+    for size in (limit + 2**12, limit + 2**20):
+        with pytest.raises(grpc.RpcError) as refused:
+            infer(padded(size), metadata=sent, timeout=30)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert f"{limit:,} bytes" in refused.value.details()
+
+
+def test_the_deadline_of_a_call_reaches_the_worker(server, headers):
+    """Its client would give up by itself, so curl asks."""
+    message = message_of(inputs_of()).SerializeToString()
+    done = subprocess.run(
+        ["curl", "--silent", "--verbose", "--http2-prior-knowledge"]
+        + ["-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "grpc-timeout: 1n"]
+        + ["-H", f"authorization: {headers['authorization']}", "--data-binary", "@-"]
+        + [f"http://{server.record.addresses.grpc_inference}{INFERENCE}/ModelInfer"],
+        input=b"\x00" + len(message).to_bytes(4, "big") + message,
+        capture_output=True,
+        check=True,
+    )
+    told = done.stderr
+    assert b"x-grpc-status: 4" in told and b"DeadlinePassed" in told, told
 
 
 def test_typed_contents_are_read_as_raw_ones_are(server, channel, headers):

@@ -125,6 +125,7 @@ def exported_bucket(served, share: float) -> int:
     return next(i for i, le in enumerate(bounds) if counts[le] >= share * counts[math.inf])
 
 
+@pytest.mark.timing
 def test_an_open_loop_and_the_exporter_tell_the_truth(slow):
     load, served = slow
     result, took_s = load(OpenLoop(rate=RATE, seed=3))
@@ -142,8 +143,8 @@ def test_an_open_loop_and_the_exporter_tell_the_truth(slow):
         )
         print(f" {reported_ms:.0f} ms")
         assert abs(bucket(percentile(truth, share)) - bucket(reported_ms / 1000)) <= 1
-        # What the handler took, without the wait for it.
-        assert abs(bucket(percentile(took_s, share)) - exported_bucket(served, share)) <= 1
+        # With the front a request's time in the worker has the wait in it, which clients see too.
+        assert abs(bucket(percentile(truth, share)) - exported_bucket(served, share)) <= 1
 
 
 def test_a_closed_loop_hides_that_everybody_else_would_have_waited(slow):

@@ -1,21 +1,26 @@
-"""Twice what a worker can do: what is answered in time, with deadlines and without."""
+"""Twice what a worker can do: what is answered in time, with deadlines and without. Requests pass
+through TorchServe, unless said."""
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import httpx
 import numpy as np
+import psutil
 import pytest
 from hdrh.histogram import HdrHistogram
 
 from shipway.archive.pack import pack
 from shipway.engines.errors import PredictionFailed
 from shipway.engines.torchserve import protos
+from shipway.engines.torchserve.inference import Predictor
 from shipway.engines.torchserve.tokens import bearer
+from shipway.front.exchange import FOLDER, Exchange
 from shipway.loadtest.load_test import Input, LoadTest, Target
 from shipway.loadtest.result import Result
 from shipway.loadtest.runner import measure
@@ -23,7 +28,7 @@ from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 from shipway.serving.deadlines import SENT, WITHIN
 from tests.fuzz import minimal
-from tests.servers import REPOSITORY, RunningServer, running_server
+from tests.servers import REPOSITORY, RunningServer, running_server, until
 
 QUEUE = 50
 SECONDS = 4.0
@@ -33,9 +38,25 @@ BODY = json.dumps({"x": np.ones((512, 3)).tolist()}).encode()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[RunningServer]:
-    folder = tmp_path_factory.mktemp("overload")
+    with overloaded(tmp_path_factory.mktemp("overload"), front="off") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def fronted(tmp_path_factory) -> Iterator[RunningServer]:
+    with overloaded(tmp_path_factory.mktemp("fronted"), front="on") as running:
+        until(lambda: ("tensors", "1.0") in Exchange(front_folder(running)).read_served().versions)
+        yield running
+
+
+def front_folder(server: RunningServer) -> Path:
+    return Path(server.record.launch) / FOLDER
+
+
+@contextmanager
+def overloaded(folder: Path, *, front: str) -> Iterator[RunningServer]:
     mar = pack(minimal.tensors(folder / "artifact"), folder / "model_store")
-    with running_server(folder, job_queue_size=QUEUE) as running:
+    with running_server(folder, job_queue_size=QUEUE, front=front) as running:
         running.management.register(
             mar.name, name="tensors", version="1.0", batch_size=2, max_batch_delay_ms=0, workers=1
         )
@@ -99,9 +120,8 @@ def test_over_grpc_a_deadline_is_kept_too_and_its_refusals_are_counted_by_kind(s
     assert 'kind="DeadlinePassed"' in page
 
 
-@pytest.mark.parametrize("over", ["inference", "grpc"])
-def test_who_finds_the_queue_full_is_told_so_at_once(server, over):
-    predictor = getattr(server, over)
+def asking(predictor: Predictor) -> Callable[[int], PredictionFailed | None]:
+    """Sends a request; returns why it was refused."""
 
     def ask(_: int) -> PredictionFailed | None:
         try:
@@ -110,8 +130,32 @@ def test_who_finds_the_queue_full_is_told_so_at_once(server, over):
             return error
         return None
 
+    return ask
+
+
+@pytest.mark.parametrize("over", ["inference", "grpc"])
+def test_who_finds_the_queue_full_is_told_so_at_once(server, over):
+    ask = asking(getattr(server, over))
+    [version] = server.management.describe("tensors")
+    worker = psutil.Process(version.worker_pids[0])
     with ThreadPoolExecutor(QUEUE + 40) as pool:
-        refused = [each for each in pool.map(ask, range(QUEUE + 40)) if each]
+        worker.suspend()  # so that it takes no requests meanwhile, however slow the clients are
+        try:
+            asked = [pool.submit(ask, number) for number in range(QUEUE + 40)]
+            until(lambda: any(each.done() for each in asked))
+        finally:
+            worker.resume()
+        refused = [each for each in (each.result() for each in asked) if each]
+    assert refused and {(each.code, each.type) for each in refused} == {(503, "QueueFull")}
+    assert f"queue of tensors 1.0 is full: {QUEUE} requests may wait" in str(refused[0])
+
+
+@pytest.mark.parametrize("over", ["inference", "grpc"])
+def test_the_front_tells_who_finds_the_queue_full_too(fronted, over):
+    ask = asking(getattr(fronted, over))
+    # More than wait and run, all of which are there before the first is answered.
+    with ThreadPoolExecutor(3 * QUEUE) as pool:
+        refused = [each for each in pool.map(ask, range(9 * QUEUE)) if each]
     assert refused and {(each.code, each.type) for each in refused} == {(503, "QueueFull")}
     assert f"queue of tensors 1.0 is full: {QUEUE} requests may wait" in str(refused[0])
 

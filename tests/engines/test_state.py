@@ -72,6 +72,19 @@ def test_a_running_server_is_found(tmp_path, sleeper):
     assert sleeper.pid in [process.pid for process in running.processes()]
 
 
+def test_a_server_is_found_from_the_moment_that_its_process_has_started(tmp_path):
+    # Linux shows no environment for a moment: two of a hundred times.
+    for number in range(150):
+        state = StateDirectory(tmp_path / str(number))
+        state.path.mkdir()
+        with subprocess.Popen(
+            ["cat"], stdin=subprocess.PIPE, env=os.environ | {LAUNCH_MARK: "mine"}
+        ) as process:
+            assert state.write(record(process.pid, "mine"))
+            assert state.running() is not None
+            process.communicate()
+
+
 def test_a_recycled_pid_is_not_taken_for_the_server(tmp_path, sleeper):
     state = StateDirectory(tmp_path)
     state.write(record(sleeper.pid, "/tmp/another-launch"))

@@ -11,7 +11,7 @@ from shipway.artifact.bundle import open_artifact, write_record
 from shipway.artifact.digests import sha256_of, write_sums
 from shipway.artifact.errors import AlreadySealed, DigestMismatch
 from shipway.export.rechoose import read_samples, rechoose
-from shipway.recipe import DEFAULT_BUDGET
+from shipway.limits import DEFAULT_BUDGET
 from shipway.runtime.backends import BACKENDS
 from tests.conftest import Silent
 

@@ -1,5 +1,7 @@
 """A study: an export beside a program that keeps its core busy finds the speedups of one that is
-alone."""
+alone.
+
+What else runs on the machine meanwhile changes what it measures alone, so it may be repeated."""
 
 import os
 import subprocess
@@ -15,7 +17,7 @@ from shipway.export.pipeline import Exported, export
 from shipway.export.speedup import speedup
 from tests.conftest import TINY_RECIPE, Silent
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.quiet, pytest.mark.timing]
 
 ALLOWED = 1.25
 """Speedups beside burners and alone differ by at most this factor."""

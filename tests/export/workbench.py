@@ -61,6 +61,7 @@ class Workbench:
         return worker.attempt(name)
 
     def _take_the_worker(self) -> None:
+        worker._elsewhere.cache_clear()  # another workbench's
         worker._assignment, worker._recipe = self._assignment, self.recipe
         worker._job, worker._evaluation = self.job, self.evaluation
         worker._clean = clean_process()

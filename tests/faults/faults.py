@@ -83,8 +83,8 @@ def fail_in_the_program(site: Site, does: str, status: int) -> Seen:
     """A program that fails on one row, and is asked for it again and again."""
     workers = site.workers()
     for _ in range(TIMES):
-        _check(_refusal(site, row_that(does)).code == status, f"it was not answered {status}")
-    _check(site.workers() == workers, "a worker was started again")
+        check(_refusal(site, row_that(does)).code == status, f"it was not answered {status}")
+    check(site.workers() == workers, "a worker was started again")
     return Seen()
 
 
@@ -93,7 +93,7 @@ def end_in_the_program(site: Site, does: str) -> Seen:
     workers = site.workers()
     since = time.monotonic()
     code = _refusal(site, row_that(does)).code
-    _check(str(code) in WORKER_DIED, f"it was answered {code}")
+    check(str(code) in WORKER_DIED, f"it was answered {code}")
     return Seen(since=since, gone=site.await_end_of_one(workers, NOTICED_WITHIN_S))
 
 
@@ -111,8 +111,8 @@ def corrupt_what_was_registered(site: Site) -> Seen:
             return b"has changed since the archive was packaged" in log.read()
 
     until(refused, NOTICED_WITHIN_S)
-    _check(bool(site.ask(ROW)), "the other worker does not answer")
-    _check(psutil.pid_exists(other), "the other worker ended")
+    check(bool(site.ask(ROW)), "the other worker does not answer")
+    check(psutil.pid_exists(other), "the other worker ended")
     program.write_bytes(whole)
     return Seen(gone=frozenset({pid}))
 
@@ -122,7 +122,7 @@ def kill_the_server(site: Site) -> Seen:
     since = time.monotonic()
     os.kill(site.record.pid, signal.SIGKILL)
     _serve_again(site)
-    _check(_served(site) == before, f"{_served(site)} is served now, {before} was before")
+    check(_served(site) == before, f"{_served(site)} is served now, {before} was before")
     return Seen(since=since)
 
 
@@ -131,10 +131,10 @@ def kill_the_server_while_it_promotes(site: Site) -> Seen:
     promotion = _promote_until_it_is_under_way(site)
     since = time.monotonic()
     os.kill(site.record.pid, signal.SIGKILL)
-    _told(promotion.wait(NOTICED_WITHIN_S), promotion.communicate()[1], "does not answer")
+    told(promotion.wait(NOTICED_WITHIN_S), promotion.communicate()[1], "does not answer")
     _serve_again(site)
-    _check(_served(site) == before, f"{_served(site)} is served now, {before} was before")
-    _check(read_releases(site.state) == noted, "another release is noted than before")
+    check(_served(site) == before, f"{_served(site)} is served now, {before} was before")
+    check(read_releases(site.state) == noted, "another release is noted than before")
     return Seen(since=since)
 
 
@@ -143,23 +143,23 @@ def kill_a_promotion(site: Site) -> Seen:
     promotion.kill()
     promotion.communicate()
     defaults = [one.version for one in site.models() if one.name == NEIGHBOUR and one.default]
-    _check(defaults == ["1.0"], f"the default is {defaults}")
+    check(defaults == ["1.0"], f"the default is {defaults}")
     for words in (
         ("promote", NEIGHBOUR, "2.0"),
         ("rollback", NEIGHBOUR),
         ("unregister", NEIGHBOUR, "2.0"),
     ):
         done = site.shipway(*words)
-        _check(done.returncode == 0, f"shipway {words[0]}: {done.stderr}")
+        check(done.returncode == 0, f"shipway {words[0]}: {done.stderr}")
     return Seen()
 
 
 def fill_the_store(site: Site) -> Seen:
     with site.disk(STORE).full():
         done = site.shipway("register", site.mars[NEXT_VERSION])
-        _told(done.returncode, done.stderr, "No space left")
+        told(done.returncode, done.stderr, "No space left")
     stored = sorted(path.name for path in (site.folder / STORE).iterdir())
-    _check(stored == [f"{HURT}-1.0.mar", f"{NEIGHBOUR}-1.0.mar"], f"the store has {stored}")
+    check(stored == [f"{HURT}-1.0.mar", f"{NEIGHBOUR}-1.0.mar"], f"the store has {stored}")
     _register_and_unregister(site)
     return Seen()
 
@@ -168,19 +168,19 @@ def fill_temporary_files(site: Site) -> Seen:
     disk = site.disk(TEMPORARY)
     with disk.full():
         done = site.shipway("register", site.mars[NEXT_VERSION])
-        _told(done.returncode, done.stderr, "free space in its temporary folder")
-        gone = _replace_a_worker(site)
+        told(done.returncode, done.stderr, "free space in its temporary folder")
+        gone = replace_a_worker(site)
     left = [path.name for path in disk.folder.rglob("*.download")]
-    _check(not left, f"{left} is left of what did not fit")
+    check(not left, f"{left} is left of what did not fit")
     _register_and_unregister(site)
     return Seen(gone=gone)
 
 
 def fill_the_state(site: Site) -> Seen:
     with site.disk(STATE).full():
-        gone = _replace_a_worker(site)
+        gone = replace_a_worker(site)
         done = site.shipway("register", site.mars[NEXT_VERSION])
-        _told(done.returncode, done.stderr, "No space left")
+        told(done.returncode, done.stderr, "No space left")
     _register_and_unregister(site)
     return Seen(gone=gone)
 
@@ -188,22 +188,22 @@ def fill_the_state(site: Site) -> Seen:
 def fill_shared_memory(site: Site) -> Seen:
     """Where workers keep their metrics."""
     with site.disk(METRICS).full():
-        gone = _replace_a_worker(site)
+        gone = replace_a_worker(site)
     # The worker that started meanwhile counts nothing; another one takes its place.
-    return Seen(gone=gone | _replace_a_worker(site))
+    return Seen(gone=gone | replace_a_worker(site))
 
 
 def cut_clients(site: Site, send: Callable[[Site, str, bytes], None], address: str) -> Seen:
     """In the middle of what they send, then of what they get."""
-    java = psutil.Process(site.record.pid)
-    open_files, workers = java.num_fds(), site.workers(NEIGHBOUR)
+    server = site.listener
+    open_files, workers = server.num_fds(), site.workers(NEIGHBOUR)
     body = repr(MANY_ROWS).encode()
     for where in ({"up": CUT_AFTER_BYTES}, {"down": CUT_AFTER_BYTES}):
         with torn(address, **where) as way:
             for _ in range(TIMES):
                 send(site, way, body)
-    until(lambda: java.num_fds() <= open_files + 2, NOTICED_WITHIN_S)
-    _check(site.workers(NEIGHBOUR) == workers, "a worker was started again")
+    until(lambda: server.num_fds() <= open_files + 2, NOTICED_WITHIN_S)
+    check(site.workers(NEIGHBOUR) == workers, "a worker was started again")
     return Seen()
 
 
@@ -230,18 +230,18 @@ def drip_requests(site: Site) -> Seen:
                 each.send(len(whole) // (DRIPS + 1))
             time.sleep(DRIP_S)
         statuses = {each.finish().split()[1] for each in clients[::2]}
-    _check(statuses == {b"200"}, f"those who sent all got {statuses}")
+    check(statuses == {b"200"}, f"those who sent all got {statuses}")
     return Seen()
 
 
-def _check(holds: bool, otherwise: str) -> None:
+def check(holds: bool, otherwise: str) -> None:
     if not holds:
         raise NotAsPromised(otherwise)
 
 
-def _told(code: int, said: str, why: str) -> None:
+def told(code: int, said: str, why: str) -> None:
     """A command failed as one should: with exit code 1 and a sentence that says why."""
-    _check(code == 1 and why in said and "Traceback" not in said, f"exit code {code}: {said}")
+    check(code == 1 and why in said and "Traceback" not in said, f"exit code {code}: {said}")
 
 
 def _refusal(site: Site, row: list[float]) -> Refused:
@@ -260,7 +260,7 @@ def _served(site: Site) -> list[tuple[object, ...]]:
 
 def _serve_again(site: Site) -> None:
     served = site.serve()
-    _check(served.returncode == 0, f"shipway serve: {served.stderr}")
+    check(served.returncode == 0, f"shipway serve: {served.stderr}")
 
 
 def _promote_until_it_is_under_way(site: Site):
@@ -275,11 +275,11 @@ def _register_and_unregister(site: Site) -> None:
     """What was refused for lack of room goes through when there is room, without another step."""
     for words in (("register", site.mars[NEXT_VERSION]), ("unregister", NEIGHBOUR, "2.0")):
         done = site.shipway(*words)
-        _check(done.returncode == 0, f"shipway {words[0]}: {done.stderr}")
+        check(done.returncode == 0, f"shipway {words[0]}: {done.stderr}")
     (site.folder / STORE / site.mars[NEXT_VERSION].name).unlink()
 
 
-def _replace_a_worker(site: Site) -> frozenset[int]:
+def replace_a_worker(site: Site) -> frozenset[int]:
     """Kills one and waits for another in its place."""
     gone = kill_a_worker(site).gone
     with suppress(AssertionError):

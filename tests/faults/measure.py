@@ -1,5 +1,6 @@
 """A fault, done to a server under load: what it promises, what is measured, whether they agree."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -77,7 +78,7 @@ class Measured:
     turned_away: int
     """There was no server, it had not the model yet, or it had no place for the request."""
     wrong: int
-    """Answers that are not those from before."""
+    """Answers that are not those from before to the same request."""
     unanswered: int
     longest_s: float
     back_s: float
@@ -114,17 +115,19 @@ class Measured:
 
 def do(fault: Fault, site: Site) -> Measured:
     """One fault, done to a whole server under load, until it is whole again or given up."""
-    expected = {model: site.ask(ROW, model) for model in (HURT, NEIGHBOUR)}
+    clients = [(HURT, number) for number in range(CLIENTS)]
+    clients += [(NEIGHBOUR, CLIENTS + number) for number in range(CLIENTS_BESIDE)]
+    expected = {client: site.ask(_row_of(client), client[0]) for client in clients}
+    assert len({json.dumps(answer) for answer in expected.values()}) == len(clients)
     broken = None
-    clients = {HURT: CLIENTS, NEIGHBOUR: CLIENTS_BESIDE}
     with ExitStack() as stack:
         loads = {
-            model: stack.enter_context(
-                load_on(site.state, model, ROW, clients=count, patience_s=PATIENCE_S)
+            client: stack.enter_context(
+                load_on(site.state, client[0], _row_of(client), clients=1, patience_s=PATIENCE_S)
             )
-            for model, count in clients.items()
+            for client in clients
         }
-        until(lambda: all(len(loads[each].answers) > 2 * clients[each] for each in loads))
+        until(lambda: all(len(load.answers) > 2 for load in loads.values()))
         seen = Seen()
         try:
             seen = fault.inject(site)
@@ -132,21 +135,26 @@ def do(fault: Fault, site: Site) -> Measured:
             broken = str(error)
         back_s = _until_whole(site, seen)
         time.sleep(SETTLED_S)
-    lost = {
-        model: Counter(_kind_of(error) for _, error in load.errors) for model, load in loads.items()
-    }
-    answers = [(model, each) for model, load in loads.items() for _, each in load.answers]
+    lost = {model: Counter[str]() for model in (HURT, NEIGHBOUR)}
+    for (model, _), load in loads.items():
+        lost[model].update(_kind_of(error) for _, error in load.errors)
+    answers = [(client, each) for client, load in loads.items() for _, each in load.answers]
     return Measured(
         asked=len(answers) + sum(each.total() for each in lost.values()),
         turned_away=sum(each.pop(TURNED_AWAY, 0) for each in lost.values()),
         lost=lost[HURT],
         lost_beside=lost[NEIGHBOUR],
-        wrong=sum(not _same(found, expected[model]) for model, found in answers),
+        wrong=sum(not _same(found, expected[client]) for client, found in answers),
         unanswered=sum(len(load.under_way) for load in loads.values()),
         longest_s=max(each.took_ms for _, each in answers) / 1000,
         back_s=back_s,
         broken=broken,
     )
+
+
+def _row_of(client: tuple[str, int]) -> list[float]:
+    """Each client's own, so that an answer to somebody else's request is a wrong one."""
+    return [ROW[0] + client[1] / 4, *ROW[1:]]
 
 
 def _kind_of(error: ServerError) -> str:

@@ -19,6 +19,7 @@ from shipway.engines.errors import NoServer, ServerError
 from shipway.engines.protocol import ModelVersion
 from shipway.engines.state import ServerRecord, StateDirectory
 from shipway.engines.torchserve import launch
+from shipway.engines.torchserve.front import WORKERS
 from shipway.engines.torchserve.inference import HttpPredictor
 from shipway.engines.torchserve.management import ManagementClient
 from shipway.releases.readiness import ask_why_not_ready
@@ -41,6 +42,8 @@ STORE, TEMPORARY, STATE = DISKS = ("model_store", "temporary", ".shipway")
 """Folders of a site."""
 METRICS = "metrics"
 SHM = "/dev/shm"
+ENVOY = "--config-path"
+"""In the command of Envoy alone."""
 NO_SMALL_DISKS = "no small disk may be mounted here: that takes root"
 
 FAULTS = ("raises", "hangs", "crashes", "exits", "eats", "drops", "adds")
@@ -103,6 +106,7 @@ class Site:
     """For each of DISKS one that may be filled; that takes the right to mount them."""
     mars: Mapping[str, Path]
     """Archives by model and version, `NAME-VERSION`; not in the store."""
+    has_front: bool = False
 
     def shipway(self, *words: object) -> subprocess.CompletedProcess[str]:
         """A command as a person types it."""
@@ -151,6 +155,16 @@ class Site:
     def record(self) -> ServerRecord:
         return self.state.require_running()
 
+    def process(self, words: str) -> psutil.Process:
+        """The only one of the server's whose command has these words."""
+        [found] = [each for each in self.record.processes() if words in _command_of(each)]
+        return found
+
+    @property
+    def listener(self) -> psutil.Process:
+        """What clients connect to."""
+        return self.process(ENVOY) if self.has_front else psutil.Process(self.record.pid)
+
     def models(self) -> list[ModelVersion]:
         with closing(ManagementClient(self.state)) as management:
             return management.models()
@@ -170,17 +184,33 @@ class Site:
             there = {pid for one in self.models() for pid in one.worker_pids}
             return (
                 not there & without
+                and there <= self._taken(there)
                 and all(map(psutil.pid_exists, there))
                 and not ask_why_not_ready(self.state)
                 and all(self.ask(ROW, model) for model in (HURT, NEIGHBOUR))
             )
-        except (ServerError, ValueError):  # it starts, it ends
+        except (ServerError, ValueError, OSError):  # it starts, it ends
             return False
+
+    def _taken(self, workers: set[int]) -> set[int]:
+        """Those of `workers` that get requests. TorchServe knows a forked one before it has loaded
+        its model, and the front after that."""
+        if not self.has_front:
+            return workers
+        folder = Path(self.record.launch) / WORKERS
+        return {json.loads(path.read_bytes())["pid"] for path in folder.glob("*.json")}
 
     def await_end_of_one(self, among: tuple[int, ...], within_s: float) -> frozenset[int]:
         """The processes that ended."""
         until(lambda: not all(map(psutil.pid_exists, among)), within_s)
         return frozenset(pid for pid in among if not psutil.pid_exists(pid))
+
+
+def _command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def archives_of(table: Artifact, folder: Path) -> dict[str, Path]:
@@ -201,16 +231,17 @@ def archives_of(table: Artifact, folder: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def open_site(table: Artifact, folder: Path) -> Iterator[Site]:
+def open_site(table: Artifact, folder: Path, *, front: bool) -> Iterator[Site]:
     """A server with both models, on small disks where they may be mounted."""
     with ExitStack() as stack:
         mounts = [stack.enter_context(mounted(folder / each)) for each in DISKS]
-        write_config(folder)
+        write_config(folder, front="on" if front else "off")
         site = Site(
             folder=folder,
             state=StateDirectory(folder / STATE),
             has_small_disks=all(mounts),
             mars=archives_of(table, folder / "archives"),
+            has_front=front,
         )
         started = site.serve()
         if started.returncode:

@@ -7,14 +7,19 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 
+from shipway.engines.torchserve import template as torchserve_template
 from shipway.front import controller
-from shipway.front.controller import Settings, Supervisor, Watch, settings_file
+from shipway.front.controller import Settings, Watch, settings_file
 from shipway.front.exchange import Served
-from shipway.front.registered import Announced, Registered
+from shipway.front.registered import Registered
 from shipway.serving.progress import ProgressFile
+from tests.front.workers import announced
+from tests.servers import until
 
 
 @pytest.fixture
@@ -31,6 +36,8 @@ def settings(tmp_path):
         torchserve_grpc="127.0.0.1:5",
         management="127.0.0.1:3",
         key_file=str(tmp_path / "key_file.json"),
+        max_body_bytes=20 * 2**20,
+        keys_file=str(tmp_path / "keys.json"),
         with_tokens=True,
         answer_within_s=60.0,
         log=str(tmp_path / "log"),
@@ -49,9 +56,7 @@ def test_a_worker_without_progress_is_killed(tmp_path, monkeypatch):
     watch = Watch()
     sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     socket = str(tmp_path / f"{sleeping.pid}.sock")
-    worker = Announced(
-        name="cats", version="1.0", pid=sleeping.pid, socket=socket, answer_within_s=0.2
-    )
+    worker = announced(pid=sleeping.pid, socket=socket, answer_within_s=0.2)
     watch.look([worker])
     progress = ProgressFile(tmp_path / f"{sleeping.pid}.progress")
     watch.look([worker])
@@ -70,23 +75,95 @@ def test_a_worker_without_progress_is_killed(tmp_path, monkeypatch):
     assert sleeping.wait(5) == -signal.SIGKILL
 
 
-def test_an_envoy_that_ends_is_started_again_ever_more_slowly(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(controller, "RESTART_PAUSE_S", (0.0, 0.0, 60.0))
-    script = tmp_path / "envoy"
-    script.write_text(f"#!/bin/sh\necho started >> {tmp_path}/starts\nexit 3\n")
-    script.chmod(0o700)
-    supervisor = Supervisor(replace(settings, envoy=str(script)), lambda: tmp_path / "envoy.json")
-    deadline = time.monotonic() + 2
-    while time.monotonic() < deadline:
-        supervisor.look()
-        time.sleep(0.01)
-    assert (tmp_path / "starts").read_text().count("started") == 2
-    supervisor.end()
-
-
 def test_what_is_served_is_said_with_its_defaults():
-    worker = Announced(name="cats", version="1.0", pid=1, socket="/1", answer_within_s=1)
+    worker = announced()
     registered = Registered(workers=(worker,), defaults={"cats": "1.0", "old": "1"})
     assert controller.served_by(registered) == Served(
         defaults={"cats": "1.0", "old": "1"}, versions=frozenset([("cats", "1.0")])
     )
+
+
+def test_a_version_that_goes_out_of_service_and_comes_back_is_told(capsys):
+    well, failing = Registered(), Registered(failing=frozenset([("cats", "1.0")]))
+    controller.say_failing(well, failing)
+    controller.say_failing(failing, failing)
+    controller.say_failing(failing, well)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said] == [
+        "cats 1.0 is out of service",
+        "cats 1.0 is in service again",
+    ]
+
+
+@pytest.fixture
+def kept(settings, tmp_path):
+    """The keeper, as it is started, with a process that stands for TorchServe."""
+    template = (
+        f"import sys; sys.path.insert(0, {str(Path(torchserve_template.__file__).parent)!r})\n"
+        "import template; template.IMPORTED = (); template.main()"
+    )
+    with subprocess.Popen(["sleep", "60"]) as server:
+        settings = replace(
+            settings,
+            with_tokens=False,
+            pid=server.pid,
+            template=[sys.executable, "-c", template, str(tmp_path / "template.sock")],
+        )
+        with (tmp_path / "log").open("wb") as log:
+            keeper = subprocess.Popen(
+                [sys.executable, "-m", controller.MODULE, str(settings_file(settings))],
+                stdout=log,
+                stderr=log,
+            )
+        until(lambda: (tmp_path / "template.sock").exists())
+        yield psutil.Process(keeper.pid)
+        server.kill()
+        server.wait()
+        keeper.wait(10)
+        until(lambda: not family(tmp_path))
+
+
+def family(folder: Path) -> list[psutil.Process]:
+    """The keepers, controllers and templates of a folder."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if str(folder) in " ".join(process.info["cmdline"] or ())
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+def templates_of(folder: Path) -> list[psutil.Process]:
+    """One, or none while it is replaced."""
+    return [each for each in family(folder) if "template.main()" in " ".join(each.cmdline())]
+
+
+def says(folder: Path, words: str) -> bool:
+    return words in (folder / "log").read_text()
+
+
+def test_a_keeper_that_is_killed_is_replaced_and_the_new_one_keeps(kept, tmp_path):
+    [first] = kept.children()
+    kept.kill()
+    until(lambda: any(controller.MODULE in each.cmdline() for each in first.children()))
+    [second] = [each for each in first.children() if controller.MODULE in each.cmdline()]
+    assert first.is_running()
+    first.kill()
+    until(lambda: len(second.children()) == 1)
+    assert says(tmp_path, f"{controller.ENDED}; another starts")
+    until(lambda: [each.parent() for each in templates_of(tmp_path)] == second.children())
+
+
+def test_a_controller_that_is_killed_is_replaced(kept, tmp_path):
+    [first] = kept.children()
+    first.kill()
+    until(lambda: says(tmp_path, f"{controller.ENDED} with status 9; another starts"))
+    until(lambda: [each for each in kept.children() if each != first] != [])
+
+
+def test_a_template_that_hangs_is_replaced(kept, tmp_path):
+    [first] = templates_of(tmp_path)
+    time.sleep(1.5)  # it was asked, and answered
+    first.suspend()
+    until(lambda: says(tmp_path, "The template does not answer; restarting it"))
+    until(lambda: templates_of(tmp_path) not in ([], [first]))

@@ -1,138 +1,23 @@
 """A real Envoy with the files that are written for it, in front of workers on unix sockets."""
 
-import asyncio
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from shipway.engines.ports import free_ports
-from shipway.front.envoy import Admin, Files, find_envoy, start_envoy
-from shipway.front.registered import Announced, Registered
-from shipway.front.resources import FrontConfig, admin_socket
+from shipway.files import atomic_write
+from shipway.front.envoy import Requests
+from shipway.front.registered import Registered
 from shipway.serving.deadlines import FRONT_WITHIN, WITHIN
-from shipway.serving.http1 import Answer, Connection, Held, HttpRequest
-from shipway.serving.replies import Reply
+from tests.front.envoys import ENVOY, envoy, until
 
-ENVOY = find_envoy()
+__all__ = ["envoy"]  # a fixture
 pytestmark = pytest.mark.skipif(ENVOY is None, reason="there is no Envoy for this platform")
-
-
-class Named:
-    """A worker that answers with its name and what it got."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def why_refused(self, head: HttpRequest) -> Reply | None:
-        return None
-
-    def handle(self, request: HttpRequest, answer: Answer) -> None:
-        said = f"{self.name} {request.path} {request.headers.get('authorization')} "
-        within = str(request.headers.get(FRONT_WITHIN))
-        answer(Reply(said.encode() + request.body, headers={"within": within}))
-
-
-class Workers:
-    """Workers in an event loop of their own, and a TorchServe that is one of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._servers: dict[str, asyncio.Server] = {}
-
-    def listen(self, name: str, port: int | None = None) -> str:
-        """The socket of a new worker."""
-        connections: set[Connection] = set()
-        path = str(self._folder / f"{name.replace('/', '-')}.sock")
-
-        def connection() -> Connection:
-            return Connection(Named(name), connections, 2**24, Held(2**28))
-
-        made = (
-            self._loop.create_unix_server(connection, path)
-            if port is None
-            else self._loop.create_server(connection, "127.0.0.1", port)
-        )
-        self._servers[name] = asyncio.run_coroutine_threadsafe(made, self._loop).result(5)
-        return path
-
-    def end(self, name: str) -> None:
-        self._loop.call_soon_threadsafe(self._servers.pop(name).close)
-
-    def stop(self) -> None:
-        for name in list(self._servers):
-            self.end(name)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-
-
-class Running:
-    """An Envoy, its workers, and what it is told."""
-
-    def __init__(self, folder: Path) -> None:
-        own = folder / "front"
-        own.mkdir()
-        inside, outside, inside_grpc, outside_grpc = free_ports(4)
-        self.config = FrontConfig(
-            folder=own,
-            host="127.0.0.1",
-            port=outside,
-            grpc_host="127.0.0.1",
-            grpc_port=outside_grpc,
-            torchserve=f"127.0.0.1:{inside}",
-            torchserve_grpc=f"127.0.0.1:{inside_grpc}",
-        )
-        self.workers = Workers(folder)
-        self.workers.listen("torchserve", inside)
-        self.files = Files(self.config)
-        self.admin = Admin(admin_socket(own))
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{outside}", trust_env=False)
-
-    def worker(self, name: str, version: str, pid: int = 1) -> Announced:
-        socket = self.workers.listen(f"{name}/{version}/{pid}")
-        return Announced(name=name, version=version, pid=pid, socket=socket, answer_within_s=60)
-
-    @contextmanager
-    def running(self, registered: Registered) -> Iterator["Running"]:
-        assert ENVOY is not None
-        log = self.config.folder / "envoy.log"
-        process = start_envoy(ENVOY, self.files.start(registered), log, 1)
-        try:
-            until(self.admin.is_ready, log)
-            yield self
-        finally:
-            process.terminate()
-            process.wait()
-            self.client.close()
-
-    def said(self, path: str, **request: Any) -> str:
-        """The worker that answers, and the path that it got."""
-        answer = self.client.request("POST", path, **request)
-        return " ".join(answer.text.split()[:2])
-
-
-def until(holds: Callable[[], bool], log: Path | None = None) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, log.read_text() if log else "it did not happen"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def envoy(tmp_path):
-    made = Running(tmp_path)
-    yield made
-    made.workers.stop()
 
 
 def test_each_version_gets_its_own_requests_and_torchserve_the_rest(envoy):
@@ -257,6 +142,94 @@ def test_a_worker_that_is_gone_costs_no_request(envoy):
             assert envoy.said("/predictions/cats").split()[0] == "cats/1.0/1"
 
 
+def test_a_worker_that_hangs_does_not_collect_the_clients_of_the_others(envoy):
+    alive = envoy.worker("cats", "1.0", 1)
+    stuck = replace(alive, socket=f"{envoy.config.folder}/stuck")
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        envoy.running(Registered(workers=(alive, stuck), defaults={"cats": "1.0"})),
+        ThreadPoolExecutor(4) as crowd,
+    ):
+        listener.bind(stuck.socket)
+        listener.listen()  # whoever connects waits
+        answers: list[str] = []
+
+        def ask() -> None:
+            with httpx.Client(base_url=envoy.client.base_url, trust_env=False, timeout=3) as client:
+                for _ in range(100):
+                    try:
+                        answers.append(client.post("/predictions/cats").text.split()[0])
+                    except httpx.ReadTimeout:
+                        return
+
+        for each in [crowd.submit(ask) for _ in range(4)]:
+            each.result()
+        assert answers.count("cats/1.0/1") >= 200
+
+
+def test_a_dead_worker_takes_no_time_of_others_while_nobody_takes_it_out(envoy):
+    """It has the least requests, since it answers none."""
+    alive, dead = envoy.worker("cats", "1.0", 1), envoy.worker("cats", "1.0", 2)
+    envoy.workers.take_s = 0.1
+    with (
+        envoy.running(Registered(workers=(alive, dead), defaults={"cats": "1.0"})),
+        ThreadPoolExecutor(4) as crowd,
+    ):
+        envoy.workers.end("cats/1.0/2")
+        Path(dead.socket).unlink(missing_ok=True)
+
+        def took_s() -> float:
+            began = time.monotonic()
+            with httpx.Client(base_url=envoy.client.base_url, trust_env=False) as client:
+                answers = {client.post("/predictions/cats").text.split()[0] for _ in range(10)}
+            assert answers == {"cats/1.0/1"}
+            return time.monotonic() - began
+
+        waits = [crowd.submit(took_s) for _ in range(4)]
+        assert max(each.result() for each in waits) < 3
+
+
+@pytest.mark.parametrize("garbage", ["{", '{"resources": []}', ""])
+def test_files_that_somebody_replaces_are_restored_and_no_answer_is_wrong(envoy, garbage):
+    one, two = envoy.worker("cats", "1.0"), envoy.worker("cats", "2.0")
+    before = Registered(workers=(one, two), defaults={"cats": "1.0"})
+    with envoy.running(before):
+        for path in sorted(envoy.config.folder.glob("*.json")):
+            atomic_write(path, garbage)
+            assert envoy.files.restore() == [path.name]
+        until(lambda: envoy.said("/predictions/cats").split()[0] == "cats/1.0/1")
+        assert envoy.said("/predictions/cats/2.0").split()[0] == "cats/2.0/1"
+        envoy.files.update(replace(before, defaults={"cats": "2.0"}))
+        until(lambda: envoy.said("/predictions/cats").split()[0] == "cats/2.0/1")
+
+
+def test_requests_wait_for_the_only_worker_while_it_is_replaced(envoy):
+    socket = str(envoy.config.folder / "again.sock")
+    worker = replace(envoy.worker("cats", "1.0"), socket=socket, replaced=True)
+    with (
+        envoy.running(Registered(workers=(worker,), defaults={"cats": "1.0"})),
+        ThreadPoolExecutor() as crowd,
+    ):
+        waiting = [crowd.submit(envoy.said, "/predictions/cats") for _ in range(20)]
+        time.sleep(0.4)
+        assert not any(each.done() for each in waiting)
+        Path(envoy.worker("cats", "1.0").socket).rename(socket)
+        assert {each.result().split()[0] for each in waiting} == {"cats/1.0/1"}
+
+
+def test_a_version_whose_workers_die_often_gets_no_request(envoy):
+    one, two = envoy.worker("cats", "1.0"), envoy.worker("cats", "2.0")
+    well = Registered(workers=(one, two), defaults={"cats": "1.0"})
+    with envoy.running(well):
+        envoy.files.update(replace(well, failing=frozenset([("cats", "1.0")])))
+        for path in ("/predictions/cats", "/v2/models/cats/infer", "/predictions/cats/1.0"):
+            answer = envoy.client.post(path)
+            assert answer.status_code == 503 and "out of service" in answer.json()["message"]
+        assert envoy.said("/predictions/cats/2.0").split()[0] == "cats/2.0/1"
+        envoy.files.update(well)
+        until(lambda: envoy.said("/predictions/cats").split()[0] == "cats/1.0/1")
+
+
 def test_a_version_without_workers_goes_to_torchserve(envoy):
     cats = envoy.worker("cats", "1.0")
     with envoy.running(Registered(workers=(cats,), defaults={"cats": "1.0"})):
@@ -266,22 +239,62 @@ def test_a_version_without_workers_goes_to_torchserve(envoy):
 
 
 def test_envoys_own_errors_have_torchserves_form(envoy):
-    gone = Announced(
-        name="gone", version="1", pid=1, socket=f"{envoy.config.folder}/gone", answer_within_s=1
-    )
-    with envoy.running(Registered(workers=(gone,), defaults={"gone": "1"})):
-        answer = envoy.client.post("/predictions/gone")
-        assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
-        assert answer.json()["code"] == 503
-        assert answer.json()["type"] == "ServiceUnavailableException"
+    dies = replace(envoy.worker("dies", "1"), socket=f"{envoy.config.folder}/dies")
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        envoy.running(Registered(workers=(dies,), defaults={"dies": "1"})),
+        ThreadPoolExecutor(1) as others,
+    ):
+        listener.bind(dies.socket)
+        listener.listen()
+
+        def read_and_hang_up() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(10_000)
+
+        for body in (b"", b"a" * 3_000_000):  # Envoy does not keep the second for another attempt
+            others.submit(read_and_hang_up)
+            answer = envoy.client.post("/predictions/dies", content=body)
+            assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+            assert answer.json()["code"] == 503
+            assert answer.json()["type"] == "ServiceUnavailableException"
         many = {f"x-{number}": "y" * 7000 for number in range(10)}
         assert envoy.client.get("/ping", headers=many).status_code == 431
 
 
-def test_requests_that_are_being_answered_are_counted(envoy):
+def test_requests_are_counted(envoy):
+    envoy.workers.take_s = 0.5
+    with envoy.running(Registered()), ThreadPoolExecutor(1) as others:
+        asked = others.submit(envoy.said, "/ping")
+        until(lambda: envoy.admin.requests() == Requests(active=1, total=1))
+        assert asked.result().startswith("torchserve")
+        until(lambda: envoy.admin.requests() == Requests(active=0, total=1))
+    assert envoy.admin.requests() == Requests(active=0, total=0)
+
+
+def test_responses_are_counted_by_their_status_and_what_has_none_by_version(envoy):
+    one = envoy.worker("cats.a", "1.0")
+    with envoy.running(Registered(workers=(one,))), ThreadPoolExecutor(1) as others:
+        envoy.workers.take_s = 0.5
+        slow = envoy.worker("dogs", "2.0")
+        envoy.files.update(Registered(workers=(one, slow)))
+        asked = others.submit(envoy.said, "/predictions/dogs/2.0")
+        until(lambda: envoy.admin.unanswered().get(("dogs", "2.0")) == 1)
+        assert asked.result() == "dogs/2.0/1 /predictions/dogs/2.0"
+        assert envoy.admin.unanswered() == {("cats.a", "1.0"): 0, ("dogs", "2.0"): 0}
+        envoy.client.get("/ping", headers={"x": "y" * 70_000})
+        counted = envoy.admin.responses()
+        assert (counted["2xx"], counted["4xx"], counted["5xx"]) == (1, 1, 0)
+    assert envoy.admin.responses() == envoy.admin.unanswered() == {}
+
+
+def test_an_envoy_that_drains_answers_whom_it_knows_and_lets_nobody_else_in(envoy):
     with envoy.running(Registered()):
         assert envoy.said("/ping").startswith("torchserve")
-        assert envoy.admin.active_requests() == 0
+        envoy.admin.stop_listening()
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{envoy.client.base_url}/ping", trust_env=False)
         envoy.admin.drain()
         answer = envoy.client.get("/ping")
         assert answer.is_success and answer.headers["connection"] == "close"
@@ -293,7 +306,7 @@ def test_what_could_not_be_written_is_written_the_next_time(envoy, monkeypatch):
     after = Registered(workers=(two,), defaults={"cats": "2.0"})
     with envoy.running(Registered(workers=(one,), defaults={"cats": "1.0"})):
         with monkeypatch.context() as full:
-            full.setattr("shipway.front.envoy.atomic_write", full_disk)
+            full.setattr("shipway.front.kept.atomic_write", full_disk)
             with pytest.raises(OSError, match="No space left"):
                 envoy.files.update(after)
         assert envoy.said("/predictions/cats").split()[0] == "cats/1.0/1"

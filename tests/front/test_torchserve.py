@@ -32,7 +32,7 @@ def write_keys(path: Path, inference: str, expires_in_s: float = 3600) -> None:
 
 
 def test_an_old_token_counts_for_a_while_after_a_renewal(keys, monkeypatch):
-    tokens = Tokens(keys, "127.0.0.1:3")
+    tokens = Tokens(keys, torchserve.Management("127.0.0.1:3", None))
     tokens.look()
     assert tokens.current is None and tokens.valid() == ()
     write_keys(keys, "first")
@@ -47,7 +47,7 @@ def test_an_old_token_counts_for_a_while_after_a_renewal(keys, monkeypatch):
 
 
 def test_a_key_file_that_is_being_written_changes_nothing(keys):
-    tokens = Tokens(keys, "127.0.0.1:3")
+    tokens = Tokens(keys, torchserve.Management("127.0.0.1:3", None))
     write_keys(keys, "first")
     tokens.look()
     for half in ('{"inference": {"ke', "{}", "null", '{"inference": {"key": null}}'):
@@ -103,7 +103,7 @@ def management():
 
 
 def test_defaults_are_followed_and_described_only_after_a_change(management):
-    defaults = Defaults(management.address)
+    defaults = Defaults(torchserve.Management(management.address, None))
     management.defaults = {"cats": "1.0", "dogs": "2.0"}
     for _ in range(3):
         defaults.look("token", in_a_hurry=False)
@@ -117,7 +117,7 @@ def test_defaults_are_followed_and_described_only_after_a_change(management):
 
 
 def test_a_default_from_an_archive_of_the_same_name_is_followed(management, monkeypatch):
-    defaults = Defaults(management.address)
+    defaults = Defaults(torchserve.Management(management.address, None))
     management.defaults = {"cats": "1.0"}
     defaults.look(None, in_a_hurry=False)
     management.defaults = {"cats": "2.0"}
@@ -134,7 +134,7 @@ def test_a_default_from_an_archive_of_the_same_name_is_followed(management, monk
 
 
 def test_what_was_true_goes_on_while_torchserve_does_not_answer(management):
-    defaults = Defaults(management.address)
+    defaults = Defaults(torchserve.Management(management.address, None))
     management.defaults = {"cats": "1.0"}
     defaults.look(None, in_a_hurry=True)
     management.shutdown()
@@ -144,7 +144,7 @@ def test_what_was_true_goes_on_while_torchserve_does_not_answer(management):
 
 
 def test_tokens_that_are_about_to_expire_are_renewed(keys, management):
-    tokens = Tokens(keys, management.address)
+    tokens = Tokens(keys, torchserve.Management(management.address, None))
     write_keys(keys, "first", expires_in_s=10)
     tokens.look()
     tokens.renew()

@@ -26,10 +26,12 @@ from PIL import Image
 
 from shipway.archive.pack import pack
 from shipway.engines.torchserve import protos
+from shipway.engines.torchserve.refusals import grpc_refusal, is_a_reply
 from shipway.engines.torchserve.tokens import bearer
 from shipway.payloads.errors import InternalError
 from shipway.payloads.request import BINARY, FORMS, JSON
 from shipway.serving.deadlines import SENT, WITHIN
+from shipway.serving.grpc_calls import CODE_OF
 from shipway.serving.oip import HEADER_LENGTH
 from shipway.serving.statuses import STATUS_OF
 from tests.fuzz import minimal
@@ -46,6 +48,7 @@ BY_HYPOTHESIS = 0.25
 
 DOCUMENTED = {(kind.__name__, status) for kind, status in STATUS_OF.items()} | {
     ("InvalidKeyException", 400),
+    ("InvalidKeyException", 401),
     ("ModelNotFoundException", 404),
     ("ModelVersionNotFoundException", 404),
     ("ResourceNotFoundException", 404),
@@ -257,14 +260,26 @@ class Client:
         self._http.close()
         self._channel.close()
 
+    def _ask_over_grpc(self, request: Any) -> tuple[int, bytes]:
+        try:
+            reply = self._predict(request, metadata=tuple(self._token.items()), timeout=60)
+        except grpc.RpcError as error:
+            if not is_a_reply(error):
+                raise
+            refused = grpc_refusal(error.code().name, error.details() or "")
+            if CODE_OF[refused.code] != error.code().value[0]:
+                raise ValueError(f"{refused.code} as {error.code().name}") from error
+            told = {"code": refused.code, "type": refused.type, "message": str(refused)}
+            return refused.code, json.dumps(told).encode()
+        answer = json.loads(reply.prediction)
+        return (answer["code"] if _is_error(answer) else 200), reply.prediction
+
     def ask(self, sent: Sent, *, over_grpc: bool) -> tuple[int, bytes]:
         """The status, over gRPC the handler's, and the body. Raises what the connection does."""
         if over_grpc:
             fields = {name: each.encode() for name, each in sent.headers.items()}
             request = self._request(model_name=sent.model, input=fields | {"body": sent.body})
-            reply = self._predict(request, metadata=tuple(self._token.items()), timeout=60)
-            answer = json.loads(reply.prediction)
-            return (answer["code"] if _is_error(answer) else 200), reply.prediction
+            return self._ask_over_grpc(request)
         self._http.request("POST", sent.path, sent.body, sent.headers | self._token)
         reply = self._http.getresponse()
         return reply.status, reply.read()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from shipway.artifact.bundle import open_artifact
-from shipway.engines.torchserve.refusals import ANSWERED_BY_TORCHSERVE
+from shipway.engines.torchserve.refusals import ANSWERED_BY_SERVER
 from shipway.engines.torchserve.tokens import bearer
 from shipway.serving.openapi import describe
 from tests.fuzz.fuzz_server import MODELS, wrong
@@ -32,7 +32,7 @@ CHECKS = [
 def test_answers_are_what_the_description_says(server, model, mode):
     """To what it allows, and to what it does not."""
     artifact = open_artifact(server.state.path.parent / model)
-    schema = schemathesis.openapi.from_dict(describe(artifact.manifest, ANSWERED_BY_TORCHSERVE))
+    schema = schemathesis.openapi.from_dict(describe(artifact.manifest, ANSWERED_BY_SERVER))
     token = bearer(server.tokens.get("inference"))
     statuses = set()
     for found in schema.get_all_operations():

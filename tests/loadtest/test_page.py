@@ -92,6 +92,13 @@ def test_a_load_without_an_answer_has_no_latency_to_show(tmp_path):
     assert "of 36 requests" in page.text and "–" in page.text
 
 
+def test_each_shape_says_once_how_its_requests_arrive(tmp_path, results):
+    _, page = page_of(tmp_path, report_of(results))
+    assert page.text.count(OpenLoop.explanation) == 1
+    _, page = page_of(tmp_path, report_of(results[:1]))
+    assert "at random" not in page.text
+
+
 def test_earlier_reports_are_compared_load_by_load(tmp_path, results):
     before = [result_of(each.load, lognormal_ms(20)) for each in results]
     html, page = page_of(tmp_path, report_of(results), {"tuesday": report_of(before)})

@@ -66,8 +66,10 @@ def test_an_open_loop_tells_waiting_from_service(planned):
     assert result.rate < 55
 
 
+@pytest.mark.timing  # answers within 300 ms, and none later
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_errors_are_counted_by_kind_and_are_no_answers(planned, protocol):
+def test_errors_are_counted_by_kind_and_are_no_answers(server, planned, protocol):
+    server.grpc.predict("synthetic", b"hello")  # the first call to TorchServe takes a second
     bodies = ("hello", "broken", "sleep 450")
     result = measure(planned(ClosedLoop(clients=1), *bodies, protocol=protocol, timeout_s=0.3))
     refused, late = sorted(result.errors, key=lambda each: each.kind != protocol)

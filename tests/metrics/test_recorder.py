@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from shipway.engines.ports import free_ports
 from shipway.metrics.declared import (
@@ -27,7 +28,7 @@ from shipway.metrics.declared import (
     STAGES,
 )
 from shipway.metrics.exporter import WorkersCollector, serve
-from shipway.metrics.recorder import RESERVED_BYTES
+from shipway.metrics.recorder import RESERVED_BYTES, _Values
 from shipway.metrics.traces import Parent, parse_traceparent
 from tests.conftest import REPOSITORY
 
@@ -247,3 +248,39 @@ def test_the_page_about_metrics_is_what_the_declarations_say():
     for each in (*RECORDED, *READ):
         assert f"| `{each.name}` |" in page
     assert set(STAGES) <= set(page.replace(":", " ").replace("`", " ").split())
+
+
+def test_a_batchs_values_are_counted_as_one_by_one():
+    values = [0.0, 0.0001, 0.00011, 0.003, 0.003, 5.0, 99.0]
+    kept = [CollectorRegistry(), CollectorRegistry()]
+    together, apart = (
+        Histogram("seconds", "of requests", buckets=SECONDS, registry=each) for each in kept
+    )
+    _Values(together).add(values)
+    _Values(together).add([])
+    for value in values:
+        apart.observe(value)
+
+    def samples(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
+        [family] = registry.collect()
+        return {
+            (each.name, each.labels.get("le", "")): each.value
+            for each in family.samples
+            if not each.name.endswith("_created")
+        }
+
+    assert samples(kept[0]) == samples(kept[1])
+    assert samples(kept[0])["seconds_count", ""] == len(values)
+
+
+def test_a_histogram_of_others_observes_each_value():
+    class Other:
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def observe(self, value: float) -> None:
+            self.seen.append(value)
+
+    other = Other()
+    _Values(other).add([1.0, 2.0])
+    assert other.seen == [1.0, 2.0]

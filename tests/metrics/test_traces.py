@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from shipway.metrics.observed import AnsweredRequest, ServedProgram
@@ -14,6 +16,20 @@ SERVED = ServedProgram(
 )
 
 
+REQUEST = AnsweredRequest(
+    id="1",
+    traceparent="",
+    received=10.0,
+    status=200,
+    error=None,
+    rows=1,
+    bytes_in=1,
+    bytes_out=1,
+    stages_ms={"queue": 5, "decode": 1, "inference": 2, "postprocess": 1, "total": 6},
+    batches=[],
+)
+
+
 def test_without_a_collector_there_is_no_tracer(monkeypatch):
     for variable in COLLECTOR_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
@@ -21,26 +37,26 @@ def test_without_a_collector_there_is_no_tracer(monkeypatch):
 
 
 def test_stages_lie_end_to_end_from_the_start_to_the_end_of_the_request():
-    request = AnsweredRequest(
-        id="1",
-        traceparent="",
-        received=10.0,
-        status=200,
-        error=None,
-        rows=1,
-        bytes_in=1,
-        bytes_out=1,
-        stages_ms={"queue": 5, "decode": 1, "inference": 2, "postprocess": 1, "total": 6},
-        batches=[],
-    )
     start, end = 10_000_000_000, 10_006_000_000
-    spans = {name: (first, last) for name, first, last in _stages(request, start, end)}
+    spans = {name: (first, last) for name, first, last in _stages(REQUEST, start, end)}
     assert spans == {
         "queue": (start - 5_000_000, start),
         "decode": (start, start + 1_000_000),
         "inference": (start + 1_000_000, start + 3_000_000),
         "postprocess": (end - 1_000_000, end),
     }
+
+
+def test_a_request_that_was_read_early_waits_between_its_decoding_and_its_batch():
+    request = replace(REQUEST, waited_ms=2.0)
+    start, end = 10_000_000_000, 10_006_000_000
+    assert list(_stages(request, start, end)) == [
+        ("queue", start - 3_000_000, start),  # before it arrived, as it says
+        ("decode", start, start + 1_000_000),
+        ("queue", start + 1_000_000, start + 3_000_000),
+        ("inference", start + 3_000_000, start + 5_000_000),
+        ("postprocess", end - 1_000_000, end),
+    ]
 
 
 @pytest.mark.parametrize("flags", ["00", "02"])

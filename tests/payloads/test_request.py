@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from shipway.payloads.errors import BadRequest
-from shipway.payloads.request import MAX_DEPTH, Request, parse_json
-from shipway.tasks.image_classification import image_bytes
+from shipway.payloads.errors import BadRequest, UnsupportedContent
+from shipway.payloads.request import MAX_DEPTH, Request, as_text, parse_json, shown, value_of
+from shipway.tasks.image_classification import image_inputs
 
-IMAGE = b"\x89PNG not really"
+IMAGE = b"\x89PNG not really \xfb\xff\xfe?>"
 TEXT = base64.b64encode(IMAGE).decode()
 
 
@@ -25,10 +25,16 @@ TEXT = base64.b64encode(IMAGE).decode()
         {"body": f'  \n{{"image": "{TEXT}"}}'.encode()},
         {"body": {"image": TEXT}},  # a server that decodes JSON itself
         {"body": json.dumps({"image": f"data:image/png;base64,{TEXT}"}).encode()},
+        {"body": b"\xef\xbb\xbf" + json.dumps({"image": TEXT}).encode()},  # a byte order mark
+        {"body": json.dumps(TEXT).encode()},
+        {"body": json.dumps([TEXT]).encode()},
+        {"body": json.dumps({"image": f"{TEXT[:8]}\r\n{TEXT[8:]}\n"}).encode()},
+        {"body": json.dumps({"image": TEXT.replace("+", "-").replace("/", "_")}).encode()},
+        {"body": json.dumps({"image": TEXT.rstrip("=")}).encode()},
     ],
 )
 def test_each_accepted_form_holds_the_same_image(row):
-    assert image_bytes(Request(row)) == IMAGE
+    assert image_inputs(Request(row)).items == [IMAGE]
 
 
 @pytest.mark.parametrize(
@@ -44,18 +50,20 @@ def test_each_accepted_form_holds_the_same_image(row):
         ({"body": b"{}"}, "its fields are none"),
         ({"body": b'{"image": 3}'}, "a JSON number"),
         ({"body": b'{"image": null}'}, "a JSON null"),
-        ({"body": b'{"image": ["x"]}'}, "a JSON array"),
+        ({"body": b'{"image": [["x"]]}'}, "a JSON array"),
+        ({"body": b'{"image": []}'}, "list of images is empty"),
+        ({"body": b'{"image": "aGk=", "top_k": 3}'}, "fields that have no meaning: `top_k`"),
         ({"body": b'{"image": "not base64!"}'}, "not valid base64"),
         ({"body": b'{"image": ""}'}, "empty string"),
         ({"body": b'{"image": "\xc3\xa9"}'}, "not valid base64"),
         ({"body": b'{"a":' * 100_000}, "lists and objects more than 1,024 deep"),
-        ({"body": [1, 2]}, "a JSON array"),
+        ({"body": [1, 2]}, "a JSON number"),
     ],
 )
 def test_each_wrong_form_is_told_what_was_found_and_what_is_accepted(row, complaint):
     with pytest.raises(BadRequest, match=complaint) as caught:
-        image_bytes(Request(row))
-    assert "Send an image file as the body" in str(caught.value)
+        image_inputs(Request(row))
+    assert "Send" in str(caught.value)
     assert len(str(caught.value)) < 500
 
 
@@ -68,3 +76,52 @@ def test_json_a_hundred_thousand_deep_is_refused_at_once(opening):
     levels = MAX_DEPTH // max(1, opening.count(b"[") + opening.count(b"{"))
     with pytest.raises(BadRequest, match="not valid JSON"):  # it only ends too early
         parse_json(levels * opening, "Accepted is anything else.")
+
+
+def test_a_list_of_images_is_several():
+    found = image_inputs(Request({"body": json.dumps([TEXT, TEXT]).encode()}))
+    assert found.items == [IMAGE, IMAGE] and found.many
+
+
+@pytest.mark.parametrize(
+    ("accept", "binary"),
+    [
+        ("application/octet-stream", True),
+        ("application/json;q=0.5, application/octet-stream", True),
+        ("application/octet-stream;q=0, application/json", False),
+        ("application/octet-stream;q=0.4, application/json;q=0.5", False),
+        ("application/octet-stream;q=0", False),
+        ("application/octet-stream-ish", False),
+        ("*/*", False),
+        ("", False),
+    ],
+)
+def test_the_weights_of_the_accept_header_decide(accept, binary):
+    assert Request({}, {"accept": accept}).wants_binary is binary
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [("", "utf-8"), ("; charset=UTF-8", "utf-8"), ('; charset="latin1"', "latin-1")]
+    + [("; charset=windows-1252", "cp1252"), ("; charset=utf-16", "utf-16")],
+)
+def test_a_text_is_read_in_the_charset_that_its_content_type_names(charset, name):
+    request = Request({"body": "größer".encode(name)}, {"content-type": f"text/plain{charset}"})
+    assert value_of(request, ("body",), "") == "größer"
+
+
+@pytest.mark.parametrize("charset", ["klingon", "idna", "base64", "rot13", "utf-7", "\0"])
+def test_other_charsets_are_refused(charset):
+    with pytest.raises(UnsupportedContent, match="Unsupported charset"):
+        as_text(b"a", charset)
+
+
+def test_a_field_that_is_missing_is_told_with_the_content_type_that_was_seen():
+    request = Request({"a": b"1"}, {"content-type": "application/x-www-form-urlencoded"})
+    with pytest.raises(BadRequest, match="of content type 'application/x-www-form-urlencoded',"):
+        value_of(request, ("body",), "")
+
+
+def test_nothing_of_a_request_is_shown_without_a_bound():
+    assert shown("x" * 10**6) == "x" * 40
+    assert shown([[[]]]) == "a JSON array" and shown({}) == "a JSON object"

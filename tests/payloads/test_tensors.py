@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -123,3 +124,22 @@ def test_a_npy_file_of_one_row_gets_its_batch_axis():
 def test_a_npy_file_that_the_model_does_not_take_is_refused(data, says):
     with pytest.raises(BadTensor, match=says):
         from_npy(data, spec("float32", 3))
+
+
+def test_one_long_text_among_many_elements_takes_no_memory():
+    data = ["x" * 10_000] + [0] * 50_000  # as an array of texts 2 GB
+    tracemalloc.start()
+    with pytest.raises(BadTensor, match="do not fit the datatype FP32 .* a JSON string"):
+        as_array(data, spec("float32", 50_001))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10e6
+
+
+@pytest.mark.parametrize("depth", [3, 60, 1_000])
+def test_lists_deeper_than_the_tensor_are_refused(depth):
+    data: object = 1.0
+    for _ in range(depth):
+        data = [data]
+    with pytest.raises(BadTensor, match="nested deeper than the 2 axes"):
+        as_array(data, spec("float32", 1))

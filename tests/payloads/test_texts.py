@@ -1,5 +1,7 @@
 """Token ids are the tokenizers library's own, however long the text."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -162,3 +164,23 @@ def test_a_text_without_any_token_is_refused(tmp_path):
 def test_the_vocabulary_ends_after_the_largest_id(tmp_path):
     assert Texts(bare(tmp_path), spec()).vocabulary == 901
     assert Texts(FILE, spec()).vocabulary == 30_522
+
+
+def test_many_long_texts_are_tokenized_a_few_at_a_time(texts, library):
+    """Whole they would take 2 GB: the ends that are cut off take hundreds of bytes a token."""
+    code = f"""
+import re, sys
+from pathlib import Path
+from shipway.payloads.texts import Texts
+from tests.payloads.test_texts import FILE, PROSE, spec
+def peak_mb():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+texts = Texts(FILE, spec())
+texts.encode([PROSE])
+before = peak_mb()
+found = texts.encode([PROSE * 100] * 300)
+assert all(len(each.ids) == {LENGTH} for each in found)
+print(peak_mb() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 150

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from prometheus_client.core import Metric as Family
+
 from shipway.engines.protocol import EngineMetrics
 from shipway.engines.state import Addresses, ServerRecord
 from shipway.releases.exporter import Cached, Restarts, ServerCollector
@@ -22,10 +24,14 @@ RECORD = ServerRecord(
 )
 
 
-def samples(versions, metrics) -> dict[tuple[str, ...], float]:
+def samples(versions, metrics, recorded=()) -> dict[tuple[str, ...], float]:
     """By name and the values of its labels, what is collected."""
     collector = ServerCollector(
-        RECORD, Cached(lambda: versions, 60.0), Cached(lambda: metrics, 60.0), Restarts()
+        RECORD,
+        Cached(lambda: versions, 60.0),
+        Cached(lambda: metrics, 60.0),
+        Restarts(),
+        lambda: recorded,
     )
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -59,6 +65,28 @@ def test_queues_and_versions_are_told_under_the_engines_name():
     assert found["shipway_queue_limit", "echo", "1"] == 100
     assert 2.0 in [value for (name, *_), value in found.items() if name.endswith("_sum")]
     assert 4.0 in [value for (name, *_), value in found.items() if name.endswith("_count")]
+
+
+def stage(name: str, requests: float, seconds: float) -> Family:
+    labels = {"model": "echo", "version": "1", "program": "p", "device": "cpu", "stage": name}
+    family = Family("shipway_stage_seconds", "", "histogram")
+    family.add_sample("shipway_stage_seconds_count", labels, requests)
+    family.add_sample("shipway_stage_seconds_sum", labels, seconds)
+    return family
+
+
+def test_waits_in_workers_count_with_those_in_the_servers_own_queue():
+    waits = {("echo", "1"): (4.0, 2.0), ("foreign", "default"): (1.0, 0.5)}
+    families = [stage("queue", 10, 3), stage("decode", 10, 100), Family("other", "", "gauge")]
+    for workers_queue, expected in ((True, (14.0, 5.0)), (False, (4.0, 2.0))):
+        metrics = EngineMetrics(
+            queue_waits=waits, workers_queue=workers_queue, responses={"5xx": 7.0}
+        )
+        found = samples(there("1"), metrics, families)
+        count, total = (f"shipway_queue_mean_seconds_{each}" for each in ("count", "sum"))
+        assert (found[count, "echo", "1"], found[total, "echo", "1"]) == expected
+        assert (found[count, "foreign", "default"], found[total, "foreign", "default"]) == (1, 0.5)
+        assert found["shipway_front_responses_total", "5xx"] == 7
 
 
 def test_what_an_engine_does_not_say_is_left_out():

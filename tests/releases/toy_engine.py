@@ -126,6 +126,9 @@ class ToyEngine:
     def metrics(self) -> EngineMetrics:
         return EngineMetrics()
 
+    def why_unreachable(self) -> str | None:
+        return None
+
     def signature_policy(self) -> SignaturePolicy:
         return SignaturePolicy()
 

@@ -1,5 +1,6 @@
 """Which rows run together: checked against every other way to cut them."""
 
+import tracemalloc
 from functools import cache
 from itertools import pairwise
 from time import process_time
@@ -7,7 +8,7 @@ from time import process_time
 import numpy as np
 import pytest
 
-from shipway.runtime.planning import Costs, padded_length, plan
+from shipway.runtime.planning import Costs, _cut, padded_length, plan
 
 GRIDS: dict[str, dict[tuple[int, int], float]] = {
     "in proportion": {(rows, 0): float(rows) for rows in (1, 4, 8)},
@@ -135,3 +136,23 @@ def test_a_thousand_long_texts_are_planned_in_little_time():
     start = process_time()
     plan(lengths, costs)
     assert process_time() - start < 0.5
+
+
+def test_different_numbers_of_many_rows_take_little_time_and_leave_no_memory(costs):
+    plan([0] * 16_000, costs)
+    tracemalloc.start()
+    for count in range(15_000, 15_008):
+        plan([0] * count, costs)
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert left < 1_000_000
+    start = process_time()
+    plan([0] * 16_000, costs)
+    assert process_time() - start < 0.5
+
+
+def test_of_many_rows_the_runs_take_hardly_longer_than_the_best(costs):
+    for count in (100, 1_001):
+        cuts = _cut([0] * count, costs)
+        best = sum(costs.best(last - first, length)[0] for first, last, _, length in cuts)
+        assert total_ms(plan([0] * count, costs), costs) <= 1.01 * best

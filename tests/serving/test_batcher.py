@@ -4,14 +4,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from shipway.payloads.request import Request
 from shipway.runtime.backends.errors import DeviceLost
-from shipway.serving.batcher import INLINE_BYTES, Batcher
+from shipway.serving.batcher import INLINE_BYTES, SLICE_MS, Batcher
 from shipway.serving.progress import ProgressFile, read_progress
 from shipway.serving.replies import Reply
 
@@ -23,6 +23,7 @@ class Read:
     id: str
     rows: list[int]
     error: Exception | None = None
+    results: list[int] = field(default_factory=list)
 
 
 class Slow:
@@ -30,16 +31,30 @@ class Slow:
 
     def __init__(self, read_s: float = 0.0, run_s: float = 0.0) -> None:
         self.read_s, self.run_s = read_s, run_s
+        self.row_ms = 0.01
         self.batches: list[list[str]] = []
+        self.told: list[list[str]] = []
         self.threads: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def read(self, request: Request, received: float, start: float) -> Any:
         assert abs(received - time.time()) < 60 and start <= time.perf_counter()
         time.sleep(self.read_s)
         return Read(request.id, [0] * (1000 if request.id.startswith("many") else 1))
+
+    def expected_ms(self, pending) -> float:
+        return self.row_ms * (len(pending.rows) - len(pending.results))
+
+    def advance(self, pending, within_ms) -> bool:
+        count = max(1, int(within_ms / self.row_ms))
+        time.sleep(self.row_ms * count / 1000)
+        pending.results += [0] * min(count, len(pending.rows) - len(pending.results))
+        self.batches.append([f"part of {pending.id}"])
+        if self.error:
+            raise self.error
+        return len(pending.results) == len(pending.rows)
 
     def finish(self, pending) -> list[Reply]:
         assert self.gate.wait(10)
@@ -49,6 +64,10 @@ class Slow:
         if self.error:
             raise self.error
         return [Reply(each.id.encode()) for each in pending]
+
+    def tell(self, pending, replies) -> None:
+        self.told.append([each.id for each in pending])
+        assert [each.id.encode() for each in pending] == [reply.body for reply in replies]
 
 
 @pytest.fixture
@@ -60,7 +79,7 @@ def run(
     service: Slow,
     progress: ProgressFile,
     during: Callable[[Batcher, list[Reply]], Awaitable[None]],
-    lost: list[DeviceLost] | None = None,
+    lost: list[BaseException] | None = None,
     **settings: int,
 ) -> list[Reply]:
     """The replies, in the order in which they came, when `during` is done."""
@@ -232,10 +251,11 @@ def test_a_request_that_cannot_be_read_is_answered(progress, caplog):
     assert "a fault in a task" in caplog.text
 
 
-def test_a_lost_device_is_told(progress):
+@pytest.mark.parametrize("error", [DeviceLost("gone"), SystemExit(1)], ids=["device", "exit"])
+def test_what_ends_a_worker_is_told(progress, error):
     service = Slow()
-    service.error = DeviceLost("gone")
-    lost: list[DeviceLost] = []
+    service.error = error
+    lost: list[BaseException] = []
 
     async def during(batcher, replies):
         submit(batcher, replies, "a")
@@ -259,3 +279,121 @@ def test_the_batch_that_runs_is_in_the_file_of_progress(progress, tmp_path):
         assert read_progress(tmp_path / "progress").batch_began == 0
 
     run(service, progress, during)
+
+
+def test_observers_are_told_of_each_batch_once_its_replies_have_left(progress):
+    service = Slow()
+    before: list[int] = []
+
+    async def during(batcher, replies):
+        service.gate.clear()
+        submit(batcher, replies, "a")
+        while not batcher._running:
+            await asyncio.sleep(0.001)
+        submit(batcher, replies, *"bc")
+        tell = service.tell
+
+        def told(pending, answers) -> None:
+            before.append(len(replies))
+            tell(pending, answers)
+
+        service.tell = told
+        await asyncio.sleep(0.05)
+        service.gate.set()
+        await until(replies, 3)
+        await asyncio.sleep(0.01)
+
+    run(service, progress, during, readers=1)
+    assert service.told == service.batches == [["a"], [*"bc"]]
+    assert before[0] >= 1 and before[1] == 3
+
+
+def test_observers_are_not_told_of_a_batch_that_failed(progress):
+    service = Slow()
+    service.error = ValueError("a fault of ours")
+
+    async def during(batcher, replies):
+        submit(batcher, replies, "a")
+        await until(replies, 1)
+        await asyncio.sleep(0.01)
+
+    [reply] = run(service, progress, during)
+    assert reply.status == 500 and service.told == []
+
+
+def test_a_request_that_takes_long_is_run_in_parts_between_the_others(progress):
+    service = Slow()
+    service.row_ms = 0.25  # 1,000 rows take 250 ms
+    waits: list[float] = []
+
+    async def during(batcher, replies):
+        submit(batcher, replies, "many")
+        await asyncio.sleep(0.02)
+        for number in range(3):
+            began = time.perf_counter()
+            before = len(replies)
+            submit(batcher, replies, f"small {number}")
+            await until(replies, before + 1)
+            waits.append(time.perf_counter() - began)
+        await until(replies, 4)
+
+    replies = run(service, progress, during)
+    assert replies[-1].body == b"many"
+    assert max(waits) < 2.5 * SLICE_MS / 1000
+    assert service.batches[:4] == [["part of many"], ["small 0"], ["part of many"], ["small 1"]]
+    assert service.batches.count(["part of many"]) == 4 and service.batches[-1] == ["many"]
+
+
+def test_two_requests_that_take_long_take_turns(progress):
+    service = Slow()
+    service.row_ms = 0.15
+
+    async def during(batcher, replies):
+        submit(batcher, replies, "many a", "many b")
+        await until(replies, 2)
+
+    run(service, progress, during)
+    parts = [first for first, *_ in service.batches if first.startswith("part")]
+    assert parts[:4] == ["part of many a", "part of many b"] * 2
+
+
+def test_a_batch_is_no_longer_than_its_bound(progress):
+    service = Slow()
+    service.row_ms = 40.0
+
+    async def during(batcher, replies):
+        service.gate.clear()
+        submit(batcher, replies, "a")
+        while not batcher._running:
+            await asyncio.sleep(0.001)
+        submit(batcher, replies, *"bcdef")
+        await asyncio.sleep(0.05)
+        service.gate.set()
+        await until(replies, 6)
+
+    run(service, progress, during)
+    assert service.batches == [["a"], ["b", "c"], ["d", "e"], ["f"]]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), DeviceLost("gone")])
+def test_a_part_that_fails_fails_its_request_alone(progress, error):
+    service = Slow()
+    service.row_ms = 0.25
+    lost: list[BaseException] = []
+
+    async def during(batcher, replies):
+        service.error = error
+        submit(batcher, replies, "many")
+        while not service.batches:
+            await asyncio.sleep(0.001)
+        service.error = None
+        if isinstance(error, DeviceLost):
+            while not lost:
+                await asyncio.sleep(0.001)
+            batcher._unanswered = 0  # the process ends
+            return
+        submit(batcher, replies, "small")
+        await until(replies, 2)
+
+    run(service, progress, during, lost)
+    assert bool(lost) == isinstance(error, DeviceLost)

@@ -8,7 +8,7 @@ import pytest
 from shipway.payloads.errors import BadRequest, DeadlinePassed
 from shipway.payloads.request import Request
 from shipway.runtime.model import Model
-from shipway.serving.deadlines import LATELY_S, SENT, WITHIN, Deadlines
+from shipway.serving.deadlines import GRPC_WITHIN, LATELY_S, SENT, WITHIN, Deadlines, sent_at
 from shipway.serving.service import Service
 from tests.serving.test_service import JSON
 
@@ -67,6 +67,23 @@ def test_a_deadline_that_is_no_number_is_refused(value):
         Deadlines().check(Request({"body": ROW}, {WITHIN: value}), NOW)
 
 
+@pytest.mark.parametrize(
+    ("timeout", "late"),
+    [("100m", True), ("99999u", True), ("1n", True), ("1S", False), ("5M", False), ("1H", False)],
+)
+def test_a_calls_own_deadline_counts(timeout, late):
+    call = Request({"body": ROW}, {GRPC_WITHIN: timeout})
+    assert isinstance(Deadlines().why_late(call, NOW, received=NOW - 0.2), DeadlinePassed) is late
+    shorter = Request({"body": ROW}, {GRPC_WITHIN: "1n", WITHIN: "60000"})
+    assert Deadlines().why_late(shorter, NOW, received=NOW - 0.2) is None  # it says so itself
+
+
+@pytest.mark.parametrize("timeout", ["", "m", "100", "-1S", "1.5S", "123456789m", "1D"])
+def test_a_deadline_as_no_grpc_library_writes_it_is_none(timeout):
+    call = Request({"body": ROW}, {GRPC_WITHIN: timeout})
+    assert Deadlines().why_late(call, NOW, received=NOW - 1e6) is None
+
+
 def test_without_a_start_or_from_a_clock_that_is_ahead_nothing_was_waited():
     deadlines = Deadlines()
     deadlines.check(Request({"body": ROW}, {WITHIN: "0.1"}), NOW)
@@ -90,3 +107,10 @@ def test_a_slow_batch_does_not_have_all_others_refused_for_good():
         deadlines.check(asked(1000, waited_ms=0), NOW)
     later = NOW + LATELY_S + 0.1
     deadlines.check(asked(1000, waited_ms=0, now=later), later)
+
+
+@pytest.mark.parametrize("sent", ["t=1", "1", "t=86400", "1000000"])
+def test_a_request_that_was_sent_decades_ago_says_nothing(sent):
+    assert sent_at(Request({}, {SENT: sent}), time.time()) is None
+    recent = time.time() - 5
+    assert sent_at(Request({}, {SENT: f"t={recent}"}), time.time()) == pytest.approx(recent)

@@ -1,5 +1,6 @@
 """A worker's own HTTP, over its unix socket, with a real model."""
 
+import errno
 import gzip
 import json
 import os
@@ -12,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from shipway.processes import began
 from shipway.runtime.model import Model
 from shipway.serving.direct import DirectServer
 from shipway.serving.direct_config import DirectConfig
@@ -19,6 +21,7 @@ from shipway.serving.oip_grpc import calls
 from shipway.serving.progress import read_progress
 from shipway.serving.service import Service
 from tests.conftest import encoded
+from tests.servers import until
 
 LIMIT = 1_000_000
 
@@ -35,6 +38,7 @@ def served(artifact, folder: Path) -> DirectServer:
         service,
         again,
         name=artifact.manifest.name,
+        starter=os.getpid(),
         batch_size=4,
         readers=2,
         answer_within_s=60,
@@ -70,6 +74,9 @@ def test_it_listens_on_a_private_socket_and_announces_itself(table, tiny_table):
     said = json.loads(table.socket.with_suffix(".json").read_bytes())
     assert said == {
         "pid": os.getpid(),
+        "began": began(os.getpid()),
+        "starter": os.getpid(),
+        "starter_began": began(os.getpid()),
         "name": tiny_table.manifest.name,
         "version": tiny_table.manifest.version,
         "socket": str(table.socket),
@@ -222,3 +229,35 @@ def test_torchserves_requests_and_direct_ones_take_turns(tiny_artifact, tmp_path
     assert not wrong
     classes = {json.loads(each)[0]["class_id"] for each in answers}
     assert len(classes) == 1
+
+
+def test_an_announcement_that_is_lost_or_changed_is_made_again(table):
+    path = table.socket.with_suffix(".json")
+    said = path.read_bytes()
+    for damage in (path.unlink, lambda: path.write_bytes(b"garbage")):
+        damage()
+        until(lambda: path.exists() and path.read_bytes() == said)
+
+
+def full_disk(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_on_a_full_disk_a_worker_is_announced_in_the_place_of_its_predecessor(table, monkeypatch):
+    path = table.socket.with_suffix(".json")
+    said = path.read_bytes()
+    with monkeypatch.context() as full:
+        full.setattr("shipway.serving.direct.atomic_write", full_disk)
+        path.write_bytes(said.replace(b"pid", b"old") + b" " * 100)
+        until(lambda: path.read_bytes() == said)
+
+
+def test_a_worker_is_announced_as_soon_as_there_is_room(tiny_table, tmp_path, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr("shipway.serving.direct.atomic_write", full_disk)
+        made = served(tiny_table, tmp_path / "workers")
+        with client_of(made) as client:
+            name = tiny_table.manifest.name
+            assert client.post(f"/predictions/{name}", json=ROW).is_success
+        assert not made.socket.with_suffix(".json").exists()
+    until(made.socket.with_suffix(".json").exists)

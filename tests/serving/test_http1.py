@@ -29,6 +29,9 @@ class Echo:
         self.seen: list[HttpRequest] = []
         self.late: list[tuple[HttpRequest, Answer]] = []
 
+    def refused(self, head: HttpRequest, refusal: Reply) -> Reply:
+        return refusal
+
     def why_refused(self, head: HttpRequest) -> Reply | None:
         if head.path == "/refused":
             return refused_by_server(404, "ResourceNotFoundException", "There is nothing here.")

@@ -42,6 +42,9 @@ def test_the_fields_of_a_form_keep_their_names_and_bytes():
         (FORM, part("a", b"b"), "before its closing boundary"),
         (FORM, part("a", b"b")[:-8], "before its closing boundary"),
         (FORM, b"--xyz\r\nno colon\r\n\r\nb\r\n" + END, "broken"),
+        (FORM, part("a", b"1") + part("a", b"2") + END, "several fields 'a'"),
+        (FORM, part("", b"1") + END, "has no name"),
+        (URLENCODED, b"a=1&a=2", "several fields 'a'"),
         (FORM, b"".join(part(str(n), b"") for n in range(MOST_FIELDS + 1)) + END, "more than"),
     ],
 )
@@ -63,3 +66,16 @@ def test_an_urlencoded_form_is_decoded():
 )
 def test_what_curl_calls_a_form_and_is_none_is_a_body(body):
     assert fields_of("", URLENCODED, body) == {"body": body}
+
+
+def test_a_query_with_two_fields_of_one_name_is_refused():
+    with pytest.raises(BadRequest, match="The query has several fields 'a'"):
+        fields_of("a=1&a=2", "", b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [(b"text=100% sure", "100% sure"), (b"text=a b", "a b"), ("text=größer".encode(), "größer")],
+)
+def test_a_form_that_should_have_been_encoded_is_read_as_it_is_meant(body, text):
+    assert fields_of("", URLENCODED, body) == {"text": text.encode()}

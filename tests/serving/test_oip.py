@@ -152,7 +152,7 @@ NAN = np.array([[1, np.nan, 2]], np.float32)
         (declared(ONES, data="AAAA"), "neither a `data` list nor"),
         (declared(ONES, data=None), "neither a `data` list nor"),
         (declared(ONES, data=[]), "its data has 0"),
-        (declared(ONES, data=[[[[]]]]), "its data has 0"),
+        (declared(ONES, data=[[[[]]]]), "nested deeper than the 2 axes"),
         (declared(ONES, name="y"), "The request has the inputs 'y'; this model takes x"),
         (declared(ONES, name=3), "a unique name"),
         ("x", "a unique name"),
@@ -561,3 +561,55 @@ def test_metadata_names_every_tensor():
     assert described["inputs"] == [{"name": "x", "datatype": "INT64", "shape": [-1, -1]}]
     assert described["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}]
     assert described["versions"] == ["1.0"]
+
+
+DEEP: Any = "x"
+for _ in range(1_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [2] * 400_000},
+        {"shape": [2**62] * 400_000},
+        {"shape": DEEP},
+        {"name": DEEP},
+        {"name": "n" * 10**6},
+        {"datatype": DEEP},
+        {"datatype": "d" * 10**6},
+        {"parameters": {"binary_data_size": DEEP}},
+        {"parameters": {"binary_data_size": "9" * 10**6}},
+        {"parameters": DEEP},
+        {"data": DEEP},
+        {"data": ["x" * 10**6, *[0] * 1_000]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+@pytest.mark.parametrize("native", [False, True])
+def test_a_value_that_makes_no_sense_costs_little_and_is_not_repeated(change, native):
+    tensor = declared(np.zeros((1, 3), np.float32)) | change
+    if native:
+        tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]} | change
+    start = time.process_time()
+    with pytest.raises((BadRequest, BadTensor)) as caught:
+        read(Request({"body": {"inputs": [tensor]}}))
+    assert time.process_time() - start < 0.2
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"id": DEEP}, {"id": {}}, {"outputs": [{"name": DEEP}]}, {"outputs": [{"name": "o" * 10**6}]}]
+    + [{"outputs": [{"name": "logits"}] * 100_000}, {"outputs": DEEP}],
+)
+def test_nor_is_one_of_the_request(change):
+    body = {"inputs": [declared(np.zeros((1, 3), np.float32))]} | change
+    with pytest.raises((BadRequest, BadTensor)) as caught:
+        read(Request({"body": body}))
+    assert len(str(caught.value)) < 600
+
+
+def test_texts_in_a_list_for_each_row_are_taken_as_numbers_are():
+    tensor = {"name": "text", "shape": [2, 1], "datatype": "BYTES", "data": [["a"], ["b"]]}
+    assert read(Request({"body": {"inputs": [tensor]}})).items == (b"a", b"b")

@@ -34,3 +34,11 @@ def test_a_file_that_is_not_there_or_too_short_says_nothing(tmp_path):
     assert read_progress(tmp_path / "none") is None
     (tmp_path / "short").write_bytes(b"123")
     assert read_progress(tmp_path / "short") is None
+
+
+def test_a_worker_whose_progress_cannot_be_written_goes_on(tmp_path):
+    file = ProgressFile(tmp_path / "missing" / "1.progress")
+    file.beat()
+    file.begin()
+    file.end()
+    assert read_progress(tmp_path / "missing" / "1.progress") is None

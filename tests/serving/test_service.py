@@ -693,3 +693,48 @@ def test_the_description_names_the_tensors(one):
         each.name for each in one.manifest.inputs
     ]
     json.dumps(described)
+
+
+def test_an_answer_over_the_limit_is_refused_with_its_size_and_the_next_is_given(served):
+    table = served("table")
+    service = Service(Model(table.artifact), most_reply_bytes=2_000)
+    row = [1, 2, 3, 4, 5]
+    rows = Request({"body": json.dumps([row] * 100).encode()}, JSON)
+    reply = only(service, rows)
+    said = bad(reply, 413, "The answer has ")
+    assert said["type"] == "ReplyTooLarge" and len(reply.body) < 2_000
+    good(only(service, table.natural(row)))
+
+
+def test_rows_that_run_in_parts_get_the_same_answers(one):
+    items = one.inputs(40)
+    if one.task == "tensors":
+        items = [each for each in one.inputs(60) if len(each["which"][0]) == 9] * 8
+    service = Service(Model(one.artifact, staged=False))
+    request = one.v2(items, binary=True)
+    [whole] = one.service.answer([request])
+    pending = service.read(request, time.time(), time.perf_counter())
+    assert service.expected_ms(pending) > 0
+    parts = 1
+    while not service.advance(pending, within_ms=service.expected_ms(pending) / 8 + 1e-3):
+        assert len(pending.results) < len(pending.rows)
+        parts += 1
+    assert parts > 2 and service.expected_ms(pending) == 0
+    [reply] = service.finish([pending])
+    assert reply.status == 200 and pending.ran_ms > 0
+    for name, array in outputs_of(reply).items():
+        np.testing.assert_allclose(array, outputs_of(whole)[name], atol=1e-5)
+
+
+def test_a_request_whose_deadline_passes_between_its_parts_is_refused(served):
+    table = served("table")
+    service = Service(Model(table.artifact, staged=False))
+    request = table.natural([[1, 2, 3, 4, 5]] * 100)
+    headers = request.headers | {"x-envoy-expected-rq-timeout-ms": "60000"}
+    request = Request(request.fields, headers)
+    pending = service.read(request, time.time(), time.perf_counter())
+    assert not service.advance(pending, within_ms=1e-6)
+    pending.received -= 120
+    assert service.advance(pending, within_ms=1e-6)
+    [reply] = service.finish([pending])
+    assert reply.status == 504 and 0 < len(pending.results) < 100

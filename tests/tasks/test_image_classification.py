@@ -1,5 +1,6 @@
 """The handler for images on TorchServe's own context class, without the server around it."""
 
+import base64
 import json
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 import torch
 from ts.context import Context, RequestProcessor
 
+from shipway.artifact.bundle import open_artifact
 from shipway.engines.torchserve.handler import Handler
 from shipway.payloads.images import decode_image
+from shipway.runtime.model import Model
 from shipway.runtime.program import open_program
 from shipway.tasks.classes import rank
+from shipway.tasks.image_classification import ImageClassification
 from tests.conftest import PHOTOS, encoded
 
 GOOD = (PHOTOS / "chelsea.png").read_bytes()
@@ -139,3 +143,30 @@ def test_decoding_in_threads_keeps_every_row_its_own(handler, tiny_artifact):
     for found, wanted in zip(handler.service._task.decode(bodies), expected, strict=True):
         pixels = staging_BHWC[found.row] if isinstance(found.row, int) else found.row[0]
         assert np.array_equal(pixels, wanted)
+
+
+def test_an_image_in_a_bytes_tensor_may_be_in_base64(tiny):
+    task = ImageClassification(Model(open_artifact(tiny.path)))
+    text = base64.b64encode(GOOD)
+    assert task.parse_bytes(text) == task.parse_bytes(GOOD) == GOOD
+    assert task.parse_bytes(b"data:image/png;base64," + text) == GOOD
+
+
+def test_a_list_of_images_gets_a_list_of_answers(handler, model_dir):
+    text = base64.b64encode(GOOD).decode()
+    bodies = [json.dumps(text).encode(), json.dumps([text, text]).encode()]
+    (one, two), _ = ask(handler, model_dir, bodies)
+    assert two == [one, one]
+
+
+def test_an_explanation_is_refused_and_a_prediction_with_a_describe_header_is_answered(
+    handler, model_dir
+):
+    explained = context(model_dir, 4, explain="True")
+    [reply] = handler.handle([{"body": GOOD}], explained)
+    assert json.loads(reply)["code"] == 501 and b"/predictions/" in reply
+    assert explained.get_response_status(0)[0] == 501
+    [reply] = handler.handle([{"body": GOOD}], context(model_dir, 4, describe="True"))
+    assert json.loads(reply)[0]["class_id"] >= 0
+    [reply] = handler.handle([{}], context(model_dir, 4, describe="True"))
+    assert json.loads(reply)["name"] == "tiny"

@@ -53,6 +53,44 @@ def test_a_bad_row_becomes_its_error_and_the_others_are_decoded(task, row, error
     assert good.row[0].tolist() == ROW
 
 
+def test_a_table_as_pandas_writes_it_is_read_by_its_columns(task):
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in (ROW, ROW[::-1])]
+    for columns in (list(COLUMNS), sorted(COLUMNS), list(COLUMNS)[::-1]):
+        data = [[row[column] for column in columns] for row in rows]
+        table = {"columns": columns, "index": [0, 1], "data": data}
+        for value in (table, {key: table[key] for key in ("columns", "data")}):
+            inputs = task.parse(request(value))
+            assert inputs.many
+            found = [each.row[0].tolist() for each in task.decode(inputs.items)]
+            assert found == [ROW, ROW[::-1]]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"columns": list(COLUMNS), "data": [ROW], "dtype": 1}, "as pandas"),
+        ({"columns": list(COLUMNS)}, "as pandas"),
+        ({"columns": list(COLUMNS), "data": ROW}, "a row of `data` is not a list"),
+        ({"columns": list(COLUMNS)[:4], "data": [ROW]}, "a row of `data` is not a list"),
+        ({"columns": ["height"] * 5, "data": [ROW]}, "different names"),
+        ({"columns": [1, 2, 3, 4, 5], "data": [ROW]}, "different names"),
+        ({"columns": "height", "data": [ROW]}, "different names"),
+        ({"columns": [], "data": []}, "list of rows is empty"),
+        ({"data": [ROW], "index": [0]}, "fields that have no meaning: `index`"),
+        ({"rows": [ROW], "threshold": 0.5}, "fields that have no meaning: `threshold`"),
+    ],
+)
+def test_a_table_that_cannot_be_meant_is_refused(task, value, says):
+    with pytest.raises(BadRequest, match=says):
+        task.parse(request(value))
+
+
+def test_unknown_columns_are_named(task):
+    table = {"columns": ["a", "b", "c", "d", "e"], "data": [ROW]}
+    [error] = task.decode(task.parse(request(table)).items)
+    assert isinstance(error, BadRequest) and "Missing or unknown: a, b, c, d" in str(error)
+
+
 def test_no_rows_and_too_many_are_refused(task):
     with pytest.raises(BadRequest, match="empty"):
         task.parse(request([]))

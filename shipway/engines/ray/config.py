@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shipway.archive.layout import RESPONSE_TIMEOUT_S
 from shipway.artifact.bundle import Artifact
 
 CODE = "shipway.engines.ray.app"
@@ -16,7 +17,7 @@ ROUTER = "shipway"
 """The name of the router's application. Those of versions have an @ in their names."""
 MAX_QUEUED = 100
 """Requests that may wait for a version in each router, as many as in config.properties."""
-TIMEOUT_S = 60.0
+TIMEOUT_S = float(RESPONSE_TIMEOUT_S)
 """For a reply, as long as in the archives."""
 LOGGING = {"enable_access_log": False}
 

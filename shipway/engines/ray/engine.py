@@ -225,6 +225,10 @@ class RayEngine:
             "Configure Prometheus to scrape every node.",
         )
 
+    def why_unreachable(self) -> str | None:
+        """See `Engine`. Its proxies are its own concern."""
+        return None
+
     def signature_policy(self) -> SignaturePolicy:
         """See `Engine`. It takes no archives, so it demands no signature."""
         return SignaturePolicy()

@@ -12,6 +12,7 @@ from shipway.engines.errors import ConfigError
 from shipway.engines.state import CONFIG_NAME, Addresses
 from shipway.engines.torchserve import tls
 from shipway.files import shipped
+from shipway.front.cors import Cors
 
 DEFAULT_MAX_REQUEST_BYTES = 6_553_500
 """TorchServe's own default."""
@@ -19,6 +20,9 @@ DEFAULT_JOB_QUEUE_SIZE = 100
 """TorchServe's own default."""
 DEFAULT_RESPONSE_TIMEOUT_S = 120
 """TorchServe's own default."""
+CORS_KEYS = ("cors_allowed_origin", "cors_allowed_methods", "cors_allowed_headers")
+DEFAULT_CORS_METHODS = "GET, POST, PUT, OPTIONS"
+DEFAULT_CORS_HEADERS = "authorization, content-type, x-request-id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +62,12 @@ class ServerConfig:
     """This project's own setting, unknown to TorchServe. None: no metrics are recorded."""
     certificate: Path | None
     """A PEM file, for TLS on all of TorchServe's addresses. None: no TLS."""
+    private_key: Path | None
+    """Its key, a PEM file."""
     may_expose_management: bool
     """One of the two permissions that `check_exposure` needs. The other is on the command line."""
     max_request_bytes: int
+    max_response_bytes: int
     job_queue_size: int
     """How many requests may wait for a model."""
     response_timeout_s: int
@@ -70,6 +77,8 @@ class ServerConfig:
     front: bool
     """Whether Envoy takes the requests, and passes those for this project's models directly to
     their workers. This project's own setting, unknown to TorchServe."""
+    cors: Cors | None
+    """Whether pages of other sites may ask; TorchServe's own settings."""
     vm_args: tuple[str, ...]
     """Arguments for the Java command line."""
     require_signature: bool
@@ -160,6 +169,7 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
         host = values.get(f"{key}_address", "127.0.0.1")
         return Listener(purpose=purpose, host=host, port=int(value))
 
+    certificate, private_key = _certificate(path, values)
     config = ServerConfig(
         path=path.resolve(),
         inference=http("inference", "inference_address", 8080),
@@ -172,10 +182,14 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
             if values.get("exporter_address") == ""
             else http("exporter", "exporter_address", 9404)
         ),
-        certificate=_certificate(path, values),
+        certificate=certificate,
+        private_key=private_key,
         may_expose_management=_is_true(path, "allow_management_beyond_loopback", values),
         max_request_bytes=_number(
             path, "max_request_size", values, DEFAULT_MAX_REQUEST_BYTES, "bytes"
+        ),
+        max_response_bytes=_number(
+            path, "max_response_size", values, DEFAULT_MAX_REQUEST_BYTES, "bytes"
         ),
         job_queue_size=_number(path, "job_queue_size", values, DEFAULT_JOB_QUEUE_SIZE, "requests"),
         response_timeout_s=_number(
@@ -183,6 +197,7 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
         ),
         with_tokens=not _is_true(path, "disable_token_authorization", values),
         front=_is_on(path, "front", values),
+        cors=_cors(path, values),
         vm_args=tuple(values.get("vmargs", "").split()),
         require_signature=_is_true(path, "require_signature", values),
         trusted_keys=_trusted_keys(path, values.get("trusted_keys", "")),
@@ -244,20 +259,20 @@ def _number(path: Path, key: str, values: Mapping[str, str], default: int, unit:
 
 
 def _is_on(path: Path, key: str, values: Mapping[str, str]) -> bool:
-    value = values.get(key, "off")
+    value = values.get(key, "on")
     if value not in ("on", "off"):
         raise ConfigError(f"{path}: {key}={value} is not valid. Use on or off.")
     return value == "on"
 
 
-def _certificate(path: Path, values: Mapping[str, str]) -> Path | None:
-    """The certificate of a server with TLS, checked with its key. None without TLS."""
+def _certificate(path: Path, values: Mapping[str, str]) -> tuple[Path, Path] | tuple[None, None]:
+    """The certificate of a server with TLS and its key, checked. None without TLS."""
     secure = {
         key: values.get(key, "").startswith("https://")
         for key in ("inference_address", "management_address", "metrics_address")
     } | {"enable_grpc_ssl": _is_true(path, "enable_grpc_ssl", values)}
     if not any(secure.values()):
-        return None
+        return None, None
     if plain := [key for key, is_secure in secure.items() if not is_secure]:
         raise ConfigError(
             f"{path}: TLS must be on for all addresses or for none, and it is off for "
@@ -274,7 +289,23 @@ def _certificate(path: Path, values: Mapping[str, str]) -> Path | None:
             )
         files.append(file)
     tls.check(*files)
-    return files[0]
+    return files[0], files[1]
+
+
+def _cors(path: Path, values: Mapping[str, str]) -> Cors | None:
+    origin, methods, headers = (values.get(key, "").strip() for key in CORS_KEYS)
+    if not origin:
+        return None
+    if origin != "*" and not re.fullmatch(r"https?://[^/,\s]+", origin):
+        raise ConfigError(
+            f"{path}: {CORS_KEYS[0]}={origin} is not an origin. Write SCHEME://HOST or "
+            "SCHEME://HOST:PORT without a path, or * for any."
+        )
+    return Cors(
+        origin=origin,
+        methods=methods or DEFAULT_CORS_METHODS,
+        headers=headers or DEFAULT_CORS_HEADERS,
+    )
 
 
 def _trusted_keys(path: Path, value: str) -> tuple[Path, ...]:

@@ -31,19 +31,25 @@ def until_quiet(state: StateDirectory, within_s: float) -> bool:
         record = state.require_running()
         with closing(ManagementClient(state)) as management:
             front = Admin(admin_socket(Path(record.launch) / FOLDER))
-            asked = _requests_so_far(record)
+            asked = _requests_so_far(record), front.requests().total
             while time.monotonic() < deadline:
                 for one in management.models():
                     left_s = deadline - time.monotonic()
                     if not management.await_answers(one, within_s=left_s):
                         return False
-                before, asked = asked, _requests_so_far(record)
-                if asked == before and not front.active_requests():
+                at_the_front = front.requests()
+                before, asked = asked, (_requests_so_far(record), at_the_front.total)
+                if asked == before and not at_the_front.active:
                     return True
                 time.sleep(PAUSE_S)
     except (ServerError, httpx.HTTPError, OSError, ValueError):
         return True
     return False
+
+
+def refuse_connections(record: ServerRecord) -> None:
+    """Closes the addresses of the front, if there is one, so that nobody connects to what ends."""
+    Admin(admin_socket(Path(record.launch) / FOLDER)).stop_listening()
 
 
 def _requests_so_far(record: ServerRecord) -> float:

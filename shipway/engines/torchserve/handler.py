@@ -15,6 +15,7 @@ from shipway.artifact.bundle import open_artifact
 from shipway.artifact.errors import ArtifactError
 from shipway.artifact.manifest import Manifest
 from shipway.artifact.tuned import STORE_VARIABLE, read_tuned
+from shipway.engines.torchserve.starter import STARTER_VARIABLE
 from shipway.errors import ShipwayError
 from shipway.metrics.declared import DIRECTORY_VARIABLE
 from shipway.metrics.observed import Observer
@@ -25,9 +26,9 @@ from shipway.preprocessing import NAME_PATTERN
 from shipway.runtime.backends.errors import DeviceLost
 from shipway.runtime.host import available_cores, own_device
 from shipway.runtime.model import Model
-from shipway.serving.direct_config import DIRECT_VARIABLE, DirectConfig
+from shipway.serving.direct_config import DIRECT_VARIABLE, REPLY_VARIABLE, DirectConfig
 from shipway.serving.observing import served_program
-from shipway.serving.replies import encode
+from shipway.serving.replies import RETRY_AFTER_S, Reply, encode, refused_by_server
 from shipway.serving.service import Service, most_rows
 from shipway.serving.statuses import PHRASE_OF
 from shipway.tasks import TASKS
@@ -43,6 +44,18 @@ class WrongTask(ShipwayError):
     """An artifact is packed with the handler of another task."""
 
 
+ROOM_FOR_HEADERS = 4096
+"""Bytes of a reply beside its body, in the message to TorchServe."""
+NO_ROOM = (
+    503,
+    "ServiceUnavailableException",
+    "The answers to requests that ran together are too large for one message. Send it again.",
+)
+NO_EXPLANATIONS = (
+    501,
+    "NotImplementedException",
+    "Explanations are not supported. Send the request to /predictions/NAME.",
+)
 WORKER = "model_service_worker.py"
 DEVICE_LOST = 70
 """The exit status of a worker that has lost its GPU: EX_SOFTWARE in sysexits.h."""
@@ -54,6 +67,9 @@ class Handler:
     Each file in handlers/ has one subclass. Your own subclass may override `preprocess` and
     `postprocess`, or `make_task` for another format of requests and answers.
     """
+
+    _most_bytes: int | None = None
+    """Of the replies of a batch; None if the server does not say."""
 
     task: ClassVar[str | None] = None
     """The registered name of the task that it serves. None: the task in the manifest."""
@@ -97,7 +113,15 @@ class Handler:
             device_index=own_device(properties.get("gpu_id")),
         )
         model.warm_up()
-        self.service = Service(model, observers_of(model), task=self.make_task(model), steps=self)
+        most_bytes = os.environ.get(REPLY_VARIABLE)
+        self._most_bytes = int(most_bytes) if most_bytes else None
+        self.service = Service(
+            model,
+            observers_of(model),
+            task=self.make_task(model),
+            steps=self,
+            most_reply_bytes=self._most_bytes,
+        )
         self._direct = None
         if direct is not None:
             self._direct = _serve_directly(
@@ -109,7 +133,10 @@ class Handler:
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Returns one reply for each row, in order."""
         indexes = range(len(rows))
-        if all(context.get_request_header(index, "describe") == "True" for index in indexes):
+        # A description has no fields. Clients may send the same header with a prediction.
+        if not any(rows) and all(
+            context.get_request_header(index, "describe") == "True" for index in indexes
+        ):
             # With the process id: a client that drains a version waits for each of its workers.
             own = {"pid": os.getpid(), "unanswered": self._direct.unanswered if self._direct else 0}
             return [encode(self.service.describe() | own)] * len(rows)
@@ -124,13 +151,30 @@ class Handler:
         try:
             replies = self.service.answer(requests)
         except DeviceLost as error:
-            _end_without_device(error)
+            _end(error)
+        for index, reply in enumerate(replies):
+            if context.get_request_header(index, "explain") == "True":
+                replies[index] = reply = refused_by_server(*NO_EXPLANATIONS)
+        if self._most_bytes:
+            replies = within(replies, self._most_bytes)
         for index, reply in enumerate(replies):
             if reply.status != 200:
                 context.set_response_status(reply.status, PHRASE_OF[reply.status], index)
             for name, value in reply.headers.items():
                 context.set_response_header(index, name, value)
         return [reply.body for reply in replies]
+
+
+def within(replies: Sequence[Reply], most_bytes: int) -> list[Reply]:
+    """The replies of a batch, which TorchServe reads as one message: those that have no room in it
+    are refused, the smallest last. TorchServe would end the worker."""
+    kept = list(replies)
+    room = most_bytes - ROOM_FOR_HEADERS * len(kept)
+    for place in sorted(range(len(kept)), key=lambda place: len(kept[place].body)):
+        room -= len(kept[place].body)
+        if room < 0:
+            kept[place] = refused_by_server(*NO_ROOM, {"Retry-After": str(RETRY_AFTER_S)})
+    return kept
 
 
 def _serve_directly(
@@ -151,17 +195,18 @@ def _serve_directly(
         service,
         config,
         name=context.model_name,
+        starter=started_process(),
         batch_size=batch_size,
         readers=available_cores(),
         answer_within_s=float(settings.get("responseTimeout", config.answer_within_s)),
         calls=calls(service.describe()["metadata"]) | {predictions_call.PATH: Predictions()},
-        lost=_end_without_device,
+        lost=_end,
     )
     server.start()
     return server
 
 
-def _end_without_device(error: DeviceLost) -> NoReturn:
+def _end(error: DeviceLost | SystemExit) -> NoReturn:
     """Ends this process: TorchServe would keep it, and every further request would fail."""
     logger.critical("this worker ends so that a new one starts", exc_info=error)
     logging.shutdown()
@@ -215,6 +260,11 @@ def _tuned_threads(manifest: Manifest) -> int | None:
     return min(tuned.serving.threads, available_cores()) if tuned else None
 
 
+def started_process() -> int:
+    """The process that TorchServe started for this worker: itself, or one that forked it."""
+    return int(os.environ.get(STARTER_VARIABLE, os.getpid()))
+
+
 def workers_here() -> int:
     """The number of workers of this server that share the machine's cores, this one included.
 
@@ -222,7 +272,7 @@ def workers_here() -> int:
     the previous default, kept for a rollback, or the next one must not cost it threads.
     """
     try:
-        siblings = psutil.Process().parent().children()  # type: ignore[union-attr]
+        siblings = psutil.Process(started_process()).parent().children()  # type: ignore[union-attr]
         by_version = Counter(_served_by(process) for process in siblings if _is_worker(process))
     except (psutil.Error, AttributeError):
         return 1

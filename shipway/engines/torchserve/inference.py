@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from shipway.engines import tls
+from shipway import tls
 from shipway.engines.errors import (
     ModelNotFound,
     PredictionFailed,
@@ -23,8 +23,15 @@ from shipway.engines.protocol import Inferred
 from shipway.engines.state import StateDirectory
 from shipway.engines.tensors import pack, unpack
 from shipway.engines.torchserve.management import ManagementClient
-from shipway.engines.torchserve.refusals import as_refusal, grpc_refusal, http_refusal, parsed
+from shipway.engines.torchserve.refusals import (
+    as_refusal,
+    grpc_refusal,
+    http_refusal,
+    is_a_reply,
+    parsed,
+)
 from shipway.engines.torchserve.tokens import TokenAuth, tokens_of
+from shipway.serving.statuses import TOO_MANY_WAIT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,7 +218,7 @@ class GrpcPredictor:
         import grpc
 
         status, said = error.code(), error.details() or ""
-        if status is grpc.StatusCode.UNAVAILABLE:
+        if status is grpc.StatusCode.UNAVAILABLE and not is_a_reply(error):
             raise _unreachable(self._address, said)
         raise _explained(grpc_refusal(status.name, said), self._state, name, version)
 
@@ -232,7 +239,8 @@ def _explained(refusal: Refused, state: StateDirectory, name: str, version: str 
             VersionNotFound,
             f"{name} has no version {version}. List its versions with `shipway describe {name}`.",
         )
-    if "has no worker to serve" in str(refusal):
+    # TorchServe's words, and those of a worker behind the front.
+    if "has no worker to serve" in str(refusal) or TOO_MANY_WAIT in str(refusal):
         return _not_taken(state, name, version)
     return refusal.retold(PredictionFailed, str(refusal))
 

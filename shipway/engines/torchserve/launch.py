@@ -22,7 +22,7 @@ from shipway.engines.state import ServerRecord, StateDirectory
 from shipway.engines.torchserve import front
 from shipway.engines.torchserve.config import ServerConfig
 from shipway.engines.torchserve.devices import for_torchserve
-from shipway.engines.torchserve.drain import until_quiet
+from shipway.engines.torchserve.drain import refuse_connections, until_quiet
 from shipway.engines.torchserve.exposure import check_exposure, check_ports
 from shipway.engines.torchserve.java import Java
 from shipway.engines.torchserve.processes import (
@@ -35,6 +35,7 @@ from shipway.engines.torchserve.processes import (
 from shipway.engines.torchserve.readiness import end_of_logs, wait_until_ready
 from shipway.engines.torchserve.tokens import key_file
 from shipway.metrics.declared import DIRECTORY_VARIABLE
+from shipway.serving.direct_config import REPLY_VARIABLE
 
 DRAIN_WITHIN_S = 20.0
 """How long a server that stops goes on answering requests. The whole stop takes about 5 s more."""
@@ -94,6 +95,7 @@ def start(
     fronted = front.prepare(config, temporary)
     environment = devices | ({DIRECTORY_VARIABLE: str(metrics)} if exporter else {})
     environment |= fronted.environment if fronted else {}
+    environment[REPLY_VARIABLE] = str(config.max_response_bytes)
     try:
         inner = fronted.config if fronted else config
         process = start_java(inner, java, model_store, state, temporary, environment, dies_with_us)
@@ -191,6 +193,7 @@ def _end(record: ServerRecord, state: StateDirectory) -> None:
         if state.running() == record:
             state.stopping_file.touch()
             until_quiet(state, DRAIN_WITHIN_S)
+            refuse_connections(record)
         if _signal(record.pid, record, signal.SIGTERM):
             _wait_for(lambda: all(p.pid != record.pid for p in record.processes()), STOP_WITHIN_S)
         _wait_for(lambda: not record.processes(), ORPHANS_END_WITHIN_S)

@@ -17,9 +17,11 @@ from shipway.engines.errors import LaunchError
 from shipway.engines.state import LAUNCH_MARK, ServerRecord, StateDirectory
 from shipway.engines.torchserve.config import ServerConfig
 from shipway.engines.torchserve.java import Java
+from shipway.engines.torchserve.starter import TEMPLATE_VARIABLE
 from shipway.runtime.host import NAMED_DEVICES
 
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
+STARTER = Path(__file__).with_name("starter.py")
 WORKER = Path(__file__).with_name("worker.py")
 
 PYTHON = "python"
@@ -102,10 +104,12 @@ def start_exporter(
 
 
 def _write_python(file: Path) -> None:
-    """Writes a script that runs this Python, and TorchServe's workers through worker.py."""
+    """Writes a script that runs this Python, and TorchServe's workers through starter.py where
+    there is a template, else through worker.py."""
     file.write_text(
         "#!/bin/sh\n"
-        'case "$1" in\n'
+        f'case "${{{TEMPLATE_VARIABLE}:+forked}} $1" in\n'
+        f'forked*/ts/model_service_worker.py) set -- -I -S {shlex.quote(str(STARTER))} "$@" ;;\n'
         f'*/ts/model_service_worker.py) set -- -P {shlex.quote(str(WORKER))} "$@" ;;\n'
         "esac\n"
         f'exec {shlex.quote(sys.executable)} "$@"\n'

@@ -6,11 +6,13 @@ from typing import Any
 import httpx
 
 from shipway.engines.errors import Refused
-from shipway.serving.statuses import STATUS_OF
+from shipway.serving.statuses import REQUEST_ID, STATUS_OF
 
-ANSWERED_BY_TORCHSERVE = {
+ANSWERED_BY_SERVER = {
     400: "InvalidKeyException for a token that is wrong or missing",
+    401: "InvalidKeyException for a token or key that is wrong or missing, by the front",
     404: "ModelNotFoundException, ModelVersionNotFoundException",
+    429: "TooManyRequestsException for a named key over its limit",
     500: "a Java exception, for a form that cannot be parsed",
     503: "ServiceUnavailableException if the queue is full or there is no worker",
 }
@@ -49,7 +51,15 @@ def grpc_refusal(status: str, details: str) -> Refused:
     message, _, java_class = details.rpartition("\n")
     kind = java_class.rpartition(".")[2] if message else ""
     codes = {error.__name__: code for error, code in STATUS_OF.items()}
-    return Refused(message or details, code=codes.get(kind, 500), type=kind or status)
+    otherwise = 503 if status == "UNAVAILABLE" else 500  # which the front and its workers say
+    return Refused(message or details, code=codes.get(kind, otherwise), type=kind or status)
+
+
+def is_a_reply(error: Any) -> bool:
+    """Whether the front or a worker gave the error of a gRPC call, since each of their replies has
+    the request's id. If not, nobody answered."""
+    metadata = [*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())]
+    return any(key == REQUEST_ID for key, _ in metadata)
 
 
 def management_refusal(answer: httpx.Response) -> Refused:

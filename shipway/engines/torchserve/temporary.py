@@ -10,7 +10,7 @@ import psutil
 
 from shipway.archive.inspect import inspect_mar
 from shipway.engines.ports import free_ports
-from shipway.engines.state import StateDirectory
+from shipway.engines.state import StateDirectory, processes_of
 from shipway.engines.torchserve import launch
 from shipway.engines.torchserve.config import find_config, read_config, with_settings
 from shipway.engines.torchserve.java import find_java
@@ -28,7 +28,9 @@ class ServedModel:
     headers: Mapping[str, str]
     """Headers that every request needs: those with the token."""
     process: int
-    """Process id of the server, the ancestor of all its processes."""
+    """Process id of the server, the ancestor of all its processes that have no mark."""
+    launch: str | None = None
+    """The mark of all its processes (`ServerRecord.launch`), if they have one."""
     workers: tuple[int, ...] = ()
     """Process ids of the workers, if they are known."""
     exporter: str | None = None
@@ -44,8 +46,11 @@ class ServedModel:
         The largest shared part of any process counts as the shared memory of all.
         """
         root = psutil.Process(self.process)
+        found = {root, *root.children(recursive=True)}
+        if self.launch is not None:  # the front, and workers that are forked, have other parents
+            found.update(processes_of(self.launch))
         memory = []
-        for process in (root, *root.children(recursive=True)):
+        for process in found:
             with suppress(psutil.NoSuchProcess):
                 memory.append(process.memory_full_info())
         shared = max(process.rss - process.uss for process in memory)
@@ -127,6 +132,7 @@ def registered(
             url=f"{addresses.inference}/predictions/{info.name}",
             headers=bearer(token),
             process=record.pid,
+            launch=record.launch,
             workers=described.worker_pids,
             exporter=addresses.exporter,
         )

@@ -4,7 +4,7 @@ import ssl
 from pathlib import Path
 
 from shipway.engines.errors import ConfigError
-from shipway.engines.tls import first_certificate
+from shipway.tls import first_certificate
 
 RSA = bytes.fromhex("2a864886f70d010101")
 """In a certificate: its key is one of RSA (RFC 8017, the object identifier rsaEncryption)."""

@@ -4,7 +4,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,8 @@ Kind = Literal["management", "inference"]
 # TorchServe rewrites its file in place, so a reader may see half of it.
 READ_ATTEMPTS = 20
 READ_PAUSE_S = 0.05
+FOLLOWED_WITHIN_S = 5.0
+"""The front follows the file of tokens, so for a moment it refuses one that has just been made."""
 
 
 def key_file(state: StateDirectory) -> Path:
@@ -81,8 +83,8 @@ class Tokens:
 
 
 class TokenAuth(httpx.Auth):
-    """Sends a token with every HTTP request. If it has expired, renews it and repeats the request
-    once."""
+    """Sends a token with every HTTP request. If it has expired, renews it and repeats the
+    request."""
 
     requires_response_body = True
 
@@ -97,8 +99,20 @@ class TokenAuth(httpx.Auth):
         answer = yield request
         if is_token_refused(answer):
             self._tokens.renew(self._kind, refused=token)
-            request.headers.update(bearer(self._tokens.get(self._kind)))
-            yield request
+            for _ in attempts():
+                request.headers.update(bearer(self._tokens.get(self._kind)))
+                if not is_token_refused((yield request)):
+                    return
+
+
+def attempts() -> Iterator[None]:
+    """One for each time that a request should be repeated with a token that was renewed, as long as
+    it is refused."""
+    deadline = time.monotonic() + FOLLOWED_WITHIN_S
+    yield
+    while time.monotonic() < deadline:
+        time.sleep(READ_PAUSE_S)
+        yield
 
 
 def tokens_of(state: StateDirectory, record: ServerRecord) -> Tokens:

@@ -4,10 +4,13 @@ import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import onnx
+
 from shipway.export.techniques import applicability, register
 from shipway.export.techniques.base import Job, Technique, require_program
 from shipway.export.techniques.onnx_fp32 import TECHNIQUE as FP32
 from shipway.export.techniques.onnx_int8 import requires, vnni
+from shipway.export.techniques.onnx_int8_weights import round_weights
 
 
 def build(job: Job, path: Path) -> None:
@@ -27,11 +30,15 @@ def build(job: Job, path: Path) -> None:
             op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,
             weight_type=QuantType.QInt8,
-            # Without VNNI, products of 8-bit weights saturate 16 bits; 7-bit ones do not.
+            # Without VNNI, products are added in pairs in 16 bits, which 7-bit weights cannot
+            # overflow. Most weights get 8 bits all the same, below.
             reduce_range=vnni() is None,
             # Products of two activations, as in attention, have no weights and stay in fp32.
             extra_options={"MatMulConstBOnly": True},
         )
+        model = onnx.load(path)
+        round_weights(model, onnx.load(prepared), in_pairs=vnni() is None)
+        onnx.save(model, path)
 
 
 TECHNIQUE = Technique(

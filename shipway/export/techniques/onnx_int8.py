@@ -22,6 +22,7 @@ from shipway.export.techniques.base import (
 )
 from shipway.export.techniques.layer_sensitivity import compare_layers
 from shipway.export.techniques.onnx_fp32 import TECHNIQUE as FP32
+from shipway.export.techniques.onnx_int8_weights import round_weights
 from shipway.recipe import Rows
 from shipway.runtime.batches import batches
 from shipway.runtime.host import cpu_flags
@@ -76,7 +77,8 @@ def quantized(job: Job, *, average: bool = False, in_fp32: Collection[str] = ())
             # VNNI multiplies unsigned activations with signed weights.
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            # Without VNNI, products of 8-bit weights saturate 16 bits; 7-bit ones do not.
+            # Without VNNI, products are added in pairs in 16 bits, which 7-bit weights cannot
+            # overflow. Most weights get 8 bits all the same, below.
             reduce_range=vnni() is None,
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_exclude=[
@@ -90,6 +92,7 @@ def quantized(job: Job, *, average: bool = False, in_fp32: Collection[str] = ())
             },
         )
         model = onnx.load(made)
+        round_weights(model, onnx.load(prepared), in_pairs=vnni() is None)
     quantize_pixels_exactly(model)
     return model
 

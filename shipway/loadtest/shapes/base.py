@@ -20,6 +20,8 @@ class LoadShape(manifest.Record, ABC):
     is_open: ClassVar[bool]
     """Whether arrivals come by the clock, answered or not. In an open shape a request that finds
     every client busy waits, and its wait counts as latency."""
+    explanation: ClassVar[str] = ""
+    """A sentence for reports that says how its requests arrive; empty if `str()` says enough."""
 
     @abstractmethod
     def arrivals(

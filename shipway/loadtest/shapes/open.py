@@ -17,6 +17,7 @@ class OpenLoop(LoadShape):
 
     kind: Literal["open"] = "open"
     is_open: ClassVar[bool] = True
+    explanation: ClassVar[str] = "Requests at a given rate arrive at random, as a Poisson process."
     rate: Annotated[float, Field(gt=0)]
     """Arrivals a second."""
     seed: int = 0

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shipway.report.charts.axes import linear_axis
-from shipway.report.charts.svg import LETTER, Kind, escaped, line, picture, tag, words_at
+from shipway.report.charts.svg import (
+    BOLD_LETTER,
+    LETTER,
+    Kind,
+    escaped,
+    line,
+    picture,
+    tag,
+    words_at,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +43,7 @@ def bars(
 ) -> str:
     """Horizontal bars from 0. In a narrow drawing the labels are above the bars."""
     narrow = width < 440
-    names = LETTER * max(len(f"{each.label} {each.note}".strip()) for each in rows)
+    names = max(_letter(each) * len(each.label) + _note_width(each) for each in rows)
     values = LETTER * max(len(each.text) for each in rows) + 18
     left = 4.0 if narrow else min(names, width * 0.5) + 8
     right = width - (8.0 if narrow else values)
@@ -62,7 +71,7 @@ def bars(
         strong = "label strong" if row.kind == "chosen" else f"label {row.kind}"
         note = tag("tspan", escaped(f" {row.note}"), class_="note") if row.note else ""
         available = width - values - left if narrow else left - 8
-        fits = int(available / LETTER) - (len(row.note) + 1 if row.note else 0)
+        fits = int((available - _note_width(row)) / _letter(row))
         label = escaped(_cut(row.label, fits)) + note
         label_x = left if narrow else left - 8
         parts.append(
@@ -96,6 +105,15 @@ def bars(
     if not narrow:  # in a narrow drawing it would cross the labels
         parts.append(line(left, top, left, bottom, "axis"))
     return picture(name, width, bottom + 44, title, description, parts)
+
+
+def _letter(row: Bar) -> float:
+    """The width of a letter of its label."""
+    return BOLD_LETTER if row.kind == "chosen" else LETTER
+
+
+def _note_width(row: Bar) -> float:
+    return LETTER * (len(row.note) + 1) if row.note else 0.0
 
 
 def _highest(rows: Sequence[Bar]) -> float:

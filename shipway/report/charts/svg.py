@@ -19,6 +19,8 @@ TEXT = 13
 """Height of the letters, in pixels."""
 LETTER = 7.4
 """Width of a letter in pixels, estimated generously, so that reserved space is never too small."""
+BOLD_LETTER = 8.8
+"""The same for bold letters. DejaVu Sans, which many Linux systems have, is the widest font."""
 
 
 class Box(NamedTuple):

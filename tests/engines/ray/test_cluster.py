@@ -288,7 +288,6 @@ def test_the_config_is_one_that_serve_takes(paths, tmp_path):
     assert [each.name for each in read.applications][-1] == "shipway"
 
 
-@pytest.mark.long
 def test_no_cluster_is_said_at_once(cluster, paths):
     [port] = free_ports(1)
     start = time.monotonic()
@@ -298,7 +297,6 @@ def test_no_cluster_is_said_at_once(cluster, paths):
     assert time.monotonic() - start < 30
 
 
-@pytest.mark.long
 def test_what_listens_and_is_no_cluster_is_said_soon(cluster, paths):
     address = cluster.dashboard.removeprefix("http://")
     start = time.monotonic()

@@ -158,3 +158,24 @@ def test_settings_replace_a_line_or_are_added():
     text = with_settings(CONFIG, {"job_queue_size": 7, "max_request_size": 9})
     assert text.count("job_queue_size=") == 1
     assert {"job_queue_size=7", "max_request_size=9", "# load_models=all"} <= set(text.splitlines())
+
+
+def test_pages_of_other_sites_may_not_ask_unless_the_config_says_which(tmp_path):
+    path = tmp_path / "config.properties"
+    path.touch()
+    assert read_config(path).cors is None
+    path.write_text("cors_allowed_origin=https://a.example:8443\ncors_allowed_methods=POST\n")
+    cors = read_config(path).cors
+    assert cors is not None
+    assert (cors.origin, cors.methods) == ("https://a.example:8443", "POST")
+    assert "authorization" in cors.headers
+    path.write_text("cors_allowed_origin=*\n")
+    assert read_config(path).cors is not None
+
+
+@pytest.mark.parametrize("origin", ["a.example", "https://a.example/path", "https://a, https://b"])
+def test_an_origin_that_is_none_is_refused(tmp_path, origin):
+    path = tmp_path / "config.properties"
+    path.write_text(f"cors_allowed_origin={origin}\n")
+    with pytest.raises(ConfigError, match="not an origin"):
+        read_config(path)

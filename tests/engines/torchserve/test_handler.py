@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from shipway.engines.torchserve.handler import ROOM_FOR_HEADERS, within
+from shipway.serving.replies import Reply
+
 WORKER = """
 import sys
 print("ready", flush=True)
@@ -54,3 +57,13 @@ def test_versions_of_one_model_do_not_share_the_cores_and_models_do(tmp_path):
     assert found(new, new, old) == 2
     assert found(new, old, other, other) == 3
     assert found(new, tmp_path) == 2  # a folder that tells nothing
+
+
+def test_replies_that_are_too_large_together_are_refused_the_largest_first():
+    replies = [Reply(b"x" * size) for size in (500, 100, 300)]
+    room = 3 * ROOM_FOR_HEADERS
+    assert [each.status for each in within(replies, room + 900)] == [200, 200, 200]
+    found = within(replies, room + 899)
+    assert [each.status for each in found] == [503, 200, 200]
+    assert found[0].headers["Retry-After"] == "1" and b"Send it again" in found[0].body
+    assert [each.status for each in within(replies, room)] == [503, 503, 503]

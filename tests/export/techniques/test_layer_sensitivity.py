@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from shipway.export.techniques import onnx_fp32, onnx_int8
 from shipway.export.techniques.base import Job, Unavailable
 from shipway.export.techniques.onnx_int8 import layer_sensitivity
+from shipway.export.techniques.onnx_int8_weights import round_weights
 from shipway.recipe import Axis, Rows, TensorSpec
 
 BATCH = Axis(name="batch", max=32)
@@ -137,6 +138,9 @@ def test_one_layer_alone_is_what_the_quantizer_itself_makes_of_it(mixed, tmp_pat
         # Its output counts for the layer that reads it.
         extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"]},
     )
+    rounded = onnx.load(alone)
+    round_weights(rounded, onnx.load(fp32), in_pairs=onnx_int8.vnni() is None)
+    onnx.save(rounded, alone)
     reference, outputs = (
         ort.InferenceSession(path).run(None, {"image": evaluation.arrays[0]})[0]
         for path in (fp32, alone)

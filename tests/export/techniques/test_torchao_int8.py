@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from shipway.export.techniques.onnx_int8 import vnni
 from shipway.export.techniques.torchao_int8 import with_linear_in_bf16
 from tests.export.workbench import passes
 
@@ -12,6 +13,10 @@ from tests.export.workbench import passes
     ("name", "ran"), [("torchao_dynamic_int8", {"int8": 6}), ("torchao_int8_weights", {"bf16": 6})]
 )
 def test_a_transformer_comes_back_from_disk_and_agrees(texts, name, ran):
+    if name == "torchao_dynamic_int8" and vnni() is None:
+        # There its products are not oneDNN's, so nothing proves that they are of int8.
+        assert "shows no convolution or matrix product" in texts.attempt(name).verdict
+        return
     assert passes(texts, name) == ran
 
 

@@ -28,6 +28,7 @@ from shipway.loadtest.shapes.base import LoadShape
 class Bursts(LoadShape):
     kind: str = "bursts"
     is_open = True
+    explanation = "All requests of a burst arrive at once."
     size: int
     every_s: float
 
@@ -117,7 +118,9 @@ def test_the_generator_sends_as_a_new_open_shape_says(plugin, tmp_path):
     report = new_report(Subject(url=server.url, model="m"), (result_input(),), 5.0, [result])
     json_path, html_path = write_report(report, tmp_path)
     assert read_report(json_path).results[0].load == shape
-    assert "5 every 0.4 s" in html_path.read_text()
+    page = html_path.read_text()
+    assert "5 every 0.4 s" in page
+    assert "All requests of a burst arrive at once." in page and "at random" not in page
 
 
 def test_the_generator_sends_as_a_new_closed_shape_says(plugin):

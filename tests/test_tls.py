@@ -1,6 +1,6 @@
 import ssl
 
-from shipway.engines import tls
+from shipway import tls
 from tests.engines.torchserve.test_tls import make_certificate
 
 

@@ -1,0 +1,1 @@
+"""Servers of a program for texts."""
