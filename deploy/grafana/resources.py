@@ -95,6 +95,16 @@ PROCESSES = (
         ),
     ),
     Panel(
+        title="Restarts of other processes",
+        description="Within the last ten minutes: of the front, the exporter, and what keeps them.",
+        queries=(
+            Query(
+                expr="increase(shipway_process_restarts_total[10m])",
+                legend="{{process}}",
+            ),
+        ),
+    ),
+    Panel(
         title="Memory by process",
         description="Resident memory. TorchServe and the exporter show for every model.",
         unit="bytes",

@@ -35,13 +35,14 @@ from shipway.front.registered import (
     progress_file,
 )
 from shipway.front.resources import FrontConfig, admin_socket
-from shipway.front.supervisor import Supervisor, say
 from shipway.front.torchserve import Defaults, Management, Tokens
-from shipway.processes import began, runs
+from shipway.processes import runs
 from shipway.serving.progress import read_progress
+from shipway.supervision import Deaths, Keeper, Supervisor, keep, say
 
-ENDED = "The front's process has ended"
 MODULE = "shipway.front.controller"
+NAME, KEEPER, ENVOY, TEMPLATE = "front", "front_keeper", "envoy", "template"
+"""The processes of the front, as they are counted."""
 SETTINGS_FILE = "settings.json"
 LOOK_EVERY_S = 0.02
 """How often the workers' folder and the tokens are looked at."""
@@ -92,6 +93,8 @@ class Settings:
     """The process of TorchServe, which this one ends with."""
     stopping_file: str
     """It exists when the server is about to stop."""
+    deaths: str
+    """The folder in which is counted how often each process has ended."""
     template: list[str] = field(default_factory=list)
     """The command of the process that workers are forked from. The last word is its socket."""
     threads: int = 1
@@ -152,6 +155,7 @@ def look(
         withdrawn=exchange.withdrawn(),
         failing=failing_in(Path(settings.workers), workers),
         defaults=defaults.versions,
+        idle=defaults.idle,
         with_tokens=settings.with_tokens,
         token=tokens.current if settings.with_tokens else None,
         tokens=tokens.valid() if settings.with_tokens else (),
@@ -207,27 +211,25 @@ class Processes:
     def __init__(self, settings: Settings, keeper: int, write_files: Callable[[], Path]) -> None:
         """`write_files` returns the file that Envoy is started with."""
         log, binary = Path(settings.log), Path(settings.envoy)
+        deaths = Deaths(Path(settings.deaths))
         # The files before each start: whatever became of them, Envoy begins with good ones.
         self._envoy = Supervisor(
-            "Envoy", lambda: start_envoy(binary, write_files(), log, settings.threads)
+            ENVOY, lambda: start_envoy(binary, write_files(), log, settings.threads), deaths
         )
         self.admin = Admin(admin_socket(settings.front.folder))
-        self._supervisors = [self._envoy]
         self._template = self._probe = None
         if settings.template:
             self._probe = Probe(Path(settings.template[-1]))
-            self._template = Supervisor("The template", lambda: start(settings.template, log))
-            self._supervisors.append(self._template)
-        self._settings, self._keeper = settings, keeper
+            self._template = Supervisor(TEMPLATE, lambda: start(settings.template, log), deaths)
+        self._settings = settings
+        self._keeper = Keeper(KEEPER, keeper, self._start_keeper, deaths)
 
     def look(self) -> None:
         """Starts what does not run."""
-        if self._keeper and os.getppid() != self._keeper:
-            say("The keeper of the front's process has ended; another starts")
-            self._keeper = 0
-            self._supervisors.append(Supervisor("The keeper", self._start_keeper))
-        for supervisor in self._supervisors:
-            supervisor.look()
+        self._keeper.look()
+        self._envoy.look()
+        if self._template:
+            self._template.look()
 
     def replace_useless(self) -> None:
         """Ends what runs but does not work, to be started again."""
@@ -239,8 +241,9 @@ class Processes:
 
     def end(self) -> None:
         """Ends them all."""
-        for supervisor in self._supervisors:
-            supervisor.end()
+        for each in (self._envoy, self._template, self._keeper):
+            if each:
+                each.end()
 
     def _start_keeper(self) -> subprocess.Popen[bytes]:
         path = Path(self._settings.folder) / SETTINGS_FILE
@@ -305,34 +308,14 @@ class Watch:
 def main() -> None:
     """Runs until TorchServe ends, or until SIGTERM. What does the work is a child process, which is
     replaced if it ends, or at first the process that is given."""
-    path = Path(sys.argv[1])
-    settings = Settings(**json.loads(path.read_text()))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    keeper, child = os.getpid(), 0
-    try:
-        if len(sys.argv) > 2:
-            wait_for(int(sys.argv[2]))
-            say(f"{ENDED}; another starts")
-        while runs(settings.pid):
-            child = os.fork()
-            if not child:
-                run(settings, keeper)
-                sys.exit(0)
-            _, status = os.waitpid(child, 0)
-            child = 0
-            if status:
-                say(f"{ENDED} with status {status}; another starts")
-                time.sleep(AFTER_FAILURE_S)
-    finally:
-        if child:
-            os.kill(child, signal.SIGTERM)
-
-
-def wait_for(pid: int) -> None:
-    """Returns when a process that is not a child of this one has ended."""
-    since = began(pid)
-    while runs(pid, since):
-        time.sleep(LOOK_EVERY_S)
+    settings = Settings(**json.loads(Path(sys.argv[1]).read_text()))
+    keep(
+        NAME,
+        lambda keeper: run(settings, keeper),
+        lambda: runs(settings.pid),
+        Deaths(Path(settings.deaths)),
+        *map(int, sys.argv[2:]),
+    )
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ class Registered:
     """Versions, by name and version, that get no more requests, from nobody."""
     failing: frozenset[tuple[str, str]] = frozenset()
     """Versions whose workers die too often to get requests."""
+    idle: bool = False
+    """Whether every model is scaled to no worker."""
     with_tokens: bool = False
     """Whether requests need a token."""
     token: str | None = None

@@ -12,6 +12,7 @@ from shipway.front.grpc_filters import (
     STREAM_PREDICTIONS,
     STREAMS,
     TORCHSERVES_OIP_SERVICE,
+    TORCHSERVES_SERVICE,
     VERSION_HEADER,
     without_bridge,
 )
@@ -29,6 +30,19 @@ from shipway.front.resources import (
 from shipway.front.types import TYPES, filter_type
 
 UNREGISTERED = "This version is being unregistered. Send requests to another one."
+IDLE = (
+    "Every model is scaled to 0 workers. Give one a worker in models.yaml (`shipway apply`), or by "
+    "the management API: PUT /models/NAME?min_worker=1."
+)
+HTTP_HEALTH = ("/ping", "/v2/health/ready")
+GRPC_HEALTH = (
+    f"{TORCHSERVES_SERVICE}/Ping",
+    f"{OIP_SERVICE}/ServerReady",
+    f"{TORCHSERVES_OIP_SERVICE}/ServerReady",
+    HEALTH,
+)
+"""What is asked to learn whether requests should be sent here. /v2/health/live is not among them:
+it tells whether the server answers at all."""
 OFTEN_DIED = (
     f"This version is out of service, since its workers died more than {MOST_DEATHS} times each "
     f"within {DEATHS_WITHIN_S:.0f} seconds. The server's log has the reasons."
@@ -65,7 +79,9 @@ def http_routes(config: FrontConfig, registered: Registered) -> list[dict[str, A
     for name, version, reason in _refused(registered):
         found += [_answered({"path": path}, 503, reason) for path in _paths(name, version)]
     rest = _with_token(_route(config, {"prefix": "/"}, TORCHSERVE), registered)
-    return [*found, _alive(), rest]
+    # TorchServe calls itself healthy as long as each model has the workers that it should have.
+    unwell = [_answered({"path": path}, 503, IDLE) for path in HTTP_HEALTH if registered.idle]
+    return [*found, *unwell, _alive(), rest]
 
 
 def grpc_routes(config: FrontConfig, registered: Registered) -> list[dict[str, Any]]:
@@ -83,6 +99,7 @@ def grpc_routes(config: FrontConfig, registered: Registered) -> list[dict[str, A
     for _, _, cluster in _targets(registered)[:1]:  # any worker can tell that the server lives
         health = {"path": HEALTH, "headers": [_header(MODEL_HEADER, "")]}
         found.append(_route(config, health, cluster))
+    found += [_answered({"path": path}, 503, IDLE) for path in GRPC_HEALTH if registered.idle]
     found += [_unimplemented({"path": path}) for path in STREAMS]
     # TorchServe has the protocol under a name of its own.
     renamed = _to_torchserve_grpc(config, {"prefix": f"{OIP_SERVICE}/"}, registered)

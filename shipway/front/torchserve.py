@@ -107,7 +107,7 @@ class Tokens:
 
 
 class Defaults:
-    """The default version of each model, as TorchServe says."""
+    """The default version of each model, as TorchServe says, and whether any has workers."""
 
     def __init__(self, management: Management) -> None:
         self._management = management
@@ -115,6 +115,9 @@ class Defaults:
         self._described = float("-inf")
         self.versions: Mapping[str, str] = {}
         """By name. Replaced as a whole, so that another thread may read it."""
+        self._workers: dict[str, int] = {}
+        self.idle = False
+        """Whether models are registered, and each is scaled to no worker."""
 
     def look(self, token: str | None, in_a_hurry: bool) -> None:
         """Asks TorchServe. What was true goes on if it does not answer."""
@@ -127,13 +130,16 @@ class Defaults:
         found = {name: version for name, version in self.versions.items() if name in urls}
         for name, url in urls.items():
             changed = everything or self._urls.get(name) != url
-            if changed and (version := self._default_of(name, token)):
-                found[name] = version
+            if changed and (described := self._default_of(name, token)):
+                found[name] = described["modelVersion"]
+                self._workers[name] = described["minWorkers"]
                 self._urls[name] = url
         if everything:
             self._described = time.monotonic()
         self._urls = {name: url for name, url in self._urls.items() if name in urls}
+        self._workers = {name: each for name, each in self._workers.items() if name in urls}
         self.versions = found
+        self.idle = bool(self._workers) and not any(self._workers.values())
 
     def _listed(self, token: str | None) -> dict[str, str] | None:
         """The archive of each model's default version, by name."""
@@ -147,9 +153,10 @@ class Defaults:
             page = answer.get("nextPageToken") or ""
         return found
 
-    def _default_of(self, name: str, token: str | None) -> str | None:
+    def _default_of(self, name: str, token: str | None) -> Mapping[str, Any] | None:
+        """The description of a model's default version."""
         answer = self._management.ask(f"/models/{urllib.parse.quote(name, safe='')}", token)
-        return answer[0]["modelVersion"] if answer else None
+        return answer[0] if answer else None
 
 
 def _seconds_until(moment: str) -> float:

@@ -188,6 +188,13 @@ RESTARTS = Metric(
     help="Worker restarts since the exporter started, detected by a new process id.",
     labels=VERSION,
 )
+PROCESS_RESTARTS = Metric(
+    name="shipway_process_restarts_total",
+    kind="counter",
+    help="Times that a process other than a worker ended and was started again: the front's and "
+    "the exporter's, and what keeps them.",
+    labels=("process",),
+)
 OUT_OF_SERVICE = Metric(
     name="shipway_version_out_of_service",
     kind="gauge",
@@ -231,6 +238,6 @@ RECORDED = (
 )
 READ = (
     *(SOURCE_UP, QUEUE_DEPTH, QUEUE_LIMIT, QUEUE_MEAN, RESPONSES, WORKERS, WORKERS_WANTED),
-    *(RESTARTS, OUT_OF_SERVICE, DEFAULT, MEMORY, GPU_USED, GPU_TOTAL, GPU_BUSY),
+    *(RESTARTS, PROCESS_RESTARTS, OUT_OF_SERVICE, DEFAULT, MEMORY, GPU_USED, GPU_TOTAL, GPU_BUSY),
 )
 METRICS = (*RECORDED, *READ)

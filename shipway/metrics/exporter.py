@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as FamilyExemplar
 
 from shipway.metrics.declared import REQUEST, Metric
+from shipway.metrics.files import locked
 from shipway.metrics.recorder import Exemplar, Exemplars
 
 
@@ -34,7 +35,9 @@ class WorkersCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Every family that workers recorded, with the exemplars of REQUEST."""
-        with self._reading:
+        # Files that are renamed while they are read would be missing from the sums, and Prometheus
+        # would take that for counters that begin again.
+        with self._reading, locked(self._directory):
             self._forget_gauges_of_the_dead()
             families = list(MultiProcessCollector(None, str(self._directory)).collect())
             exemplars = self._exemplars()

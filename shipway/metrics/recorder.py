@@ -33,12 +33,9 @@ from shipway.metrics.declared import (
     STARTS,
     Metric,
 )
+from shipway.metrics.files import EXEMPLARS, LABELS_BYTES, exemplars_file, take_files
 from shipway.metrics.observed import AnsweredRequest, ServedProgram
 from shipway.metrics.traces import parse_traceparent
-
-RESERVED_BYTES = {"histogram": 2**18, "counter": 2**16, "gauge_livemax": 2**16}
-"""Of the files that prometheus-client keeps for a process, by the first part of their names: more
-than a worker's numbers come to, since no client can make new labels."""
 
 
 @cache
@@ -87,9 +84,6 @@ class Recorder:
         """`directory`, that of DIRECTORY_VARIABLE, gets exemplars and has room for what
         prometheus-client keeps; `family` makes the metrics, as
         prometheus-client has them, with `labels`. Raises OSError where there is no room."""
-        if directory:
-            for kind, size in RESERVED_BYTES.items():
-                _reserve(directory / f"{kind}_{os.getpid()}.db", size)
         self._family = family
         self._labels = {
             "model": served.name,
@@ -97,6 +91,7 @@ class Recorder:
             "program": served.program,
             "device": served.device,
         }
+        self._exemplars = Exemplars.create(directory, self._labels) if directory else None
         self._request = _Values(self._of(REQUEST))
         self._stages: dict[str, _Values] = {}
         self._batch, self._padding = _Values(self._of(BATCH)), _Values(self._of(PADDING))
@@ -104,7 +99,6 @@ class Recorder:
         self._bytes_in, self._bytes_out = self._of(BYTES_IN), self._of(BYTES_OUT)
         self._by_status: dict[int, Any] = {}
         self._by_error: dict[tuple[str, int], Any] = {}
-        self._exemplars = Exemplars.create(directory, self._labels) if directory else None
         self._info = self._of(
             INFO,
             precision=served.precision,
@@ -196,20 +190,6 @@ class _Values:
         self._sum.inc(sum(values))
 
 
-def _reserve(path: Path, size: int) -> None:
-    """Makes a file of zeros that has its room on the disk: it will be mapped, and a write to a page
-    for which a full disk has no room would end the process.
-
-    Raises OSError, and leaves no file.
-    """
-    with path.open("wb") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError:
-            path.unlink()
-            raise
-
-
 class Exemplar(NamedTuple):
     """One request that a bucket of REQUEST shows as an example."""
 
@@ -227,8 +207,7 @@ class Exemplars:
     request of its own bucket.
     """
 
-    PATTERN = "exemplars_*.bin"
-    _HEAD = 1024
+    PATTERN = f"{EXEMPLARS}_*.bin"
     _PLACE = struct.Struct("<dd40s32s")
 
     def __init__(self, mapped: mmap.mmap) -> None:
@@ -236,13 +215,12 @@ class Exemplars:
 
     @classmethod
     def create(cls, directory: Path, labels: Mapping[str, str]) -> "Exemplars":
-        """A new file for this process, for a program with these labels. Raises OSError if
-        the disk is full."""
+        """The file of this process, for a program with these labels, beside the others that it
+        needs there. Raises OSError if the disk is full."""
         head = json.dumps(labels).encode()
-        size = cls._HEAD + cls._PLACE.size * (len(REQUEST.buckets) + 1)
-        path = directory / f"exemplars_{os.getpid()}.bin"
-        _reserve(path, size)
-        with path.open("r+b") as file:
+        size = LABELS_BYTES + cls._PLACE.size * (len(REQUEST.buckets) + 1)
+        take_files(directory, labels, size)
+        with exemplars_file(directory, os.getpid()).open("r+b") as file:
             mapped = mmap.mmap(file.fileno(), size)
         mapped[: len(head)] = head
         return cls(mapped)
@@ -255,7 +233,7 @@ class Exemplars:
             last[bisect_left(REQUEST.buckets, seconds)] = (seconds, request)
         now = time.time()
         for bucket, (seconds, request) in last.items():
-            start = self._HEAD + self._PLACE.size * bucket
+            start = LABELS_BYTES + self._PLACE.size * bucket
             parent = parse_traceparent(request.traceparent) if request.traceparent else None
             trace_id = parent.trace_id.encode() if parent else b""
             packed = self._PLACE.pack(seconds, now, request.id.encode()[:40], trace_id)
@@ -265,9 +243,9 @@ class Exemplars:
     def read(cls, path: Path) -> tuple[dict[str, str], list[Exemplar | None]]:
         """The labels, and what each bucket has, the one above the highest bound last."""
         content = path.read_bytes()
-        labels = json.loads(content[: cls._HEAD].rstrip(b"\0"))
+        labels = json.loads(content[:LABELS_BYTES].rstrip(b"\0"))
         found: list[Exemplar | None] = []
-        for seconds, at, request_id, trace_id in cls._PLACE.iter_unpack(content[cls._HEAD :]):
+        for seconds, at, request_id, trace_id in cls._PLACE.iter_unpack(content[LABELS_BYTES:]):
             texts = (each.rstrip(b"\0").decode(errors="replace") for each in (request_id, trace_id))
             found.append(Exemplar(seconds, at, *texts) if at else None)
         return labels, found

@@ -1,9 +1,11 @@
 """The metrics exporter of a running server: what its workers recorded, and the server's own.
 
-It is a separate process, so that it outlives workers and takes no time from them.
+It is a separate process, so that it outlives workers and takes no time from them. Its parent, which
+does nothing else, starts it again if it ends, and it starts another parent.
 """
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -22,7 +24,9 @@ from shipway.engines.state import ServerRecord, StateDirectory
 from shipway.metrics import declared
 from shipway.metrics.exporter import WorkersCollector, family_of, serve
 from shipway.releases.errors import ReleasesError
+from shipway.releases.exporter_process import exporter_command
 from shipway.releases.readiness import why_not_ready
+from shipway.supervision import DEATHS, Deaths, Keeper, keep, say
 
 T = TypeVar("T")
 
@@ -31,6 +35,8 @@ VERSIONS_MAX_AGE_S = 5.0
 METRICS_MAX_AGE_S = 1.0
 CHECK_EVERY_S = 0.5
 """How often to check that the server still runs. The exporter ends with it."""
+NAME, KEEPER = "exporter", "exporter_keeper"
+"""The processes of the exporter, as they are counted."""
 
 
 class Cached(Generic[T]):
@@ -83,14 +89,16 @@ class ServerCollector(Collector):
         metrics: Cached[EngineMetrics | None],
         restarts: Restarts,
         recorded: Callable[[], Iterable[Family]] = tuple,
+        deaths: Deaths | None = None,
     ) -> None:
         """`versions` and `metrics` return None while the server does not answer. `recorded` is what
-        the workers have recorded."""
+        the workers have recorded; `deaths` counts the processes that were started again."""
         self._record = record
         self._versions = versions
         self._metrics = metrics
         self._restarts = restarts
         self._recorded = recorded
+        self._deaths = deaths
 
     def collect(self) -> Iterator[Family]:
         """Called by Prometheus' client at each scrape."""
@@ -105,6 +113,10 @@ class ServerCollector(Collector):
         for kind, number in metrics.responses.items():
             responses.add_metric([kind], number)
         yield responses
+        restarted = family_of(declared.PROCESS_RESTARTS)
+        for process, times in (self._deaths.counts() if self._deaths else {}).items():
+            restarted.add_metric([process], times)
+        yield restarted
         versions = versions or []
         yield _per_version(declared.QUEUE_DEPTH, versions, lambda version: version.requests_waiting)
         yield _per_version(declared.QUEUE_LIMIT, versions, lambda version: version.queue_limit)
@@ -168,11 +180,38 @@ class GpuCollector(Collector):
 def main() -> None:
     """Exports the metrics of a server until it ends.
 
-    The arguments on the command line are its state directory, and the host and port to listen on.
+    The arguments on the command line are its state directory, and the host and port to listen on;
+    and the process that exports them already, for a parent that another one has started.
     """
-    directory, host, port = sys.argv[1:]
+    directory, host, port, *already = sys.argv[1:]
     state = StateDirectory(Path(directory))
     record = state.require_running()
+    deaths = Deaths(Path(record.launch) / DEATHS)
+
+    def start_keeper() -> subprocess.Popen[bytes]:
+        command = [*exporter_command(state, host, int(port)), str(os.getpid())]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    keep(
+        NAME,
+        lambda keeper: export(
+            state, record, host, int(port), deaths, Keeper(KEEPER, keeper, start_keeper, deaths)
+        ),
+        lambda: state.running() == record,
+        deaths,
+        *map(int, already),
+    )
+
+
+def export(
+    state: StateDirectory,
+    record: ServerRecord,
+    host: str,
+    port: int,
+    deaths: Deaths,
+    keeper: Keeper,
+) -> None:
+    """Exports the metrics of the server of `record` until it ends."""
     restarts = Restarts()
     engine = connect(state)
     versions = Cached(lambda: _fetch_versions(engine, restarts), VERSIONS_MAX_AGE_S)
@@ -180,18 +219,23 @@ def main() -> None:
     workers = WorkersCollector(Path(record.metrics_directory))
     own: list[Collector] = [
         workers,
-        ServerCollector(record, versions, metrics, restarts, workers.collect),
+        ServerCollector(record, versions, metrics, restarts, workers.collect, deaths),
     ]
     if nvml := _nvml():
         own.append(GpuCollector(nvml))
-    serve(
-        host,
-        int(port),
-        own=own,
-        passed_on=[EngineCollector(metrics)],
-        missing=lambda: _missing(state, engine, versions()),
-    )
-    while state.running() is not None:
+    try:
+        serve(
+            host,
+            port,
+            own=own,
+            passed_on=[EngineCollector(metrics)],
+            missing=lambda: _missing(state, engine, versions()),
+        )
+    except OSError as error:
+        say(f"The exporter cannot listen on {host}:{port}: {error.strerror}")
+        sys.exit(os.EX_UNAVAILABLE)
+    while state.running() == record:
+        keeper.look()
         # Also without a scrape: a worker that restarts twice between two updates is counted once.
         versions()
         time.sleep(CHECK_EVERY_S)

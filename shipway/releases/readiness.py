@@ -80,6 +80,8 @@ def _why_not_warm(
             f"{name} {default.version} (the default version) is out of service for a while, since "
             "its workers died too often"
         )
+    if not default.workers:
+        return f"{name} {default.version} (the default version) is scaled to 0 workers"
     if not default.warm:
         ready = f"{default.workers_ready} of {default.workers} workers are ready"
         return f"{name} {default.version} (the default version): {ready}"

@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 INLINE_BYTES = 64 * 1024
 """Larger bodies are read in another thread, whatever the others took."""
 INLINE_READ_MS = 0.5
-"""A request that is read in less is read in the event loop's thread: handing it to another thread
-and back takes a tenth of a millisecond, and more where threads have to wait for a core or for the
-interpreter's lock."""
+"""A request that is expected to be read in less is read in the event loop's thread: handing it to
+another thread and back takes a tenth of a millisecond, and more where threads have to wait for a
+core or for the interpreter's lock."""
 INLINE_ROWS = 64
 """A batch with more rows is run in another thread, whatever the others took."""
 INLINE_RUN_MS = 3.0
@@ -45,6 +45,11 @@ WEIGHT = 0.1
 
 class Reader(Protocol):
     """What the batcher needs of a `Service`."""
+
+    @property
+    def may_wait(self) -> bool:
+        """See `Service`."""
+        ...
 
     def read(self, request: Request, received: float, start: float) -> PendingRequest:
         """See `Service`."""
@@ -102,7 +107,7 @@ class Batcher:
         self._progress = progress
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
         self._runner = ThreadPoolExecutor(1, thread_name_prefix="run")
-        self._read_ms, self._row_ms = _Mean(), _Mean()
+        self._read_ms, self._read_bytes, self._row_ms = _Mean(), _Mean(), _Mean()
         self._ready: deque[_Waiting] = deque()
         self._unanswered = 0
         self._running = False
@@ -126,21 +131,34 @@ class Batcher:
             return
         self._unanswered += 1
         received, start = time.time(), time.perf_counter()
-        if self._read_ms.value < INLINE_READ_MS and body_bytes < INLINE_BYTES:
-            self._put(self._read(request, received, start), answer)
+        if body_bytes < INLINE_BYTES and self._expected_read_ms(body_bytes) < INLINE_READ_MS:
+            self._put(self._read(request, body_bytes, received, start), answer)
             return
-        reading = self._readers.submit(self._read, request, received, start)
+        reading = self._readers.submit(self._read, request, body_bytes, received, start)
         reading.add_done_callback(lambda read: self._soon(self._put, read.result(), answer))
 
-    def _read(self, request: Request, received: float, start: float) -> PendingRequest | None:
-        began = time.perf_counter()
+    def _expected_read_ms(self, body_bytes: int) -> float:
+        """As long as the others took, and longer in proportion for a larger body."""
+        return self._read_ms.value * max(1.0, body_bytes / max(1.0, self._read_bytes.value))
+
+    def _read(
+        self, request: Request, body_bytes: int, received: float, start: float
+    ) -> PendingRequest | None:
+        began, busy_from = time.perf_counter(), time.thread_time()
         try:
             pending = self._service.read(request, received, start)
         except Exception:  # a task should raise none
             logger.exception("a request could not be read")
             return None
         if pending.error is None:  # refusals take less, and say nothing of what is answered
-            self._read_ms.add(1000 * (time.perf_counter() - began))
+            took = time.perf_counter() - began
+            if len(pending.rows) == 1 and not self._service.may_wait:
+                # In a thread of its own a request also waits for a core and for the interpreter's
+                # lock. Counted, that would keep small requests in threads for as long as others
+                # are there. The rows of a larger one may be read by several threads.
+                took = time.thread_time() - busy_from
+            self._read_ms.add(1000 * took)
+            self._read_bytes.add(body_bytes)
         return pending
 
     def _put(self, pending: PendingRequest | None, answer: Answer) -> None:
@@ -238,12 +256,12 @@ class Batcher:
 
 
 class _Mean:
-    """A running mean of milliseconds; too large to be inline before the first."""
+    """A running mean, in which the newest values count most; infinite before the first."""
 
     def __init__(self) -> None:
         self.value = float("inf")
 
-    def add(self, milliseconds: float) -> None:
+    def add(self, newest: float) -> None:
         """Counts a measurement."""
-        before = milliseconds if self.value == float("inf") else self.value
-        self.value = before + WEIGHT * (milliseconds - before)
+        before = newest if self.value == float("inf") else self.value
+        self.value = before + WEIGHT * (newest - before)

@@ -86,6 +86,12 @@ class Service:
             "Shipway-Program": model.program_name,
         }
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether reading a request may wait for something outside this process, as the code of a
+        custom handler may."""
+        return self._steps is not None
+
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply for each request, in order.
 

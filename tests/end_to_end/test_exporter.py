@@ -4,9 +4,11 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
+import psutil
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
@@ -110,6 +112,8 @@ def total(server: RunningServer, name: str, **labels: str) -> float:
 def test_every_declared_metric_is_there_and_torchserves_keep_their_names(server):
     ask(server, **{"x-request-start": f"t={time.time():.3f}"})
     ask(server, body=b"no image")
+    # The exporter asks no more often than every few seconds.
+    until(lambda: total(server, "shipway_workers", state="ready") == 3)
     found = {each.name for family in scrape(server).values() for each in family.samples}
     for metric in METRICS:
         if metric.name not in ONLY_WITH_A_GPU:
@@ -234,6 +238,40 @@ def test_a_killed_worker_is_counted_and_the_sums_go_on(server):
     until(lambda: total(server, "shipway_workers", version="1.0", state="ready") == 2, 20)
 
 
+def exporters_of(server: RunningServer) -> list[psutil.Process]:
+    """The exporter and the process that keeps it, in the order in which they began."""
+    found = []
+    for each in server.processes():
+        with suppress(psutil.NoSuchProcess):
+            if "shipway.releases.exporter" in each.cmdline():
+                found.append(each)
+    return sorted(found, key=lambda each: each.create_time())
+
+
+@pytest.mark.parametrize(
+    ("killed", "name"), [(-1, "exporter"), (0, "exporter_keeper"), (0, "exporter")]
+)
+def test_the_exporter_and_what_keeps_it_are_replaced_and_counted(server, killed, name):
+    def restarts() -> float:
+        return total(server, "shipway_process_restarts_total", process=name)
+
+    requests, before = total(server, "shipway_requests_total"), restarts()
+    until(lambda: len(exporters_of(server)) == 2)
+    exporters_of(server)[killed].kill()
+    began = time.monotonic()
+    until(lambda: answers(f"{server.record.addresses.exporter}/readyz"), 10)
+    assert time.monotonic() - began < 2
+    until(lambda: restarts() == before + 1)
+    assert total(server, "shipway_requests_total") == requests
+
+
+def answers(page: str) -> bool:
+    try:
+        return httpx.get(page, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def test_an_unregistered_version_keeps_its_counts_and_leaves_the_info(server):
     answered = total(server, "shipway_worker_starts_total", version="2.0")
     server.management.unregister("tiny", "2.0")
@@ -265,7 +303,8 @@ def test_without_an_address_there_is_no_exporter_and_nothing_is_recorded(tiny_ar
 
 def test_the_exporter_ends_with_a_server_that_was_killed(tmp_path):
     with running_server(tmp_path) as server:
-        (exporter,) = [e for e in server.processes() if "shipway.releases.exporter" in e.cmdline()]
+        exporters = exporters_of(server)
         assert httpx.get(f"{server.record.addresses.exporter}/metrics").is_success
         os.kill(server.record.pid, signal.SIGKILL)
-        exporter.wait(10)
+        _, running = psutil.wait_procs(exporters, timeout=10)
+        assert len(exporters) == 2 and running == []

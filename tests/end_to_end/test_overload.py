@@ -21,6 +21,7 @@ from shipway.engines.torchserve import protos
 from shipway.engines.torchserve.inference import Predictor
 from shipway.engines.torchserve.tokens import bearer
 from shipway.front.exchange import FOLDER, Exchange
+from shipway.front.routes import GRPC_HEALTH
 from shipway.loadtest.load_test import Input, LoadTest, Target
 from shipway.loadtest.result import Result
 from shipway.loadtest.runner import measure
@@ -176,6 +177,33 @@ def test_torchserves_own_words_are_those_of_the_documentation(server):
     assert answer.headers["connection"] == "close" and "retry-after" not in answer.headers
     assert answer.json()["type"] == "ServiceUnavailableException"
     assert json.dumps(answer.json()["message"]).replace("tensors", "NAME") in page
+
+
+def test_a_server_whose_every_model_is_scaled_to_none_is_not_healthy(fronted):
+    headers = bearer(fronted.tokens.get("inference"))
+    metadata = tuple((name.lower(), value) for name, value in headers.items())
+
+    def http_says(path: str) -> int:
+        address = fronted.record.addresses.inference
+        return httpx.get(f"{address}{path}", headers=headers, trust_env=False).status_code
+
+    with grpc.insecure_channel(fronted.record.addresses.grpc_inference) as channel:
+
+        def grpc_says(call: str) -> grpc.StatusCode:
+            try:
+                channel.unary_unary(call)(b"", metadata=metadata, timeout=10)
+            except grpc.RpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+        with scaled_to_none(fronted):
+            until(lambda: http_says("/ping") == 503)
+            assert http_says("/v2/health/ready") == 503 and http_says("/v2/health/live") == 200
+            for call in GRPC_HEALTH:
+                assert grpc_says(call) == grpc.StatusCode.UNAVAILABLE, call
+        until(lambda: http_says("/ping") == 200)
+        assert http_says("/v2/health/ready") == 200
+        assert {grpc_says(call) for call in GRPC_HEALTH} == {grpc.StatusCode.OK}
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def kill_envoy(site: Site) -> Seen:
     envoy = site.process(ENVOY)
     envoy.kill()
     seen = Seen()
-    said("Envoy ended with status -9")
+    said("envoy: ended with status -9")
     return seen
 
 
@@ -61,7 +61,7 @@ def kill_the_controller(site: Site) -> Seen:
     said = _log_of(site)
     _controller(site).kill()
     seen = Seen()
-    said("The front's process has ended")
+    said("front: ended")
     return seen
 
 
@@ -288,7 +288,7 @@ FRONT_FAULTS = (
         promise="The batch that the worker had in hand fails with 503. The other worker goes on, "
         "and there are two again when another template has imported everything.",
         inject=partial(
-            end_the_template, number=signal.SIGKILL, says="The template ended with status -9"
+            end_the_template, number=signal.SIGKILL, says="template: ended with status -9"
         ),
         lost_at_most=BATCH,
         lost_as=WORKER_DIED,
@@ -297,9 +297,7 @@ FRONT_FAULTS = (
     Fault(
         name="the template hangs, then a worker is killed",
         promise="The same, after the template was noticed to hang and was replaced.",
-        inject=partial(
-            end_the_template, number=signal.SIGSTOP, says="The template does not answer"
-        ),
+        inject=partial(end_the_template, number=signal.SIGSTOP, says="template: does not answer"),
         lost_at_most=BATCH,
         lost_as=WORKER_DIED,
         back_within_s=TEMPLATE_BACK_WITHIN_S + BACK_WITHIN_S,

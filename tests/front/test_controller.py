@@ -42,6 +42,7 @@ def settings(tmp_path):
         answer_within_s=60.0,
         log=str(tmp_path / "log"),
         pid=os.getpid(),
+        deaths=str(tmp_path / "deaths"),
         stopping_file=str(tmp_path / "stopping"),
     )
 
@@ -150,14 +151,14 @@ def test_a_keeper_that_is_killed_is_replaced_and_the_new_one_keeps(kept, tmp_pat
     assert first.is_running()
     first.kill()
     until(lambda: len(second.children()) == 1)
-    assert says(tmp_path, f"{controller.ENDED}; another starts")
+    assert says(tmp_path, "front: has ended; another starts")
     until(lambda: [each.parent() for each in templates_of(tmp_path)] == second.children())
 
 
 def test_a_controller_that_is_killed_is_replaced(kept, tmp_path):
     [first] = kept.children()
     first.kill()
-    until(lambda: says(tmp_path, f"{controller.ENDED} with status 9; another starts"))
+    until(lambda: says(tmp_path, "front: ended with status -9; another starts"))
     until(lambda: [each for each in kept.children() if each != first] != [])
 
 
@@ -165,5 +166,5 @@ def test_a_template_that_hangs_is_replaced(kept, tmp_path):
     [first] = templates_of(tmp_path)
     time.sleep(1.5)  # it was asked, and answered
     first.suspend()
-    until(lambda: says(tmp_path, "The template does not answer; restarting it"))
+    until(lambda: says(tmp_path, "template: does not answer; restarting it"))
     until(lambda: templates_of(tmp_path) not in ([], [first]))

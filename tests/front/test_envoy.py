@@ -46,6 +46,19 @@ def test_each_version_gets_its_own_requests_and_torchserve_the_rest(envoy):
             assert envoy.said(path).split()[0] == worker, path
 
 
+def test_a_server_whose_models_have_no_workers_is_not_healthy(envoy):
+    before = Registered(defaults={"cats": "1.0"})
+    with envoy.running(before):
+        assert envoy.client.get("/ping").is_success
+        envoy.files.update(replace(before, idle=True))
+        for path in ("/ping", "/v2/health/ready"):
+            answer = envoy.client.get(path)
+            assert answer.status_code == 503 and "scaled to 0" in answer.json()["message"]
+        assert envoy.client.get("/v2/health/live").is_success
+        envoy.files.update(before)
+        assert envoy.client.get("/ping").is_success
+
+
 def test_a_token_is_needed_and_torchserve_gets_its_own(envoy):
     cats = envoy.worker("cats", "1.0")
     registered = Registered(

@@ -62,6 +62,7 @@ class Management(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.defaults: dict[str, str] = {}
+        self.workers = 1
         self.asked: list[tuple[str, str | None]] = []
         super().__init__(("127.0.0.1", 0), Handler)
         Thread(target=self.serve_forever, daemon=True).start()
@@ -83,7 +84,8 @@ class Handler(BaseHTTPRequestHandler):
             ]
             said: object = {"models": models}
         else:
-            said = [{"modelVersion": self.server.defaults.get(self.path.rpartition("/")[2])}]
+            version = self.server.defaults.get(self.path.rpartition("/")[2])
+            said = [{"modelVersion": version, "minWorkers": self.server.workers}]
         body = json.dumps(said).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -131,6 +133,23 @@ def test_a_default_from_an_archive_of_the_same_name_is_followed(management, monk
     monkeypatch.setattr(torchserve, "DESCRIBE_EVERY_S", 0.0)
     defaults.look(None, in_a_hurry=False)
     assert defaults.versions == {"cats": "3.0"}
+
+
+def test_a_server_is_idle_when_every_model_is_scaled_to_no_worker(management):
+    defaults = Defaults(torchserve.Management(management.address, None))
+    defaults.look(None, in_a_hurry=True)
+    assert not defaults.idle  # nothing is registered
+    management.workers, management.defaults = 0, {"cats": "1.0"}
+    defaults.look(None, in_a_hurry=True)
+    assert defaults.idle
+    management.workers, management.defaults = 1, {"cats": "1.0", "dogs": "1.0"}
+    defaults.look(None, in_a_hurry=False)  # only dogs are new
+    assert not defaults.idle
+    management.defaults = {"cats": "1.0"}
+    defaults.look(None, in_a_hurry=False)
+    assert defaults.idle  # for all that is known of cats
+    defaults.look(None, in_a_hurry=True)
+    assert not defaults.idle
 
 
 def test_what_was_true_goes_on_while_torchserve_does_not_answer(management):

@@ -29,6 +29,9 @@ def test_a_server_whose_defaults_are_warm_is_ready_whatever_other_versions_do(st
 
 def test_workers_that_are_not_ready_are_counted(state):
     [one] = there("1", workers=2)
+    assert why_not_ready(state, [replace(one, workers=0, workers_ready=0)]) == [
+        "echo 1 (the default version) is scaled to 0 workers"
+    ]
     [reason] = why_not_ready(state, [replace(one, workers_ready=1)])
     assert "echo 1" in reason and "1 of 2 workers" in reason
 

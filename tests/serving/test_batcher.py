@@ -32,6 +32,7 @@ class Slow:
     def __init__(self, read_s: float = 0.0, run_s: float = 0.0) -> None:
         self.read_s, self.run_s = read_s, run_s
         self.row_ms = 0.01
+        self.may_wait = True  # it sleeps
         self.batches: list[list[str]] = []
         self.told: list[list[str]] = []
         self.threads: list[str] = []
@@ -203,6 +204,63 @@ def test_a_large_body_is_read_in_another_thread(progress):
     assert threads[-2:] == ["MainThread", "read"]
 
 
+class Busy(Slow):
+    """Reading takes a core for a tenth of a millisecond a kilobyte, and lets others run once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_wait = False
+        self.read_in: list[str] = []
+
+    def read(self, request, received, start):
+        time.sleep(0)  # as decoders do, which do not need the interpreter
+        end = time.thread_time() + 0.0001 * int(request.fields.get("kilobytes", 1))
+        while time.thread_time() < end:
+            pass
+        self.read_in.append(threading.current_thread().name.partition("_")[0])
+        return Read(request.id, [0])
+
+
+def test_waiting_for_the_interpreters_lock_keeps_no_request_in_a_thread(progress):
+    service, over = Busy(), threading.Event()
+
+    def hog() -> None:
+        while not over.is_set():
+            pass
+
+    async def during(batcher, replies):
+        for number in range(20):
+            submit(batcher, replies, str(number))
+            await until(replies, number + 1)
+        over.set()
+
+    others = [threading.Thread(target=hog) for _ in range(2)]
+    for each in others:
+        each.start()
+    try:
+        run(service, progress, during)
+    finally:
+        over.set()
+        for each in others:
+            each.join()
+    assert service.read_in[0] == "read" and service.read_in[-1] == "MainThread"
+
+
+def test_a_body_larger_than_the_others_is_expected_to_take_longer(progress):
+    service = Busy()
+
+    async def during(batcher, replies):
+        for number in range(20):
+            submit(batcher, replies, str(number), body_bytes=1000)
+            await until(replies, number + 1)
+        large = Request({"kilobytes": 60}, {}, "large")
+        batcher.submit(large, 60_000, replies.append)
+        await until(replies, 21)
+
+    run(service, progress, during)
+    assert service.read_in[-2:] == ["MainThread", "read"]
+
+
 def test_requests_beyond_the_limit_are_refused_at_once(progress):
     service = Slow()
 
@@ -352,7 +410,7 @@ def test_two_requests_that_take_long_take_turns(progress):
         submit(batcher, replies, "many a", "many b")
         await until(replies, 2)
 
-    run(service, progress, during)
+    run(service, progress, during, readers=1)
     parts = [first for first, *_ in service.batches if first.startswith("part")]
     assert parts[:4] == ["part of many a", "part of many b"] * 2
 

@@ -20,6 +20,7 @@ from shipway.front.controller import Settings, settings_file
 from shipway.front.envoy import find_envoy
 from shipway.front.exchange import FOLDER
 from shipway.serving.direct_config import DIRECT_VARIABLE, DirectConfig
+from shipway.supervision import DEATHS
 
 WORKERS = "workers"
 TEMPLATE = "template.sock"
@@ -133,6 +134,7 @@ def start(
         answer_within_s=config.response_timeout_s,
         log=str(state.front_log),
         pid=record.pid,
+        deaths=str(Path(record.launch) / DEATHS),
         stopping_file=str(state.stopping_file),
         cors=asdict(config.cors) if config.cors else None,
         certificate=str(config.certificate) if config.certificate else None,
