@@ -8,7 +8,7 @@ BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
 .PHONY: help env env-long demo demo-ray test test-long test-ray test-quiet test-wheel structure check serve up model format bench bench-stock bench-peers bench-front bench-observability \
-	test-faults test-sabotage soak fuzz watch check-monitoring check-plan lock clean
+	test-faults test-sabotage test-hostile soak fuzz watch check-monitoring check-plan lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -37,19 +37,24 @@ $(SYNCED): requirements/$(EXTRA).lock pyproject.toml $(UV)
 demo: env  ## export a pretrained model, serve it, send it a photo over HTTP and gRPC, stop
 	@scripts/demo
 
+MODEL := model_store/efficientnet_lite0-1.0.mar
+TEXTS := model_store/minilm-1.0.mar
+
 # Whole files go to one of several processes: the tests of a file share its server.
 WORKERS ?= 2
 test: env  ## every test but the long ones, the real server included (20 minutes)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --durations 25
 
 # A sample of each long study, with a time limit of its own. The studies themselves are targets too.
-test-long: env-long model  ## the tests marked long, and a sample of the long studies: faults, sabotage, soak, fuzz (13 minutes)
+test-long: env-long model  ## the tests marked long, and a sample of the long studies: faults, sabotage, hostile requests, soak, fuzz (14 minutes)
 	@echo "== tests marked long"
 	@timeout --kill-after=30 900 $(BIN)/python -m pytest -m long
 	@echo "== some of the faults"
 	@timeout --kill-after=30 300 $(BIN)/python -m tests.faults --front on --every 5 --rounds 1 --times 3
 	@echo "== some of the broken pipelines and unusual models"
 	@timeout --kill-after=30 300 $(BIN)/python -m tests.sabotage --every 20
+	@echo "== some of the requests that cost as much as they can"
+	@timeout --kill-after=30 180 $(BIN)/python -m tests.hostile --images $(MODEL) --every 12
 	@echo "== soak, 1 minute"
 	@timeout --kill-after=30 240 $(BIN)/python -m benchmarks.soak --mar $(MODEL) --minutes 1 --out build/soak
 	@echo "== fuzzing, 60 seconds"
@@ -65,6 +70,9 @@ test-quiet: env  ## the study of exports beside busy programs, on a machine that
 ONLY ?=
 test-sabotage: env  ## broken pipelines, all refused; unusual models, all sealed and served (20 minutes)
 	@$(BIN)/python -m tests.sabotage --only "$(ONLY)"
+
+test-hostile: env model $(TEXTS)  ## 270 kinds of requests that cost as much as they can: neighbours, memory, workers (8 minutes)
+	@$(BIN)/python -m tests.hostile --images $(MODEL) --texts $(TEXTS)
 
 structure: env  ## list every import cycle, long function and missing docstring or test
 	@$(BIN)/python scripts/structure --report --all
@@ -83,11 +91,13 @@ format: env  ## fix what ruff can fix, and format
 CLASSIC := $(addprefix --only ,torchscript torch_export aot_inductor onnx_fp32 onnx_int8)
 # For texts the other techniques were slower or less accurate on every host so far.
 FOR_TEXTS := $(addprefix --only ,aot_inductor_bf16 torchao_dynamic_int8 onnx_fp32 onnx_int8 openvino_bf16)
-MODEL := model_store/efficientnet_lite0-1.0.mar
 
 model: $(MODEL)  ## export and package the demo model, unless its archive exists
 $(MODEL): | $(SYNCED) artifacts/efficientnet_lite0-1.0
 	@$(BIN)/shipway package artifacts/efficientnet_lite0-1.0
+
+$(TEXTS): | $(SYNCED) artifacts/minilm-1.0
+	@$(BIN)/shipway package artifacts/minilm-1.0
 
 artifacts/efficientnet_lite0-1.0: | $(SYNCED)
 	@$(BIN)/shipway export efficientnet_lite0 $(CLASSIC)

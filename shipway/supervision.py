@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ DIES_WITHIN_S = 1.0
 """How long a process that was killed may take to end."""
 LOOK_EVERY_S = 0.02
 """How often to look whether a process runs that is not a child of this one."""
+LOG_BYTES = 10_000_000
+"""Of a log, before it is rolled."""
 DEATHS = "deaths"
 """The folder of `Deaths`, in a server's temporary folder."""
 
@@ -208,3 +211,12 @@ def say(text: str) -> None:
     """Writes into this process's log. A full disk must not end what supervises."""
     with suppress(OSError):
         print(text, flush=True)
+
+
+def roll(log: Path) -> None:
+    """Moves what a log has into LOG.1 if it has grown over LOG_BYTES. Whoever writes it has opened
+    it to append, and goes on at its beginning; a line that is written meanwhile may be lost."""
+    with suppress(OSError):
+        if log.stat().st_size > LOG_BYTES:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)

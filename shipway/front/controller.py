@@ -37,8 +37,8 @@ from shipway.front.registered import (
 from shipway.front.resources import FrontConfig, admin_socket
 from shipway.front.torchserve import Defaults, Management, Tokens
 from shipway.processes import runs
-from shipway.serving.progress import read_progress
-from shipway.supervision import Deaths, Keeper, Supervisor, keep, say
+from shipway.serving.progress import DUMP_SIGNAL, read_progress
+from shipway.supervision import Deaths, Keeper, Supervisor, keep, roll, say
 
 MODULE = "shipway.front.controller"
 NAME, KEEPER, ENVOY, TEMPLATE = "front", "front_keeper", "envoy", "template"
@@ -194,6 +194,7 @@ def run(settings: Settings, keeper: int) -> None:
                 watch.look(registered.workers)
                 if not drains:
                     processes.replace_useless()
+                roll(Path(settings.log))
             except Exception:  # such as a full disk: Envoy goes on with the files that it has
                 say(traceback.format_exc())
                 time.sleep(AFTER_FAILURE_S)
@@ -293,13 +294,18 @@ class Watch:
             and (progress := read_progress(progress_file(worker)))
             and progress.hangs(worker.answer_within_s, now)
         }
+        for worker in hanging.values():
+            if worker.pid not in self._hangs_since and worker.dumps:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, DUMP_SIGNAL)
         self._hangs_since = {pid: self._hangs_since.get(pid, now) for pid in hanging}
         for pid, since in self._hangs_since.items():
             if now - since >= CONFIRMED_AFTER_S:
                 worker = hanging[pid]
                 say(
                     f"A worker of {worker.name} {worker.version} (process {pid}) makes no "
-                    "progress, so it is killed."
+                    "progress, so it is killed. Unless it was stopped, model_log.log says where "
+                    "its threads were."
                 )
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

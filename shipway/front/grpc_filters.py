@@ -87,6 +87,13 @@ function envoy_on_request(handle)
   end
   local model, version = names(text, 6)
   headers = handle:headers()  -- those from before the body are gone
+  if model == "" and headers:get(":path") ~= "{health}" then
+    handle:respond({{
+      [":status"] = "200", ["content-type"] = "application/grpc", ["grpc-status"] = "3",
+      ["grpc-message"] = "The message does not begin with the name of a model.",
+    }}, "")
+    return
+  end
   headers:add("{model}", model)
   headers:add("{version}", version)
   handle:clearRouteCache()
@@ -102,6 +109,7 @@ def script() -> str:
         model=MODEL_HEADER,
         version=VERSION_HEADER,
         most=MOST_READ_BYTES,
+        health=HEALTH,
     )
 
 

@@ -34,10 +34,13 @@ class Announced:
     """After this time without progress it hangs."""
     replaced: bool = False
     """Whether it has died, and its starter is forking another."""
+    dumps: bool = False
+    """Whether it writes where its threads are when it gets DUMP_SIGNAL. Workers of older archives,
+    which carry older code, do not say so."""
 
 
-ANNOUNCED = tuple(each.name for each in fields(Announced) if each.name != "replaced")
-"""What a worker says of itself."""
+ANNOUNCED = tuple(each.name for each in fields(Announced) if each.name not in ("replaced", "dumps"))
+"""What each worker says of itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,9 @@ def announced_in(folder: Path) -> tuple[Announced, ...]:
     for path in sorted(folder.glob("*.json")):
         try:
             said = json.loads(path.read_bytes())
-            worker = Announced(**{name: said[name] for name in ANNOUNCED})
+            worker = Announced(
+                **{name: said[name] for name in ANNOUNCED}, dumps=bool(said.get("dumps"))
+            )
         except (OSError, ValueError, LookupError, TypeError):  # it is being removed, or damaged
             continue
         if runs(worker.pid, worker.began):

@@ -15,6 +15,10 @@ class TooManyRows(ShipwayError):
     """One request has more rows than the limit."""
 
 
+class TooManyValues(ShipwayError):
+    """A JSON text has more numbers, texts, lists and objects than the limit."""
+
+
 class NotFinite(ShipwayError):
     """A valid input for which the model computes infinity or NaN. A client can find such an input
     for any model, so this is not a failure of the server."""

@@ -3,18 +3,25 @@
 import base64
 import binascii
 import codecs
+import gc
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from shipway.payloads.errors import BadRequest, TooManyRows, UnsupportedContent
+from shipway.payloads.errors import BadRequest, TooManyRows, TooManyValues, UnsupportedContent
 
 MAX_ROWS = 1024
 """The most rows of one request. More would keep every other request waiting."""
 MAX_DEPTH = 1024
 """The deepest nesting of lists and objects in JSON: orjson's own limit."""
+MAX_JSON_VALUES = 1_500_000
+"""Of one JSON text, a list or object counting for two and a key for three, by what orjson takes for
+them: at most 0.2 s, in which it holds the interpreter's lock and nobody else is answered."""
+FEW_BYTES = 2**18
+"""A shorter JSON text cannot take long, and is not counted."""
 JSON = "application/json"
 BINARY = "application/octet-stream"
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -111,20 +118,63 @@ def only_key(value: Mapping[str, Any], names: Iterable[str], accepted: str) -> A
 
 
 def parse_json(text: bytes | bytearray | str, accepted: str) -> Any:
-    """The value of a JSON text, in which NaN is an error, as in RFC 8259. Raises BadRequest.
+    """The value of a JSON text, in which NaN is an error, as in RFC 8259. Raises BadRequest, or
+    TooManyValues.
 
     A byte order mark before it is ignored, as RFC 8259 allows: some editors write one.
     """
     if isinstance(text, bytes | bytearray):
         text = text.removeprefix(codecs.BOM_UTF8)
     try:
-        return orjson.loads(text)
+        if len(text) < FEW_BYTES:
+            return orjson.loads(text)
+        _check_values(text.encode() if isinstance(text, str) else text)
+        with _collections:
+            return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         if "depth limit" in str(error):
             raise BadRequest(
                 f"The JSON nests lists and objects more than {MAX_DEPTH:,} deep. {accepted}"
             ) from error
         raise BadRequest(f"The request is not valid JSON: {error}. {accepted}") from error
+
+
+def _check_values(text: bytes | bytearray) -> None:
+    """Raises TooManyValues. Nothing is parsed; what is like JSON in strings counts, too."""
+    values = text.count(b",") + 2 * (text.count(b"[") + text.count(b"{")) + 3 * text.count(b'":')
+    if values > MAX_JSON_VALUES:
+        raise TooManyValues(
+            f"The JSON has some {values:,} values, a list counting for two and a key for three; at "
+            f"most {MAX_JSON_VALUES:,} are read. Send fewer rows in a request, or send tensors in "
+            "binary, as the Open Inference Protocol has them."
+        )
+
+
+class _Collections:
+    """While it is entered, by however many threads, Python looks for no cycles among objects: it
+    would look through all lists of a large JSON text again and again, for four fifths of the time
+    that parsing takes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._enabled = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._enabled = gc.isenabled()
+                gc.disable()
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and self._enabled:
+                gc.enable()
+
+
+_collections = _Collections()
 
 
 def input_of(request: Request, names: Iterable[str], accepted: str) -> Any:

@@ -53,7 +53,7 @@ class Texts:
         for place, start, encoding in zip(good, starts, self._encodings(starts), strict=True):
             text = texts[place]
             if len(start) < len(text) and not _settled(encoding, start):
-                encoding = self._tokenizer.encode(text)
+                [encoding] = self._together([text])
             cut = bool(encoding.overflowing)
             if cut and self._spec.too_long == "refuse":
                 found[place] = TextTooLong(
@@ -78,8 +78,14 @@ class Texts:
             while last < len(texts) and (last == first or characters < _CHARACTERS_AT_ONCE):
                 characters += len(texts[last])
                 last += 1
-            yield from self._tokenizer.encode_batch(texts[first:last])
+            yield from self._together(texts[first:last])
             first = last
+
+    def _together(self, texts: Sequence[str]) -> list[Encoding]:
+        """Other threads go on meanwhile: `encode_batch` releases the interpreter's lock, which
+        `encode` holds, for a second if a text is one long word."""
+        found: list[Encoding] = self._tokenizer.encode_batch(texts)
+        return found
 
 
 def _settled(encoding: Encoding, start: str) -> bool:

@@ -26,7 +26,7 @@ from shipway.metrics.exporter import WorkersCollector, family_of, serve
 from shipway.releases.errors import ReleasesError
 from shipway.releases.exporter_process import exporter_command
 from shipway.releases.readiness import why_not_ready
-from shipway.supervision import DEATHS, Deaths, Keeper, keep, say
+from shipway.supervision import DEATHS, Deaths, Keeper, keep, roll, say
 
 T = TypeVar("T")
 
@@ -236,6 +236,7 @@ def export(
         sys.exit(os.EX_UNAVAILABLE)
     while state.running() == record:
         keeper.look()
+        roll(state.exporter_log)
         # Also without a scrape: a worker that restarts twice between two updates is counted once.
         versions()
         time.sleep(CHECK_EVERY_S)

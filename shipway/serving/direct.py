@@ -6,6 +6,7 @@ its own. The folder is private to the user that runs the server.
 """
 
 import asyncio
+import faulthandler
 import json
 import logging
 import os
@@ -28,13 +29,14 @@ from shipway.serving.encodings import decoded
 from shipway.serving.grpc_calls import Call, Described
 from shipway.serving.http1 import Answer, Application, Connection, Held, HttpRequest, too_large
 from shipway.serving.http_forms import fields_of
-from shipway.serving.progress import BEAT_EVERY_S, ProgressFile
+from shipway.serving.progress import BEAT_EVERY_S, DUMP_SIGNAL, ProgressFile
 from shipway.serving.replies import Reply, encode, refusal, refused_by_server
 from shipway.serving.service import Service
 from shipway.serving.statuses import REQUEST_ID, STATUS_OF
 
 logger = logging.getLogger(__name__)
 
+STDERR = 2
 MOST_HELD_BYTES = 2**28
 """Of the bodies of all requests that arrive or wait: twelve times the largest by default."""
 PREDICT = ":predict"
@@ -83,6 +85,7 @@ class DirectServer:
 
     def start(self) -> None:
         """Returns when it listens and has announced itself."""
+        faulthandler.register(DUMP_SIGNAL, file=STDERR)
         threading.Thread(target=self._run, name="direct", daemon=True).start()
         self._listening.wait()
         manifest = self._service.model.manifest
@@ -95,6 +98,7 @@ class DirectServer:
             "version": manifest.version,
             "socket": str(self.socket),
             "answer_within_s": self._answer_within_s,
+            "dumps": True,
         }
         self._announced = json.dumps(announced).encode()
         try:

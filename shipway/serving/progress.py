@@ -5,6 +5,7 @@ A process that hangs cannot say so itself: its threads may all be stopped, or wa
 
 import logging
 import mmap
+import signal
 import struct
 import time
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 _PLACES = struct.Struct("<dd")
+DUMP_SIGNAL = signal.SIGUSR2
+"""A worker that gets it writes to its log where each of its threads is, whatever they do."""
 BEAT_EVERY_S = 0.5
 """How often an event loop says that it runs."""
 FROZEN_AFTER_S = 15.0

@@ -14,6 +14,7 @@ from shipway.payloads.errors import (
     ReplyTooLarge,
     TextTooLong,
     TooManyRows,
+    TooManyValues,
     UnsupportedContent,
 )
 from shipway.runtime.backends.errors import OutOfMemory
@@ -27,6 +28,7 @@ STATUS_OF: dict[type[ShipwayError], int] = {
     ReplyTooLarge: 413,
     TextTooLong: 413,
     TooManyRows: 413,
+    TooManyValues: 413,
     NotAnImage: 415,
     UnsupportedContent: 415,
     NotFinite: 422,

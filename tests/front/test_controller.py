@@ -18,6 +18,7 @@ from shipway.front.controller import Settings, Watch, settings_file
 from shipway.front.exchange import Served
 from shipway.front.registered import Registered
 from shipway.serving.progress import ProgressFile
+from shipway.supervision import LOG_BYTES
 from tests.front.workers import announced
 from tests.servers import until
 
@@ -76,6 +77,31 @@ def test_a_worker_without_progress_is_killed(tmp_path, monkeypatch):
     assert sleeping.wait(5) == -signal.SIGKILL
 
 
+def test_a_worker_that_hangs_says_where_it_is_before_it_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(controller, "CONFIRMED_AFTER_S", 0.5)
+    code = (
+        "import faulthandler; from shipway.serving.progress import DUMP_SIGNAL\n"
+        "faulthandler.register(DUMP_SIGNAL, file=2)\n"
+        "def decode_for_ever():\n"
+        "    print('on', flush=True)\n"
+        "    while True: pass\n"
+        "decode_for_ever()"
+    )
+    with (tmp_path / "log").open("wb") as log:
+        hanging = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=log)
+    assert hanging.stdout.readline() == b"on\n"
+    hanging.stdout.close()
+    socket = str(tmp_path / f"{hanging.pid}.sock")
+    worker = announced(pid=hanging.pid, socket=socket, answer_within_s=0.1, dumps=True)
+    ProgressFile(tmp_path / f"{hanging.pid}.progress").begin()
+    time.sleep(0.2)
+    watch = Watch()
+    while hanging.poll() is None:
+        watch.look([worker])
+        time.sleep(0.02)
+    assert (tmp_path / "log").read_text().count("in decode_for_ever") == 1
+
+
 def test_what_is_served_is_said_with_its_defaults():
     worker = announced()
     registered = Registered(workers=(worker,), defaults={"cats": "1.0", "old": "1"})
@@ -110,7 +136,7 @@ def kept(settings, tmp_path):
             pid=server.pid,
             template=[sys.executable, "-c", template, str(tmp_path / "template.sock")],
         )
-        with (tmp_path / "log").open("wb") as log:
+        with (tmp_path / "log").open("ab") as log:
             keeper = subprocess.Popen(
                 [sys.executable, "-m", controller.MODULE, str(settings_file(settings))],
                 stdout=log,
@@ -168,3 +194,15 @@ def test_a_template_that_hangs_is_replaced(kept, tmp_path):
     first.suspend()
     until(lambda: says(tmp_path, "template: does not answer; restarting it"))
     until(lambda: templates_of(tmp_path) not in ([], [first]))
+
+
+def test_a_log_that_grows_is_rolled(kept, settings):
+    log = Path(settings.log)
+    before = b"a line of Envoy\n" * (LOG_BYTES // 16 + 1)
+    with log.open("ab") as envoys:
+        envoys.write(before)
+        envoys.flush()
+        until(lambda: log.stat().st_size < 1_000_000)
+        envoys.write(b"the next line\n")
+    assert before in log.with_name(f"{log.name}.1").read_bytes()
+    assert log.read_bytes().endswith(b"the next line\n") and b"\0" not in log.read_bytes()

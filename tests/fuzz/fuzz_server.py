@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import random
+import shutil
 import sys
 import threading
 from collections import Counter
@@ -52,6 +53,7 @@ DOCUMENTED = {(kind.__name__, status) for kind, status in STATUS_OF.items()} | {
     ("ModelNotFoundException", 404),
     ("ModelVersionNotFoundException", 404),
     ("ResourceNotFoundException", 404),
+    ("NotImplementedException", 501),
 }
 """Types and statuses of refusals; InternalError is none, but a mistake of ours."""
 DOCUMENTED -= {(InternalError.__name__, 500)}
@@ -418,16 +420,20 @@ def _workers(server: RunningServer) -> dict[str, tuple[int, ...]]:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[RunningServer]:
-    """A server with the smallest model of each kind, their artifacts in `folder`."""
-    with running_server(folder) as server:
-        for make in MODELS:
-            artifact = make(folder / make.__name__)
-            mar = pack(artifact, server.model_store)
+def serving(
+    folder: Path, archives: Sequence[Path] = (), front: str = "on"
+) -> Iterator[RunningServer]:
+    """A server with the smallest model of each kind, their artifacts in `folder`, and with
+    archives."""
+    with running_server(folder, front=front) as server:
+        made = [pack(make(folder / make.__name__), server.model_store) for make in MODELS]
+        made += [Path(shutil.copy(mar, server.model_store)) for mar in archives]
+        for mar in made:
+            name, _, version = mar.stem.rpartition("-")
             server.management.register(
                 mar.name,
-                name=artifact.manifest.name,
-                version=artifact.manifest.version,
+                name=name,
+                version=version,
                 batch_size=4,
                 max_batch_delay_ms=1,
                 workers=1,

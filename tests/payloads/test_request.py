@@ -1,11 +1,20 @@
 import base64
+import gc
 import json
 import time
 
 import pytest
 
-from shipway.payloads.errors import BadRequest, UnsupportedContent
-from shipway.payloads.request import MAX_DEPTH, Request, as_text, parse_json, shown, value_of
+from shipway.payloads.errors import BadRequest, TooManyValues, UnsupportedContent
+from shipway.payloads.request import (
+    MAX_DEPTH,
+    MAX_JSON_VALUES,
+    Request,
+    as_text,
+    parse_json,
+    shown,
+    value_of,
+)
 from shipway.tasks.image_classification import image_inputs
 
 IMAGE = b"\x89PNG not really \xfb\xff\xfe?>"
@@ -125,3 +134,36 @@ def test_a_field_that_is_missing_is_told_with_the_content_type_that_was_seen():
 def test_nothing_of_a_request_is_shown_without_a_bound():
     assert shown("x" * 10**6) == "x" * 40
     assert shown([[[]]]) == "a JSON array" and shown({}) == "a JSON object"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "1," * MAX_JSON_VALUES + "1]",
+        "[" + "[]," * (MAX_JSON_VALUES // 3) + "[]]",
+        "{" + ",".join(f'"{n}":1' for n in range(MAX_JSON_VALUES // 4 + 2)) + "}",
+    ],
+    ids=["numbers", "lists", "keys"],
+)
+def test_a_json_text_of_too_many_values_is_refused_before_it_is_parsed(text, monkeypatch):
+    monkeypatch.setattr("shipway.payloads.request.orjson.loads", lambda _: pytest.fail("parsed"))
+    for each in (text, text.encode()):
+        with pytest.raises(TooManyValues, match="at most 1,500,000 are read"):
+            parse_json(each, "")
+
+
+def test_no_cycles_are_looked_for_while_a_large_json_text_is_parsed():
+    seen = []
+    gc.callbacks.append(lambda phase, info: seen.append(phase))
+    try:
+        assert len(parse_json("[" + "[]," * 300_000 + "[]]", "")) == 300_001
+        assert len(seen) <= 2  # once it may look again
+    finally:
+        gc.callbacks.pop()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        parse_json("[" + "[]," * 300_000 + "[]]", "")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Literal
@@ -184,3 +185,24 @@ print(peak_mb() - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 150
+
+
+@pytest.mark.timing  # of other threads
+def test_other_threads_go_on_while_one_long_word_is_tokenized(texts):
+    gaps: list[float] = []
+    over = threading.Event()
+
+    def tick() -> None:
+        last = time.perf_counter()
+        while not over.wait(0.001):
+            gaps.append((now := time.perf_counter()) - last)
+            last = now
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        [tokens] = texts.encode(["👩‍👩‍👧‍👦" * (MAX_CHARACTERS // 7)])
+    finally:
+        over.set()
+        thread.join()
+    assert len(tokens.ids) and max(gaps) < 0.1

@@ -81,6 +81,7 @@ def test_it_listens_on_a_private_socket_and_announces_itself(table, tiny_table):
         "version": tiny_table.manifest.version,
         "socket": str(table.socket),
         "answer_within_s": 60,
+        "dumps": True,
     }
     assert not read_progress(table.socket.with_suffix(".progress")).batch_began
 

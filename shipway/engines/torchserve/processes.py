@@ -90,7 +90,8 @@ def start_exporter(
     command: Sequence[str], record: ServerRecord, state: StateDirectory, dies_with_us: bool
 ) -> subprocess.Popen[bytes]:
     """Starts the exporter, which ends by itself after the server."""
-    with state.exporter_log.open("wb") as log:
+    state.exporter_log.write_bytes(b"")
+    with state.exporter_log.open("ab") as log:  # which it rolls
         return subprocess.Popen(
             command,
             cwd=Path(__file__).parents[3],  # so that `-m` finds this code, whatever is installed

@@ -41,6 +41,7 @@ ONE_THREAD = {
     # Of libraries that would start threads when they are imported. This project's code multiplies
     # no matrices with NumPy.
     "OPENBLAS_NUM_THREADS": "1",
+    # See shipway/__init__.py, which is not imported here.
     "ORT_DISABLE_TELEMETRY": "1",
 }
 IMPOSSIBLE_SUFFIX = ".impossible"
