@@ -1,13 +1,13 @@
 """Digits and short texts behind the front and FastAPI, with the same program, 16 clients.
 
-The program of the digits takes a fraction of a millisecond, that of MiniLM some. FastAPI may
-choose, round by round, the better of one process with all cores and a process a core.
+The program of the digits takes a fraction of a millisecond, that of MiniLM some. Both servers may
+choose, round by round, the better of one worker with all cores and a worker a core.
 """
 
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from benchmarks.front.wrk import Wrk
 from benchmarks.peers import environments, process
 from benchmarks.peers.errors import PeerFailed
 from benchmarks.peers.systems import BYTES, ROOT
-from benchmarks.peers.table import MANY
+from benchmarks.peers.table import MANY, Sample
 from benchmarks.stock import TEXTS
 from benchmarks.stock_torchserve import without_python
 from benchmarks.study import at_least
@@ -116,42 +116,57 @@ def _compared(
 ) -> dict[str, float]:
     found: dict[str, float] = {}
     with ExitStack() as stack:
-        served, _ = stack.enter_context(ours(folder / "ours", artifact, front="on"))
-        theirs = {
-            workers: stack.enter_context(
+        fronts, theirs = {}, {}
+        for workers in sorted({1, available_cores()}):
+            each = folder / f"ours-{workers}"
+            fronts[f"front, {workers} worker(s)"], _ = stack.enter_context(
+                ours(each, artifact, front="on", workers=workers)
+            )
+            theirs[f"FastAPI, {workers} worker(s)"] = stack.enter_context(
                 fastapi(folder / f"fastapi-{workers}", artifact, *peer, workers)
             )
-            for workers in sorted({1, available_cores()})
-        }
         for name, wire in wires.items():
-            wait_for_front(served, wire.ours, wire.our_headers)
-            headers = {**wire.our_headers, **served.headers}
-            says = wire.read(process.answer_of(served, wire.ours, headers))
             our_wrk = Wrk(folder / f"{name}-ours", [wire.ours], wire.our_headers, part.seconds)
             their_wrk = Wrk(
                 folder / f"{name}-theirs", [wire.theirs], wire.their_headers, part.seconds
             )
-            others = {
-                f"FastAPI, {workers} worker(s)": at(base, wire.path)
-                for workers, base in theirs.items()
-            }
-            for what, each in others.items():
-                said = wire.read_theirs(process.answer_of(each, wire.theirs, wire.their_headers))
-                if said != says:
-                    raise PeerFailed(f"{what} answers {said}, not {says}")
-                warm(their_wrk, each)
-            warm(our_wrk, served)
-            samples = in_turns(
-                part,
-                {"front": (our_wrk, served)} | {k: (their_wrk, v) for k, v in others.items()},
-                (MANY,),
+            loads = {what: (our_wrk, served) for what, served in fronts.items()}
+            loads |= {what: (their_wrk, at(base, wire.path)) for what, base in theirs.items()}
+            _check_answers(wire, fronts, {what: loads[what][1] for what in theirs})
+            for wrk, served in loads.values():
+                warm(wrk, served)
+            samples = in_turns(part, loads, (MANY,))
+            found[f"{name}_16_vs_fastapi"] = median_ratio(
+                _best(samples, fronts, part.rounds), _best(samples, theirs, part.rounds), "rate"
             )
-            best = [
-                max((samples[what, MANY][turn] for what in others), key=lambda each: each.rate)
-                for turn in range(part.rounds)
-            ]
-            found[f"{name}_16_vs_fastapi"] = median_ratio(samples["front", MANY], best, "rate")
     return found
+
+
+def _check_answers(
+    wire: Wire, fronts: Mapping[str, ServedModel], theirs: Mapping[str, ServedModel]
+) -> None:
+    """Raises PeerFailed unless all servers answer the same."""
+    said = {}
+    for what, served in fronts.items():
+        wait_for_front(served, wire.ours, wire.our_headers)
+        headers = {**wire.our_headers, **served.headers}
+        said[what] = wire.read(process.answer_of(served, wire.ours, headers))
+    for what, served in theirs.items():
+        answer = process.answer_of(served, wire.theirs, wire.their_headers)
+        said[what] = wire.read_theirs(answer)
+    first = next(iter(said.values()))
+    if any(each != first for each in said.values()):
+        raise PeerFailed(f"the answers differ: {said}")
+
+
+def _best(
+    samples: Mapping[tuple[str, int], Sequence[Sample]], servers: Iterable[str], rounds: int
+) -> list[Sample]:
+    """Of each round, the sample with the highest rate."""
+    return [
+        max((samples[what, MANY][turn] for what in servers), key=lambda each: each.rate)
+        for turn in range(rounds)
+    ]
 
 
 @contextmanager

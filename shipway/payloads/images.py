@@ -87,6 +87,8 @@ _ADAM7 += [(1, 0, 2, 2), (0, 1, 1, 2)]
 _CHUNK_HEADER = struct.Struct(">I4s")
 _CRC_BYTES = 4
 _INFLATE_AT_ONCE = 2**16
+_FEW_PIXELS = 2**20
+"""Of an image that is small enough to be kept beside what is made of it."""
 _PALETTE = 256
 """A PNG's palette has no more colours; a longer list of alphas is cut."""
 
@@ -179,7 +181,8 @@ def _format_of(data: bytes | bytearray | memoryview) -> str | None:
 def _centred_square(
     image: ImageFile.ImageFile, data: bytes | bytearray | memoryview, spec: ImagePreprocessing
 ) -> tuple[Image.Image, int]:
-    """The square in RGB, as it is stored, and the EXIF orientation. Closes the image."""
+    """The square in RGB, as it is stored, and the EXIF orientation. The image itself is not to be
+    used any more."""
     if image.mode == "CMYK" and "adobe" not in image.info:
         raise BadImage(
             "The CMYK JPEG has no Adobe marker, so it is unknown whether its inks are inverted. "
@@ -202,6 +205,8 @@ def _centred_square(
     box = np.array([left, top, left + side, top + side])
     if image.size != (width, height):
         box = np.rint(box * np.tile(np.divide(image.size, (width, height)), 2)).astype(int)
+    if tuple(box) == (0, 0, *image.size) and width * height < _FEW_PIXELS:  # all of it
+        return _to_rgb(image, stored), orientation
     square = image.crop(tuple(box.tolist()))
     image.close()  # its pixels are not needed any more, and may be 200 MB
     return _to_rgb(square, stored), orientation
@@ -225,12 +230,16 @@ def _load(image: ImageFile.ImageFile, data: bytes | bytearray | memoryview) -> s
         ) from error
     if not (image.format == "PNG" and tile and isinstance(tile.args, str)):
         return ""
-    if tile.extents == (0, 0, *image.size) and (interlaced or _is_blank(image, row=-1)):
-        # Pillow leaves rows blank, without an error, where the compressed stream is whole but
-        # too short. Such a row may also be in the file: only the stream's length tells.
-        needed = _png_bytes(image.size, _BITS_PER_PIXEL[tile.args], interlaced)
-        if _inflated_bytes(data, tile.offset - _CHUNK_HEADER.size, needed) < needed:
-            raise BadImage("The PNG image has fewer rows than its header says. Send all of it.")
+    if tile.extents != (0, 0, *image.size):
+        return tile.args
+    # Pillow leaves rows blank, without an error, where the compressed stream is whole but too
+    # short. Such a row may also be in the file: only the stream's length tells. To count that takes
+    # less time than to look at a row, if it is short.
+    needed = _png_bytes(image.size, _BITS_PER_PIXEL[tile.args], interlaced)
+    if (interlaced or needed < _INFLATE_AT_ONCE or _is_blank(image, row=-1)) and _inflated_bytes(
+        data, tile.offset - _CHUNK_HEADER.size, needed
+    ) < needed:
+        raise BadImage("The PNG image has fewer rows than its header says. Send all of it.")
     return tile.args
 
 
@@ -268,6 +277,8 @@ def _inflated_bytes(data: bytes | bytearray | memoryview, at: int, enough: int) 
 
 def _resized(pixels_HWC: np.ndarray, size: tuple[int, int], resample: str) -> np.ndarray:
     """The pixels resized and smoothed as by Pillow, four times as fast by torch's vector code."""
+    if pixels_HWC.shape[:2] == size:
+        return pixels_HWC  # each filter gives its centre all weight, and none to other pixels
     if resample == "lanczos":  # which torch does not know
         image = Image.fromarray(pixels_HWC)
         return np.asarray(image.resize(size[::-1], Image.Resampling.LANCZOS))

@@ -35,7 +35,7 @@ for command in json.loads(sys.stdin.read()):
 def can_unshare() -> bool:
     """Whether this user may make a network namespace."""
     unshare = shutil.which("unshare")
-    return bool(unshare) and subprocess.run([unshare, "--net", "true"]).returncode == 0
+    return unshare is not None and subprocess.run([unshare, "--net", "true"]).returncode == 0
 
 
 @pytest.mark.long

@@ -117,6 +117,20 @@ def test_an_image_stored_on_its_side_is_turned_upright(photo, spec, orientation,
     assert mean_difference(decode_image(data, spec), centred_square(upright, spec)) < 1
 
 
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_picture_of_the_models_own_size_keeps_its_pixels(photo, spec, filter, orientation):
+    own = spec.model_copy(update={"crop_fraction": 1.0, "resample": filter})
+    picture = photo.crop((40, 30, 40 + spec.width, 30 + spec.height))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    # By way of a filter, which gives every other pixel no weight here.
+    resized = picture.resize(picture.size, getattr(Image.Resampling, filter.upper()))
+    upright = resized.rotate(-90) if orientation == 6 else resized
+    found = decode_image(encoded(picture, exif=exif), own)
+    assert found.flags.c_contiguous and np.array_equal(found, np.asarray(upright))
+
+
 def test_broken_exif_says_nothing_against_the_pixels(photo, spec):
     data = encoded(photo, "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff broken")
     assert decode_image(data, spec).shape == (32, 32, 3)

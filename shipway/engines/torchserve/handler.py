@@ -119,7 +119,7 @@ class Handler:
             model,
             observers_of(model),
             task=self.make_task(model),
-            steps=self,
+            steps=self if _has_steps(type(self)) else None,
             most_reply_bytes=self._most_bytes,
         )
         self._direct = None
@@ -163,6 +163,15 @@ class Handler:
             for name, value in reply.headers.items():
                 context.set_response_header(index, name, value)
         return [reply.body for reply in replies]
+
+
+def _has_steps(handler: type[Handler]) -> bool:
+    """Whether a handler overrides `preprocess` or `postprocess`. What it does there may wait for
+    something, so its requests are read in other threads, and one at a time."""
+    return (
+        handler.preprocess is not Handler.preprocess
+        or handler.postprocess is not Handler.postprocess
+    )
 
 
 def within(replies: Sequence[Reply], most_bytes: int) -> list[Reply]:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shipway.engines.torchserve.handler import ROOM_FOR_HEADERS, within
+from shipway.engines.torchserve.handler import ROOM_FOR_HEADERS, Handler, _has_steps, within
 from shipway.serving.replies import Reply
 
 WORKER = """
@@ -67,3 +67,21 @@ def test_replies_that_are_too_large_together_are_refused_the_largest_first():
     assert [each.status for each in found] == [503, 200, 200]
     assert found[0].headers["Retry-After"] == "1" and b"Send it again" in found[0].body
     assert [each.status for each in within(replies, room)] == [503, 503, 503]
+
+
+def test_only_a_handler_with_steps_of_its_own_has_its_requests_read_as_if_they_might_wait():
+    class Before(Handler):
+        def preprocess(self, request):
+            return request
+
+    class After(Handler):
+        def postprocess(self, answer):
+            return answer
+
+    class Neither(Handler):
+        task = "tensors"
+
+    assert [_has_steps(each) for each in (Handler, Neither, Before, After)] == [
+        *(False, False),
+        *(True, True),
+    ]
