@@ -50,15 +50,15 @@ test-long: env-long model  ## the tests marked long, and a sample of the long st
 	@echo "== tests marked long"
 	@timeout --kill-after=30 900 $(BIN)/python -m pytest -m long
 	@echo "== some of the faults"
-	@timeout --kill-after=30 300 $(BIN)/python -m tests.faults --front on --every 5 --rounds 1 --times 3
+	@timeout --kill-after=30 300 $(BIN)/python -m tests.faults --front on --every 8 --rounds 1 --times 3
 	@echo "== some of the broken pipelines and unusual models"
-	@timeout --kill-after=30 300 $(BIN)/python -m tests.sabotage --every 20
+	@timeout --kill-after=30 300 $(BIN)/python -m tests.sabotage --every 30
 	@echo "== some of the requests that cost as much as they can"
-	@timeout --kill-after=30 180 $(BIN)/python -m tests.hostile --images $(MODEL) --every 12
+	@timeout --kill-after=30 180 $(BIN)/python -m tests.hostile --images $(MODEL) --every 20
 	@echo "== soak, 1 minute"
 	@timeout --kill-after=30 240 $(BIN)/python -m benchmarks.soak --mar $(MODEL) --minutes 1 --out build/soak
 	@echo "== fuzzing, 60 seconds"
-	@$(MAKE) --no-print-directory fuzz-readers SECONDS=10
+	@$(MAKE) --no-print-directory fuzz-readers SECONDS=7
 	@timeout --kill-after=30 120 $(BIN)/python -m tests.fuzz.fuzz_server 1500
 
 test-ray: env-long  ## the tests of a Ray cluster (5 minutes)

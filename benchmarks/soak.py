@@ -39,7 +39,7 @@ from shipway.loadtest.runner import measure
 from shipway.loadtest.shapes.base import LoadShape
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
-from shipway.releases.exporter_process import exporter_command
+from shipway.releases.exporter_process import MODULE, exporter_command
 from shipway.runtime.host import describe_host
 
 MODEL = Path("model_store/efficientnet_lite0-1.0.mar")
@@ -190,9 +190,8 @@ def outcomes(result: Result, growth: Mapping[str, float | None]) -> dict[str, Ou
 
 def _processes_of(state: StateDirectory, served: ServedModel) -> dict[str, int]:
     record = state.require_running()
-    [exporter] = [
-        each for each in record.processes() if "shipway.releases.exporter" in each.cmdline()
-    ]
+    exporters = {each.pid: each for each in record.processes() if MODULE in each.cmdline()}
+    [exporter] = [each for each in exporters.values() if each.ppid() in exporters]
     workers = {f"worker {place}": pid for place, pid in enumerate(served.workers, 1)}
     return {"TorchServe": record.pid, "exporter": exporter.pid, **workers}
 

@@ -32,6 +32,10 @@ class DeadlinePassed(ShipwayError):
     """The request cannot be answered before its deadline."""
 
 
+class ClientGone(ShipwayError):
+    """The client closed its connection before it had the answer."""
+
+
 class ReplyTooLarge(ShipwayError):
     """The answer has more bytes than the server sends."""
 

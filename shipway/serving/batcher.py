@@ -9,11 +9,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from shipway.payloads.errors import InternalError
+from shipway.payloads.errors import ClientGone, InternalError
 from shipway.payloads.request import Request
 from shipway.runtime.backends.errors import DeviceLost
 from shipway.serving.http1 import Answer, failed
@@ -21,6 +21,8 @@ from shipway.serving.pending import PendingRequest
 from shipway.serving.progress import ProgressFile
 from shipway.serving.replies import Reply, refused_by_server
 from shipway.serving.statuses import TOO_MANY_WAIT
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,8 @@ class _Waiting:
 
     pending: PendingRequest
     answer: Answer
+    is_wanted: Callable[[], bool]
+    """Whether somebody still waits for the reply."""
     expected_ms: float
     """What is left of it to run."""
 
@@ -109,6 +113,9 @@ class Batcher:
         self._runner = ThreadPoolExecutor(1, thread_name_prefix="run")
         self._read_ms, self._read_bytes, self._row_ms = _Mean(), _Mean(), _Mean()
         self._ready: deque[_Waiting] = deque()
+        self._long: deque[_Waiting] = deque()
+        """Those that are run in parts: one part, then a batch of the others, and so on."""
+        self._part_is_next = False
         self._unanswered = 0
         self._running = False
 
@@ -117,8 +124,15 @@ class Batcher:
         """Requests that have no reply yet."""
         return self._unanswered
 
-    def submit(self, request: Request, body_bytes: int, answer: Answer) -> None:
-        """Answers a request, or refuses it with 503 if too many wait."""
+    def submit(
+        self,
+        request: Request,
+        body_bytes: int,
+        answer: Answer,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Answers a request, or refuses it with 503 if too many wait. It is not run any more when
+        it is not `is_wanted`."""
         if self._unanswered >= self._most_waiting + self._batch_size:
             answer(
                 refused_by_server(
@@ -132,10 +146,10 @@ class Batcher:
         self._unanswered += 1
         received, start = time.time(), time.perf_counter()
         if body_bytes < INLINE_BYTES and self._expected_read_ms(body_bytes) < INLINE_READ_MS:
-            self._put(self._read(request, body_bytes, received, start), answer)
+            self._put(self._read(request, body_bytes, received, start), answer, is_wanted)
             return
         reading = self._readers.submit(self._read, request, body_bytes, received, start)
-        reading.add_done_callback(lambda read: self._soon(self._put, read.result(), answer))
+        self._then(reading, lambda pending: self._put(pending, answer, is_wanted))
 
     def _expected_read_ms(self, body_bytes: int) -> float:
         """As long as the others took, and longer in proportion for a larger body."""
@@ -161,12 +175,16 @@ class Batcher:
             self._read_bytes.add(body_bytes)
         return pending
 
-    def _put(self, pending: PendingRequest | None, answer: Answer) -> None:
+    def _put(
+        self, pending: PendingRequest | None, answer: Answer, is_wanted: Callable[[], bool]
+    ) -> None:
         if pending is None:
             self._unanswered -= 1
             answer(failed("The request could not be read."))
             return
-        self._ready.append(_Waiting(pending, answer, self._service.expected_ms(pending)))
+        expected_ms = self._service.expected_ms(pending)
+        waiting = _Waiting(pending, answer, is_wanted, expected_ms)
+        (self._long if expected_ms > SLICE_MS else self._ready).append(waiting)
         if not self._running:
             self._running = True
             # After all that has arrived by now has been read.
@@ -174,13 +192,14 @@ class Batcher:
 
     def _start(self) -> None:
         self._progress.begin()
-        if self._ready[0].expected_ms > SLICE_MS:
-            first = self._ready.popleft()
+        if self._long and (self._part_is_next or not self._ready):
+            self._part_is_next = False
+            first = self._long.popleft()
+            _drop_unwanted(first)
             advancing = self._runner.submit(self._advance, first.pending)
-            advancing.add_done_callback(
-                lambda advance: self._soon(self._advanced, first, advance.result())
-            )
+            self._then(advancing, lambda done: self._advanced(first, done))
             return
+        self._part_is_next = True
         batch = [self._ready.popleft()]
         left_ms = BATCH_MS - batch[0].expected_ms
         while self._ready and len(batch) < self._batch_size:
@@ -188,13 +207,15 @@ class Batcher:
             if left_ms < 0:
                 break
             batch.append(self._ready.popleft())
+        for each in batch:
+            _drop_unwanted(each)
         pending = [each.pending for each in batch]
         rows = sum(len(each.rows) for each in pending)
         if rows <= INLINE_ROWS and rows * self._row_ms.value < INLINE_RUN_MS:
             self._finished(batch, *self._run(pending))
             return
         running = self._runner.submit(self._run, pending)
-        running.add_done_callback(lambda run: self._soon(self._finished, batch, *run.result()))
+        self._then(running, lambda finished: self._finished(batch, *finished))
 
     def _advance(self, pending: PendingRequest) -> bool:
         """Runs some rows of a request with many. Returns whether all have run."""
@@ -215,7 +236,7 @@ class Batcher:
             self._ready.appendleft(waiting)
         else:
             waiting.expected_ms = self._service.expected_ms(waiting.pending)
-            self._ready.append(waiting)  # the others first
+            (self._long if waiting.expected_ms > SLICE_MS else self._ready).append(waiting)
         self._loop.call_soon(self._start)
 
     def _run(self, pending: Sequence[PendingRequest]) -> tuple[Sequence[Reply], bool]:
@@ -245,14 +266,26 @@ class Batcher:
                 logger.exception("a reply could not be sent")
         if ran:  # after the replies have left
             self._loop.call_soon(self._service.tell, [each.pending for each in batch], replies)
-        if self._ready:
+        if self._ready or self._long:
             self._loop.call_soon(self._start)
         else:
             self._running = False
 
-    def _soon(self, function: Callable[..., None], *arguments: object) -> None:
-        """Calls a function in the event loop's thread, from another one."""
-        self._loop.call_soon_threadsafe(function, *arguments)
+    def _then(self, work: Future[T], go_on: Callable[[T], None]) -> None:
+        """Calls a function in the event loop's thread with what another thread returns. What that
+        raises has ended this process (`lost`), or is about to."""
+
+        def done(work: Future[T]) -> None:
+            if work.exception() is None:
+                self._loop.call_soon_threadsafe(go_on, work.result())
+
+        work.add_done_callback(done)
+
+
+def _drop_unwanted(waiting: _Waiting) -> None:
+    """Lets nothing be run for a client that has gone."""
+    if waiting.pending.error is None and not waiting.is_wanted():
+        waiting.pending.error = ClientGone("The client did not wait for the answer.")
 
 
 class _Mean:

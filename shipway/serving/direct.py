@@ -225,7 +225,8 @@ class Routes(Application):
             answered(refusal(error))
             return
         protocol = "v1" if request.path.startswith("/v1/") else ""
-        self._batcher.submit(Request(fields, headers, identity, protocol), len(body), answered)
+        read = Request(fields, headers, identity, protocol)
+        self._batcher.submit(read, len(body), answered, request.is_wanted)
 
     def refused(self, head: HttpRequest, refusal: Reply) -> Reply:
         """A refusal in the form of the request's protocol."""
@@ -249,7 +250,7 @@ class Routes(Application):
         if isinstance(found, Described):
             answer(grpc_calls.answered(found.message))
         else:
-            self._batcher.submit(found, len(request.body), answered)
+            self._batcher.submit(found, len(request.body), answered, request.is_wanted)
 
 
 def _methods_of(path: str) -> tuple[str, ...]:

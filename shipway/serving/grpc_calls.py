@@ -28,6 +28,7 @@ CODE_OF = {
     415: 3,
     422: 3,
     429: 8,
+    499: 1,  # CANCELLED
     500: 13,  # INTERNAL
     501: UNIMPLEMENTED,
     503: 14,  # UNAVAILABLE

@@ -5,6 +5,7 @@ Replies leave in the order of their requests, however many a client sends ahead 
 
 import asyncio
 import logging
+import select
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class HttpRequest:
     headers: dict[str, str] = field(default_factory=dict)
     """By name in lower case; several of one name are joined by commas (RFC 9110, 5.3)."""
     body: bytes = b""
+    is_wanted: Callable[[], bool] = lambda: True
+    """Whether somebody still waits for the reply."""
 
 
 Answer = Callable[[Reply], None]
@@ -97,6 +100,7 @@ class Connection(asyncio.Protocol):
         self._exchanges: deque[_Exchange] = deque()
         self._transport: asyncio.Transport | None = None
         self._reads = True
+        self._sends_no_more = False
         self._head_bytes = 0
         """Received since the last request was complete, while the headers of one are not."""
         self._start_request()
@@ -147,7 +151,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Called by asyncio. What was asked before is answered, then the connection ends."""
-        self._reads = False
+        self._reads, self._sends_no_more = False, True
         return bool(self._exchanges)
 
     # What httptools calls ----------------------------------------------------------------------
@@ -216,6 +220,7 @@ class Connection(asyncio.Protocol):
         if refusal is not None:
             self._answer(exchange, self._application.refused(request, refusal))
             return
+        request.is_wanted = self._is_open
         request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         try:
             self._application.handle(request, lambda reply: self._answer(exchange, reply))
@@ -237,6 +242,11 @@ class Connection(asyncio.Protocol):
         self._reads = False
         if not self._exchanges and self._transport is not None:
             self._transport.close()
+
+    def _is_open(self) -> bool:
+        if self._transport is None:
+            return False
+        return not self._sends_no_more or not _hung_up(self._transport)
 
     def _release(self) -> None:
         self._held.bytes -= self._own
@@ -266,6 +276,14 @@ class Connection(asyncio.Protocol):
             transport.resume_reading()
         if not self._reads and not self._exchanges:
             transport.close()
+
+
+def _hung_up(transport: asyncio.Transport) -> bool:
+    """Whether the client has closed its connection, not only its half of it (poll(2), POLLHUP).
+    Nothing else tells before a reply is written."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), 0)
+    return any(seen & (select.POLLHUP | select.POLLERR) for _, seen in poll.poll(0))
 
 
 def failed(what: str) -> Reply:

@@ -6,6 +6,7 @@ from shipway.payloads.errors import (
     BadRequest,
     BadTensor,
     BadText,
+    ClientGone,
     DeadlinePassed,
     ImageTooLarge,
     InternalError,
@@ -32,6 +33,7 @@ STATUS_OF: dict[type[ShipwayError], int] = {
     NotAnImage: 415,
     UnsupportedContent: 415,
     NotFinite: 422,
+    ClientGone: 499,  # as nginx and others count it; nobody gets this
     InternalError: 500,
     DeadlinePassed: 504,
     OutOfMemory: 507,
@@ -58,6 +60,7 @@ PHRASE_OF = {
     415: "Unsupported Media Type",
     422: "Unprocessable Content",
     431: "Request Header Fields Too Large",
+    499: "Client Closed Request",
     500: "Internal Server Error",
     501: "Not Implemented",
     503: "Service Unavailable",

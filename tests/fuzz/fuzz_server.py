@@ -11,6 +11,7 @@ import random
 import shutil
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -44,6 +45,8 @@ FOUND = Path("build/fuzz/server")
 """Where requests go that were not answered as they should be."""
 CLIENTS = 4
 GOOD_EVERY = 10
+SLOW_S, MOST_MEMORY_MB = 1.0, 300.0
+"""A request takes no longer, nor does a worker take more memory for all of them than this."""
 BY_HYPOTHESIS = 0.25
 """The share of requests that are its; the others are mutations of the corpus."""
 
@@ -369,12 +372,16 @@ class Run:
             try_one()
 
     def try_one(self, client: Client, sent: Sent, *, over_grpc: bool) -> None:
+        began = time.monotonic()
         try:
             status, body = client.ask(sent, over_grpc=over_grpc)
         except (OSError, HTTPException, grpc.RpcError, ValueError) as error:
             self._note("no answer", Found(sent, f"no answer: {error!r}"[:500]))
             return
+        took_s = time.monotonic() - began
         complaint = wrong(sent.headers.get("content-type", ""), status, body)
+        if took_s > SLOW_S and complaint is None:
+            complaint = f"{status} after {took_s:.1f} s"
         found = Found(sent, complaint) if complaint else None
         self._note(f"{'gRPC' if over_grpc else 'HTTP'} {status}", found)
 
@@ -398,6 +405,7 @@ def fuzz(server: RunningServer, requests: int, number: int = 0) -> Run:
     """Sends so many, by several clients at once, and looks after the workers."""
     workers = _workers(server)
     run = Run(server)
+    idle = {pid: memory_mb(pid, "VmRSS") for pids in workers.values() for pid in pids}
     by_hypothesis = int(BY_HYPOTHESIS * requests)
     each, more = divmod(requests - by_hypothesis, CLIENTS - 1)
     threads = [threading.Thread(target=run.send_hypothesis, args=(by_hypothesis, number))]
@@ -409,10 +417,23 @@ def fuzz(server: RunningServer, requests: int, number: int = 0) -> Run:
         thread.start()
     for thread in threads:
         thread.join()
+    nothing = Sent("", "", {}, b"")
     if (now := _workers(server)) != workers:
-        nothing = Sent("", "", {}, b"")
         run.found.append(Found(nothing, f"workers were {workers} and are {now} now"))
+        return run
+    for pid, before in idle.items():
+        above_mb = memory_mb(pid, "VmHWM") - before
+        if above_mb > MOST_MEMORY_MB:
+            run.found.append(Found(nothing, f"worker {pid} took {above_mb:.0f} MB above idle"))
     return run
+
+
+def memory_mb(pid: int, what: str) -> float:
+    """A line of a process's status (proc(5)), in megabytes; it says kibibytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{what}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise LookupError(what)
 
 
 def _workers(server: RunningServer) -> dict[str, tuple[int, ...]]:

@@ -141,9 +141,9 @@ def _of_texts(model: str) -> Iterator[Kind]:
             headers=plain,
         )
         yield Kind(
-            name=f"1,024 texts of 4,000 characters: {script}",
+            name=f"100 texts of 4,000 characters: {script}",
             model=model,
-            body=list_of(script, 4_000, 1_024),
+            body=list_of(script, 4_000, 100),
             headers=many,
         )
     yield Kind(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shipway.payloads.errors import ClientGone
 from shipway.payloads.request import Request
 from shipway.runtime.backends.errors import DeviceLost
 from shipway.serving.batcher import INLINE_BYTES, SLICE_MS, Batcher
@@ -412,7 +413,54 @@ def test_two_requests_that_take_long_take_turns(progress):
 
     run(service, progress, during, readers=1)
     parts = [first for first, *_ in service.batches if first.startswith("part")]
-    assert parts[:4] == ["part of many a", "part of many b"] * 2
+    both = parts[parts.index("part of many b") :]  # from when the second was read, too
+    assert both[:3] == ["part of many b", "part of many a", "part of many b"]
+
+
+def test_a_short_request_waits_for_one_part_however_many_long_ones_there_are(progress):
+    service = Slow()
+    service.row_ms = 0.15
+
+    async def during(batcher, replies):
+        submit(batcher, replies, *(f"many {each}" for each in "abcd"))
+        while not service.batches:
+            await asyncio.sleep(0.001)
+        submit(batcher, replies, "small")
+        await until(replies, 5)
+
+    replies = run(service, progress, during, readers=1)
+    assert replies[0].body == b"small"
+    assert service.batches.index(["small"]) <= 2
+
+
+def test_what_nobody_waits_for_is_not_run_any_more(progress):
+    service = Slow()
+    service.row_ms = 0.15
+    gone = threading.Event()
+    noted: list[Exception | None] = []
+
+    def finish(pending) -> list[Reply]:
+        noted.extend(each.error for each in pending)
+        return Slow.finish(service, pending)
+
+    def advance(pending, within_ms) -> bool:
+        return pending.error is not None or Slow.advance(service, pending, within_ms)
+
+    service.finish, service.advance = finish, advance
+
+    async def during(batcher, replies):
+        long = Request({}, {}, "many")
+        batcher.submit(long, 10, replies.append, lambda: not gone.is_set())
+        while not service.batches:
+            await asyncio.sleep(0.001)
+        gone.set()
+        await until(replies, 1)
+        batcher.submit(Request({}, {}, "small"), 10, replies.append, lambda: False)
+        await until(replies, 2)
+
+    run(service, progress, during)
+    assert service.batches.count(["part of many"]) <= 2
+    assert [type(each) for each in noted] == [ClientGone, ClientGone]
 
 
 def test_a_batch_is_no_longer_than_its_bound(progress):

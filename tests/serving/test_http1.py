@@ -324,3 +324,33 @@ def test_a_client_that_has_sent_all_gets_its_reply(server):
         [(request, answer)] = server.echo.late
         server.call(lambda: answer(Echo.reply(request)))
         assert until_closed(client).endswith(b"GET ")
+
+
+@pytest.mark.parametrize("closes", [True, False], ids=["closes", "sends no more"])
+def test_it_is_told_whether_somebody_waits_for_a_reply(server, tmp_path, closes):
+    """On a unix socket, as workers have: TCP tells no difference between the two."""
+    path = str(tmp_path / "socket")
+    made = server.loop.create_unix_server(
+        lambda: Connection(server.echo, server.connections, LIMIT, server.held), path
+    )
+    asyncio.run_coroutine_threadsafe(made, server.loop).result(5)
+
+    def is_wanted() -> bool:
+        found: list[bool] = []
+        server.call(lambda: found.append(server.echo.late[0][0].is_wanted()))
+        return found[0]
+
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        client.sendall(b"GET /late HTTP/1.1\r\n\r\n")
+        while not server.echo.late:
+            server.call(lambda: None)
+        assert is_wanted()
+        if closes:
+            client.close()
+        else:
+            client.shutdown(socket.SHUT_WR)
+        server.call(lambda: None)  # it reads that
+        assert is_wanted() is not closes
+        [(request, answer)] = server.echo.late
+        server.call(lambda: answer(Echo.reply(request)))
