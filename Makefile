@@ -8,7 +8,7 @@ BIN    := .venv/bin
 SYNCED := .venv/.synced-$(EXTRA)
 
 .PHONY: help env env-long demo demo-ray test test-long test-ray test-quiet test-wheel structure check serve up model format bench bench-stock bench-peers bench-front bench-observability \
-	test-faults test-sabotage test-hostile soak fuzz watch check-monitoring check-plan lock clean
+	test-faults test-sabotage test-hostile soak soak-hostile fuzz watch check-monitoring check-plan lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -143,6 +143,9 @@ test-faults: env  ## faults done to a real server under load: what is promised, 
 MINUTES ?= 10
 soak: env model  ## half of what the server can do for MINUTES=10: does anything fail, or grow?
 	@$(BIN)/python -m benchmarks.soak --mar $(MODEL) --minutes $(MINUTES)
+
+soak-hostile: env model  ## the same beside a client that is hostile for a tenth of the time
+	@$(BIN)/python -m tests.hostile.soak --mar $(MODEL) --minutes $(MINUTES)
 
 SECONDS ?= 60
 fuzz: fuzz-readers  ## each reader for SECONDS=60, by coverage; 50,000 requests to a real server

@@ -16,7 +16,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -114,9 +115,18 @@ def main() -> None:
 
 
 def soak(
-    state: StateDirectory, served: ServedModel, info: MarInfo, seconds: float
+    state: StateDirectory,
+    served: ServedModel,
+    info: MarInfo,
+    seconds: float,
+    *,
+    beside: Callable[[], AbstractContextManager[object]] = nullcontext,
+    growth: float = GROWTH,
 ) -> tuple[dict[str, object], dict[str, Outcome]]:
-    """Runs the load for `seconds`; returns the record for soak.json and the targets."""
+    """Runs the load for `seconds`; returns the record for soak.json and the targets.
+
+    `beside` is entered while the load runs; `growth` is the most of each process, as a share.
+    """
     ready = preflight.local_model(state, info.name, None, grpc=False, headers={})
 
     def load_test(load: LoadShape, for_s: float) -> LoadTest:
@@ -138,7 +148,7 @@ def soak(
     )
     memory = Memory(_processes_of(state, served), settled_after_s)
     start = time.monotonic()
-    with Live(console=console, refresh_per_second=2) as live:
+    with Live(console=console, refresh_per_second=2) as live, beside():
 
         def watch(progress: Progress) -> None:
             memory.take(time.monotonic() - start)
@@ -148,8 +158,8 @@ def soak(
         live.update(_page(memory, None, seconds))
     if not console.is_terminal:
         console.line()  # rich ends its last line on terminals only
-    growth = {name: memory.growth(name) for name in memory.megabytes}
-    targets = outcomes(result, growth)
+    grown = {name: memory.growth(name) for name in memory.megabytes}
+    targets = outcomes(result, grown, growth)
     missed = [name for name, outcome in targets.items() if not outcome.met]
     for error in result.errors:
         console.print(f"{error.count} errors: {error}", style="red")
@@ -163,7 +173,7 @@ def soak(
         "errors": result.failed,
         "p50_ms": result.latency and result.latency.p50_ms,
         "p99_ms": result.latency and result.latency.p99_ms,
-        "growth": {name: each if each is None else round(each, 4) for name, each in growth.items()},
+        "growth": {name: each if each is None else round(each, 4) for name, each in grown.items()},
         "megabytes": {name: sizes[-1] for name, sizes in memory.megabytes.items()},
         "host": describe_host().model_dump(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -174,17 +184,17 @@ def soak(
     return record, targets
 
 
-def outcomes(result: Result, growth: Mapping[str, float | None]) -> dict[str, Outcome]:
-    """The targets: answers, no errors, and no process that grew. `growth` is a share, None for a
-    process that was not observed for long enough."""
-    grown = {
-        f"growth of {name}": at_most(None if share is None else round(share, 4), GROWTH)
-        for name, share in growth.items()
-    }
+def outcomes(
+    result: Result, grown: Mapping[str, float | None], most: float = GROWTH
+) -> dict[str, Outcome]:
+    """The targets: answers, no errors, and no process that grew by more than `most`. `grown` are
+    shares, None for a process that was not observed for long enough."""
     return {
         "answered": at_least(result.answered, 1),
         "errors": at_most(result.failed, 0),
-        **grown,
+    } | {
+        f"growth of {name}": at_most(None if share is None else round(share, 4), most)
+        for name, share in grown.items()
     }
 
 

@@ -7,8 +7,8 @@ from math import prod
 import numpy as np
 
 from shipway.engines.errors import PredictionFailed
+from shipway.payloads.request import HEADER_LENGTH
 from shipway.payloads.tensors import DATATYPE_OF, DATATYPES
-from shipway.serving.oip import HEADER_LENGTH
 
 
 def pack(inputs: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, str]]:

@@ -27,8 +27,11 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 50_000_000
 """Of a JPEG: 50 megapixels, as the largest common phone cameras have. libjpeg scales it while it is
 decoded; a progressive one takes 300 MB."""
-MAX_WHOLE_PIXELS = 25_000_000
-"""Of a PNG or WebP, which are decoded whole: 4 bytes a pixel, and as many again to convert it."""
+MAX_PNG_PIXELS = 25_000_000
+"""Of a PNG, which is decoded whole: 4 bytes a pixel, and as many again to convert it."""
+MAX_WEBP_PIXELS = 20_000_000
+"""Of a WebP: libwebp keeps two pictures, and Pillow makes two of them, of 4 bytes a pixel."""
+MAX_PIXELS_OF = {"JPEG": MAX_PIXELS, "PNG": MAX_PNG_PIXELS, "WEBP": MAX_WEBP_PIXELS}
 MAX_REQUEST_PIXELS = 100_000_000
 """Of all images of one request, which may have 1,024."""
 MAX_SCANNED_PIXELS = 1_000_000_000
@@ -100,7 +103,7 @@ def decode_image(data: bytes | bytearray | memoryview, spec: ImagePreprocessing)
     Pillow's `load` of the whole image raises, and when a PNG has fewer rows than its header says.
     """
     image = _open(data)
-    most = LARGE_JPEG_PIXELS if image.format == "JPEG" else LARGE_PIXELS
+    most = LARGE_JPEG_PIXELS if _is_jpeg(image) else LARGE_PIXELS
     with _one_at_a_time if image.size[0] * image.size[1] > most else nullcontext():
         square, orientation = _centred_square(image, data, spec)
     size = (spec.height, spec.width)
@@ -138,13 +141,13 @@ def _open(data: bytes | bytearray | memoryview) -> ImageFile.ImageFile:
             f"The image's header could not be read: {error}. Send the complete file."
         ) from error
     width, height = image.size
-    most = MAX_PIXELS if image.format == "JPEG" else MAX_WHOLE_PIXELS
+    most = MAX_PIXELS_OF["JPEG" if _is_jpeg(image) else image.format or ""]
     if width * height > most:
         raise ImageTooLarge(
             f"The {image.format} image has {width}×{height} pixels, {width * height / 1e6:.0f} "
             f"megapixels; at most {most // 10**6} are accepted. Send a smaller one."
         )
-    if image.format == "JPEG":
+    if _is_jpeg(image):
         # In compressed data a 0 follows each byte of 255, so that these two start a scan.
         scans = bytes(data).count(b"\xff\xda")
         if scans * max(width * height, LEAST_SCANNED) > MAX_SCANNED_PIXELS:
@@ -153,6 +156,12 @@ def _open(data: bytes | bytearray | memoryview) -> ImageFile.ImageFile:
                 "take too long. Save it again: progressive ones have about ten scans."
             )
     return image
+
+
+def _is_jpeg(image: ImageFile.ImageFile) -> bool:
+    """Also of one that has others behind it, such as a gain map or the second eye's picture: Pillow
+    calls that another format, and opens the first."""
+    return image.format in ("JPEG", "MPO")
 
 
 def check_together(images: Sequence[bytes | bytearray | memoryview]) -> None:
@@ -194,7 +203,7 @@ def _centred_square(
         raise BadImage(
             f"The image of {width}×{height} pixels is too small to crop. Send a larger image."
         )
-    if image.format == "JPEG":
+    if _is_jpeg(image):
         needed = max(spec.width, spec.height) * _SCALED_DECODING_GAP / side
         image.draft(None, (int(width * needed), int(height * needed)))
     stored = _load(image, data)

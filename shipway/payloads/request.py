@@ -24,6 +24,8 @@ FEW_BYTES = 2**18
 """A shorter JSON text cannot take long, and is not counted."""
 JSON = "application/json"
 BINARY = "application/octet-stream"
+HEADER_LENGTH = "inference-header-content-length"
+"""The header of a request that is v2 with tensors in binary behind its JSON."""
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 """Content types whose fields the server has separated already."""
 

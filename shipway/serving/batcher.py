@@ -53,6 +53,10 @@ class Reader(Protocol):
         """See `Service`."""
         ...
 
+    def is_light(self, request: Request) -> bool:
+        """See `Service`."""
+        ...
+
     def read(self, request: Request, received: float, start: float) -> PendingRequest:
         """See `Service`."""
         ...
@@ -145,7 +149,11 @@ class Batcher:
             return
         self._unanswered += 1
         received, start = time.time(), time.perf_counter()
-        if body_bytes < INLINE_BYTES and self._expected_read_ms(body_bytes) < INLINE_READ_MS:
+        if (
+            body_bytes < INLINE_BYTES
+            and self._expected_read_ms(body_bytes) < INLINE_READ_MS
+            and self._service.is_light(request)
+        ):
             self._put(self._read(request, body_bytes, received, start), answer, is_wanted)
             return
         reading = self._readers.submit(self._read, request, body_bytes, received, start)

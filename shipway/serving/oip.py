@@ -15,7 +15,15 @@ import numpy as np
 import orjson
 
 from shipway.payloads.errors import BadRequest, BadTensor, UnsupportedContent
-from shipway.payloads.request import JSON, Request, check_count, json_type, parse_json, shown
+from shipway.payloads.request import (
+    HEADER_LENGTH,
+    JSON,
+    Request,
+    check_count,
+    json_type,
+    parse_json,
+    shown,
+)
 from shipway.payloads.tensors import (
     DATATYPE_OF,
     as_array,
@@ -25,7 +33,6 @@ from shipway.payloads.tensors import (
 )
 from shipway.recipe import Axis, TensorSpec
 
-HEADER_LENGTH = "inference-header-content-length"
 MOST_NAMED = 64
 """Inputs, and outputs, of one request."""
 MOST_AXES = 64

@@ -14,11 +14,11 @@ import orjson
 from google.protobuf.message import DecodeError
 
 from shipway.payloads.errors import BadRequest, BadTensor
-from shipway.payloads.request import BINARY, Request
+from shipway.payloads.request import BINARY, HEADER_LENGTH, Request
 from shipway.payloads.tensors import DATATYPES
 from shipway.serving.generated import open_inference_grpc_pb2 as messages
 from shipway.serving.grpc_calls import Call, Described
-from shipway.serving.oip import HEADER_LENGTH, MOST_NAMED
+from shipway.serving.oip import MOST_NAMED
 from shipway.serving.replies import Reply
 
 CONTENTS = {

@@ -5,14 +5,14 @@ from typing import Any
 
 from shipway.errors import ShipwayError
 from shipway.payloads.errors import BadRequest
-from shipway.payloads.request import Request, looks_like_json
+from shipway.payloads.request import HEADER_LENGTH, Request, looks_like_json
 from shipway.serving import oip
 from shipway.serving.statuses import STATUS_OF
 
 
 def maybe_v2(request: Request, value: Any) -> Any:
     """A JSON body that may be v2, decoded; anything else unchanged."""
-    if oip.HEADER_LENGTH in request.headers or not isinstance(value, bytes | bytearray):
+    if HEADER_LENGTH in request.headers or not isinstance(value, bytes | bytearray):
         return value
     if request.content_type.startswith("text/"):
         return value

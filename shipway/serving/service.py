@@ -92,6 +92,10 @@ class Service:
         custom handler may."""
         return self._steps is not None
 
+    def is_light(self, request: Request) -> bool:
+        """Whether reading a request takes about as long as its size lets expect. Takes no time."""
+        return self._task.is_light(request)
+
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply for each request, in order.
 

@@ -107,6 +107,13 @@ class Task(ABC):
         text is its own bytes. Raises the same errors as `parse`."""
         return self.parse_bytes(value.encode() if isinstance(value, str) else orjson.dumps(value))
 
+    def is_light(self, request: Request) -> bool:
+        """Whether reading a request takes about as long as its size lets expect. By default it
+        does; not so where a small file may hold a large picture. May be called from the event
+        loop, so it takes no time itself."""
+        del request
+        return True
+
     def check_items(self, items: Sequence[Any]) -> None:  # noqa: B027
         """Raises an error of `shipway.payloads.errors` if the items of one request, each of which
         may be accepted, are too much together. It costs little: nothing is decoded for it."""

@@ -12,9 +12,11 @@ import torch
 from shipway.artifact.manifest import Manifest
 from shipway.errors import ShipwayError
 from shipway.payloads.errors import BadImage, BadRequest, ImageTooLarge, InternalError, NotAnImage
+from shipway.payloads.image_sizes import is_small
 from shipway.payloads.images import check_together, decode_image
 from shipway.payloads.request import (
     BINARY,
+    HEADER_LENGTH,
     JSON,
     Request,
     as_text,
@@ -64,6 +66,15 @@ class ImageClassification(Task):
             # Then torch only resizes, for half a millisecond: a second thread would take a core
             # from another photo, or from another worker, to save a part of that.
             torch.set_num_threads(1)
+
+    def is_light(self, request: Request) -> bool:
+        """Whether the body is a small picture, or tensors."""
+        body = request.fields.get("body")
+        if not isinstance(body, bytes | bytearray):
+            return False
+        if HEADER_LENGTH in request.headers:
+            return b'"BYTES"' not in body
+        return is_small(body)
 
     def parse(self, request: Request) -> Inputs:
         """The bytes of one image, or of each in a JSON list. Raises BadRequest or TooManyRows."""

@@ -7,7 +7,7 @@ import pytest
 
 from shipway.engines.errors import PredictionFailed
 from shipway.engines.tensors import pack, unpack
-from shipway.serving.oip import HEADER_LENGTH
+from shipway.payloads.request import HEADER_LENGTH
 
 
 def test_what_is_packed_as_inputs_unpacks_as_the_same_arrays():

@@ -6,7 +6,7 @@ import atheris
 
 with atheris.instrument_imports(include=["shipway"]):
     from shipway.errors import ShipwayError
-    from shipway.payloads.request import Request
+    from shipway.payloads.request import HEADER_LENGTH, Request
     from shipway.recipe import Axis, TensorSpec
     from shipway.serving import oip
 
@@ -19,7 +19,7 @@ INPUTS = (
 def test_one_input(data: bytes) -> None:
     """The first two bytes are the length of the JSON header, the rest is the body."""
     length, body = int.from_bytes(data[:2], "little"), data[2:]
-    request = Request({"body": body}, {oip.HEADER_LENGTH: str(length)})
+    request = Request({"body": body}, {HEADER_LENGTH: str(length)})
     try:
         asked = oip.parse_request(request, body, INPUTS, ("y",), "text")
     except ShipwayError:

@@ -31,10 +31,9 @@ from shipway.engines.torchserve import protos
 from shipway.engines.torchserve.refusals import grpc_refusal, is_a_reply
 from shipway.engines.torchserve.tokens import bearer
 from shipway.payloads.errors import InternalError
-from shipway.payloads.request import BINARY, FORMS, JSON
+from shipway.payloads.request import BINARY, FORMS, HEADER_LENGTH, JSON
 from shipway.serving.deadlines import SENT, WITHIN
 from shipway.serving.grpc_calls import CODE_OF
-from shipway.serving.oip import HEADER_LENGTH
 from shipway.serving.statuses import STATUS_OF
 from tests.fuzz import minimal
 from tests.servers import RunningServer, running_server

@@ -26,7 +26,7 @@ from shipway.artifact.errors import ArtifactError
 from shipway.errors import ShipwayError
 from shipway.payloads.errors import BadImage, ImageTooLarge, NotAnImage
 from shipway.payloads.images import decode_image
-from shipway.payloads.request import Request
+from shipway.payloads.request import HEADER_LENGTH, Request
 from shipway.recipe import Axis, TensorSpec
 from shipway.runtime.model import Model
 from shipway.runtime.planning import Costs, plan
@@ -190,7 +190,7 @@ def test_a_tensor_survives_being_written_and_read(data, dtype, shape, binary):
     header = json.loads(body[: int(length)] if length else body)
     request = json.dumps({"inputs": header["outputs"]}).encode()
     tail = body[int(length) :] if length else b""
-    sent = Request({"body": request + tail}, {oip.HEADER_LENGTH: str(len(request))})
+    sent = Request({"body": request + tail}, {HEADER_LENGTH: str(len(request))})
     [back] = oip.parse_request(sent, request + tail, [spec], ("y",), "text").arrays
     assert back.dtype == array.dtype and np.array_equal(back, array)
 
@@ -202,7 +202,7 @@ def test_elements_of_a_bytes_tensor_survive_being_written_and_read(items):
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(items)]}
     tensor["parameters"] = {"binary_data_size": len(tail)}
     header = json.dumps({"inputs": [tensor]}).encode()
-    sent = Request({"body": header + tail}, {oip.HEADER_LENGTH: str(len(header))})
+    sent = Request({"body": header + tail}, {HEADER_LENGTH: str(len(header))})
     spec = TensorSpec(name="ids", dtype="int64", shape=(Axis(name="batch", max=4), 2))
     assert oip.parse_request(sent, header + tail, [spec], ("y",), "text").items == tuple(items)
 
@@ -213,7 +213,7 @@ def test_any_body_is_tensors_or_a_refusal(header, tail, length):
     body = json.dumps(header).encode() + tail
     spec = TensorSpec(name="x", dtype="int8", shape=(Axis(name="batch", max=4), 2))
     for value in (body, header, {"inputs": header}, {"inputs": [header]}):
-        request = Request({"body": body}, {oip.HEADER_LENGTH: str(length)})
+        request = Request({"body": body}, {HEADER_LENGTH: str(length)})
         with suppress(ShipwayError):
             oip.parse_request(request, value, [spec], ("y",), "text")
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-WHOLE_SIDE, JPEG_SIDE = 4_990, 7_050
-"""Of a square just within the limits of images.py: 25 megapixels decoded whole, 50 of a JPEG."""
+JPEG_SIDE, PNG_SIDE, WEBP_SIDE = 7_050, 4_990, 4_470
+"""Of squares just within the limits of images.py: 50, 25 and 20 megapixels."""
 Made = Callable[[], bytes]
 
 
@@ -91,20 +91,20 @@ IMAGES: dict[str, Made] = {
     "JPEG, 200 scans": lambda: jpeg_of_scans(200),
     "JPEG with 64 KB of EXIF": with_exif,
     "JPEG, cut": lambda: encoded(smooth(JPEG_SIDE), "JPEG")[:-100_000],
-    "PNG, 25 megapixels": lambda: encoded(smooth(WHOLE_SIDE), "PNG", compress_level=1),
-    "PNG, 25 megapixels, flat": lambda: encoded(flat(WHOLE_SIDE), "PNG"),
-    "PNG, 25 megapixels, 1 bit": lambda: encoded(flat(WHOLE_SIDE, mode="1"), "PNG"),
-    "PNG, 25 megapixels, palette": lambda: encoded(flat(WHOLE_SIDE, mode="P"), "PNG"),
+    "PNG, 25 megapixels": lambda: encoded(smooth(PNG_SIDE), "PNG", compress_level=1),
+    "PNG, 25 megapixels, flat": lambda: encoded(flat(PNG_SIDE), "PNG"),
+    "PNG, 25 megapixels, 1 bit": lambda: encoded(flat(PNG_SIDE, mode="1"), "PNG"),
+    "PNG, 25 megapixels, palette": lambda: encoded(flat(PNG_SIDE, mode="P"), "PNG"),
     "PNG, 25 megapixels, palette with alphas": lambda: encoded(
-        flat(WHOLE_SIDE, mode="P"), "PNG", transparency=bytes(range(256))
+        flat(PNG_SIDE, mode="P"), "PNG", transparency=bytes(range(256))
     ),
-    "PNG, 25 megapixels, alpha": lambda: encoded(flat(WHOLE_SIDE, mode="RGBA"), "PNG"),
-    "PNG, 25 megapixels, grey and alpha": lambda: encoded(flat(WHOLE_SIDE, mode="LA"), "PNG"),
+    "PNG, 25 megapixels, alpha": lambda: encoded(flat(PNG_SIDE, mode="RGBA"), "PNG"),
+    "PNG, 25 megapixels, grey and alpha": lambda: encoded(flat(PNG_SIDE, mode="LA"), "PNG"),
     "PNG, 25 megapixels, one transparent": lambda: encoded(
-        flat(WHOLE_SIDE), "PNG", transparency=(0, 0, 0)
+        flat(PNG_SIDE), "PNG", transparency=(0, 0, 0)
     ),
     "PNG, 25 megapixels, 16 bits": lambda: encoded(
-        Image.fromarray(np.full((WHOLE_SIDE, WHOLE_SIDE), 9_999, np.uint16)), "PNG"
+        Image.fromarray(np.full((PNG_SIDE, PNG_SIDE), 9_999, np.uint16)), "PNG"
     ),
     "PNG, 16,000 × 1,560": lambda: encoded(flat(16_000, 1_560), "PNG"),
     "PNG, 1 × 10,000": lambda: encoded(flat(1, 10_000), "PNG"),
@@ -121,10 +121,10 @@ IMAGES: dict[str, Made] = {
         b"iCCP", b"p\0\0" + zlib.compress(bytes(60_000_000))
     ),
     "PNG, animated": lambda: animated("PNG", 300, 200),
-    "WebP, 25 megapixels, lossless": lambda: encoded(flat(WHOLE_SIDE), "WEBP", lossless=True),
-    "WebP, 25 megapixels": lambda: encoded(smooth(WHOLE_SIDE), "WEBP", method=0),
-    "WebP, 25 megapixels, alpha": lambda: encoded(
-        flat(WHOLE_SIDE, mode="RGBA"), "WEBP", lossless=True
+    "WebP, 20 megapixels, lossless": lambda: encoded(flat(WEBP_SIDE), "WEBP", lossless=True),
+    "WebP, 20 megapixels": lambda: encoded(smooth(WEBP_SIDE), "WEBP", method=0),
+    "WebP, 20 megapixels, alpha": lambda: encoded(
+        flat(WEBP_SIDE, mode="RGBA"), "WEBP", lossless=True
     ),
     "WebP, 49 megapixels, lossless": lambda: encoded(flat(7_000), "WEBP", lossless=True),
     "WebP, animated": lambda: animated("WEBP", 300, 200),

@@ -12,8 +12,7 @@ from PIL import Image, ImageOps
 
 from shipway.payloads.errors import BadImage, ImageTooLarge, NotAnImage
 from shipway.payloads.images import (
-    MAX_PIXELS,
-    MAX_WHOLE_PIXELS,
+    MAX_PIXELS_OF,
     check_together,
     decode_image,
 )
@@ -231,20 +230,30 @@ def test_a_decompression_bomb_is_refused(spec):
         decode_image(bytes(data), spec)
 
 
-@pytest.mark.parametrize(("kind", "most"), [("PNG", MAX_WHOLE_PIXELS), ("JPEG", MAX_PIXELS)])
+@pytest.mark.parametrize(("kind", "most"), MAX_PIXELS_OF.items())
 def test_the_largest_accepted_image_is_accepted(spec, kind, most):
-    data = encoded(Image.new("L", (most // 5_000, 5_000)), kind)
+    picture = Image.new("RGB" if kind == "WEBP" else "L", (most // 5_000, 5_000))
+    data = encoded(picture, kind)
     assert decode_image(data, spec).shape == (32, 32, 3)
     with pytest.raises(ImageTooLarge, match=f"The {kind} image .* at most {most // 10**6}"):
-        decode_image(encoded(Image.new("L", (most // 5_000 + 1, 5_000)), kind), spec)
+        decode_image(encoded(picture.resize((most // 5_000 + 1, 5_000)), kind), spec)
 
 
 @pytest.mark.parametrize("lossless", [True, False])
-def test_a_webp_is_decoded_whole_so_it_may_have_half_as_many_pixels_as_a_jpeg(spec, lossless):
+def test_a_webp_is_decoded_whole_so_it_may_have_fewer_pixels_than_a_jpeg(spec, lossless):
     buffer = io.BytesIO()
     Image.new("RGB", (8_000, 4_000)).save(buffer, "WEBP", lossless=lossless, method=0)
     with pytest.raises(ImageTooLarge, match="The WEBP image has 8000×4000 pixels, 32 megapixels"):
         decode_image(buffer.getvalue(), spec)
+
+
+def test_a_jpeg_with_another_behind_it_is_decoded_as_the_first(photo, spec):
+    buffer = io.BytesIO()
+    large = photo.resize((3_000, 2_400))
+    large.save(buffer, "MPO", save_all=True, append_images=[photo.rotate(180)])
+    assert Image.open(io.BytesIO(buffer.getvalue())).format == "MPO"
+    alone = decode_image(encoded(large, "JPEG"), spec)
+    assert np.array_equal(decode_image(buffer.getvalue(), spec), alone)
 
 
 def test_a_jpeg_of_thousands_of_scans_is_refused_at_once(photo, spec):

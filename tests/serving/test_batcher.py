@@ -41,6 +41,9 @@ class Slow:
         self.gate.set()
         self.error: BaseException | None = None
 
+    def is_light(self, request: Request) -> bool:
+        return not request.id.startswith("heavy")
+
     def read(self, request: Request, received: float, start: float) -> Any:
         assert abs(received - time.time()) < 60 and start <= time.perf_counter()
         time.sleep(self.read_s)
@@ -256,6 +259,20 @@ def test_a_body_larger_than_the_others_is_expected_to_take_longer(progress):
             await until(replies, number + 1)
         large = Request({"kilobytes": 60}, {}, "large")
         batcher.submit(large, 60_000, replies.append)
+        await until(replies, 21)
+
+    run(service, progress, during)
+    assert service.read_in[-2:] == ["MainThread", "read"]
+
+
+def test_what_may_hold_more_than_its_size_says_is_read_in_another_thread(progress):
+    service = Busy()
+
+    async def during(batcher, replies):
+        for number in range(20):
+            submit(batcher, replies, str(number))
+            await until(replies, number + 1)
+        submit(batcher, replies, "heavy")
         await until(replies, 21)
 
     run(service, progress, during)

@@ -10,14 +10,14 @@ import orjson
 import pytest
 
 from shipway.payloads.errors import BadRequest, BadTensor, TooManyRows, UnsupportedContent
-from shipway.payloads.request import Request
+from shipway.payloads.request import HEADER_LENGTH, Request
 from shipway.recipe import Axis, TensorSpec
 from shipway.serving import oip
 
 BATCH = Axis(name="batch", min=1, max=8)
 LENGTH = Axis(name="length", min=2, max=16)
 OUTPUTS = ("logits", "hidden")
-HEADER = oip.HEADER_LENGTH
+HEADER = HEADER_LENGTH
 
 
 def spec(dtype: str = "float32", *shape, name: str = "x") -> TensorSpec:

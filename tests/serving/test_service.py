@@ -13,11 +13,10 @@ from ts.context import Context, RequestProcessor
 
 from shipway.engines.torchserve.handler import Handler
 from shipway.payloads.images import decode_image
-from shipway.payloads.request import Request
+from shipway.payloads.request import HEADER_LENGTH, Request
 from shipway.payloads.texts import Texts, Tokens
 from shipway.runtime.backends.errors import DeviceLost
 from shipway.runtime.model import Model
-from shipway.serving.oip import HEADER_LENGTH
 from shipway.serving.service import Service
 from shipway.tasks.classes import rank
 from tests.conftest import encoded
