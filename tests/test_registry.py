@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -90,3 +91,37 @@ def test_an_entry_point_may_name_an_object_that_registers_nothing(shapes, tmp_pa
     point = EntryPoint("hexagon", "plain_part:HEXAGON", shapes._package)
     monkeypatch.setattr(registry, "entry_points", lambda group, name=None: [point])
     assert shapes.get("hexagon") == 6
+
+
+EACH_FILE = """
+import inspect
+from shipway.registry import Registry
+
+holders, original = set(), Registry.register
+
+def register(self, name):
+    modules = (frame.frame.f_globals["__name__"] for frame in inspect.stack(0)[1:])
+    holders.add(next(each for each in modules if each != self._package))
+    return original(self, name)
+
+Registry.register = register
+
+from shipway.engines import ENGINES
+from shipway.export.techniques import TECHNIQUES
+from shipway.loadtest.shapes import SHAPES
+from shipway.runtime.backends import BACKENDS
+from shipway.tasks import TASKS
+
+for registry in (ENGINES, TECHNIQUES, SHAPES, BACKENDS, TASKS):
+    registry.all()
+    for file in registry._files():
+        module = f"{registry._package}.{file}"
+        if not {module, f"{module}.{registry._entry}"} & holders:
+            print(registry.kind, file)
+"""
+
+
+def test_every_file_beside_the_parts_holds_one_or_is_named_as_a_helper():
+    """Or `names` would offer it to users, and `check` would let it pass."""
+    done = subprocess.run([sys.executable, "-c", EACH_FILE], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("", 0), done.stderr

@@ -8,7 +8,9 @@ from shipway.export.techniques.base import Technique
 from shipway.registry import Registry
 
 TECHNIQUES: Registry[Technique] = Registry(
-    "technique", __name__, apart=("base", "applicability", "cuda", "layer_sensitivity")
+    "technique",
+    __name__,
+    apart=("base", "applicability", "cuda", "layer_sensitivity", "onnx_int8_weights"),
 )
 
 
