@@ -27,6 +27,7 @@ from shipway.runtime.backends.errors import DeviceLost
 from shipway.runtime.host import available_cores, own_device
 from shipway.runtime.model import Model
 from shipway.serving.direct_config import DIRECT_VARIABLE, REPLY_VARIABLE, DirectConfig
+from shipway.serving.memory import return_large_blocks
 from shipway.serving.observing import served_program
 from shipway.serving.replies import RETRY_AFTER_S, Reply, encode, refused_by_server
 from shipway.serving.service import Service, most_rows
@@ -97,6 +98,7 @@ class Handler:
 
     def initialize(self, context: Any) -> None:
         """Opens the artifact and runs every batch size once. Then the worker is ready."""
+        return_large_blocks()
         properties = context.system_properties
         # TorchServe logs a line for every batch, and parsing it takes its frontend time. Metrics
         # are logged too, but by other loggers, which stay on.
