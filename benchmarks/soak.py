@@ -16,8 +16,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -95,23 +95,31 @@ def main() -> None:
     given = parser.parse_args()
     exit_on_sigterm()
     info = inspect_mar(given.mar.absolute())
-    with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
-        folder = Path(temporary)
-        with (
-            temporary_server(folder, info.path.parent, exporter_command=exporter_command) as state,
-            registered(
-                state,
-                info.path,
-                workers=info.workers,
-                batch_size=info.batch_size,
-                delay_ms=info.max_batch_delay_ms,
-            ) as served,
-        ):
-            record, targets = soak(state, served, info, 60 * given.minutes)
+    with serving(info) as (state, served):
+        record, targets = soak(state, served, info, 60 * given.minutes)
     given.out.mkdir(parents=True, exist_ok=True)
     atomic_write(given.out / "soak.json", json.dumps(record) + "\n")
     console.print({name: figure for name, figure in record.items() if name != "memory"})
     finish(targets)
+
+
+@contextmanager
+def serving(info: MarInfo) -> Iterator[tuple[StateDirectory, ServedModel]]:
+    """A server of its own with the archive, as it is recommended to be served."""
+    with (
+        tempfile.TemporaryDirectory(prefix="shipway-bench-") as folder,
+        temporary_server(
+            Path(folder), info.path.parent, exporter_command=exporter_command
+        ) as state,
+        registered(
+            state,
+            info.path,
+            workers=info.workers,
+            batch_size=info.batch_size,
+            delay_ms=info.max_batch_delay_ms,
+        ) as served,
+    ):
+        yield state, served
 
 
 def soak(

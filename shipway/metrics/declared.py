@@ -191,8 +191,8 @@ RESTARTS = Metric(
 PROCESS_RESTARTS = Metric(
     name="shipway_process_restarts_total",
     kind="counter",
-    help="Times that a process other than a worker ended and was started again: the front's and "
-    "the exporter's, and what keeps them.",
+    help="Restarts of processes other than workers: those of the front, the exporter, and the "
+    "processes that supervise them.",
     labels=("process",),
 )
 OUT_OF_SERVICE = Metric(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from shipway.processes import runs
 
@@ -43,15 +44,18 @@ def locked(directory: Path) -> Iterator[bool]:
     """Keeps others from renaming files, or from reading them meanwhile. False if it is not possible
     within LOCKED_WITHIN_S. Raises OSError."""
     with (directory / LOCK).open("ab") as file:
-        deadline = time.monotonic() + LOCKED_WITHIN_S
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield True
-                return
+        yield _lock(file)
+
+
+def _lock(file: IO[bytes]) -> bool:
+    deadline = time.monotonic() + LOCKED_WITHIN_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
             if time.monotonic() > deadline:
-                yield False
-                return
+                return False
             time.sleep(0.01)
 
 
@@ -102,24 +106,26 @@ def _labels_of(exemplars: Path) -> Mapping[str, str] | None:
 
 def _take(left: Path, path: Path) -> None:
     """Gives a file its new name, unless there is none or it has grown too long."""
-    with suppress(FileNotFoundError):
-        with left.open("rb") as file:
-            (used,) = _USED.unpack(file.read(_USED.size))
-        if used <= MOST_USED_BYTES:
-            left.replace(path)
+    if left.exists() and _used_bytes(left) <= MOST_USED_BYTES:
+        left.replace(path)
 
 
 def _reserve(path: Path, size: int) -> None:
     """Makes a file of zeros, or enlarges one to twice of what it uses. Raises OSError, and leaves
     no new file."""
     new = not path.exists()
-    with path.open("ab+") as file:
-        file.seek(0)
-        head = b"" if new else file.read(_USED.size)
-        used = _USED.unpack(head)[0] if path.suffix == ".db" and len(head) == _USED.size else 0
+    used = 0 if new or path.suffix != ".db" else _used_bytes(path)
+    with path.open("ab") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, max(size, 2 * used))
         except OSError:
             if new:
                 path.unlink()
             raise
+
+
+def _used_bytes(path: Path) -> int:
+    """0 of an empty file, which a process leaves that is killed just after it made it."""
+    with path.open("rb") as file:
+        head = file.read(_USED.size)
+    return int(_USED.unpack(head)[0]) if len(head) == _USED.size else 0

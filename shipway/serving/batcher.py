@@ -293,7 +293,7 @@ class Batcher:
 def _drop_unwanted(waiting: _Waiting) -> None:
     """Lets nothing be run for a client that has gone."""
     if waiting.pending.error is None and not waiting.is_wanted():
-        waiting.pending.error = ClientGone("The client did not wait for the answer.")
+        waiting.pending.error = ClientGone("The client disconnected before it had the answer.")
 
 
 class _Mean:

@@ -13,7 +13,7 @@ CONSTANT = re.compile(r"`(shipway(?:\.\w+)+)\.([A-Z_]+)`")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in PAGE.splitlines()
-    if line.startswith("| ") and not line.startswith("| what")
+    if line.startswith("| ") and not line.startswith("| limit |")
 ]
 OF_CONSTANTS = [row for row in ROWS if len(row) == 5 and CONSTANT.fullmatch(row[2])]
 

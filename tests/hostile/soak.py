@@ -10,7 +10,6 @@ with less growth. The last line is JSON.
 
 import argparse
 import random
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,11 +18,10 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.soak import MODEL, console, soak
+from benchmarks.soak import MODEL, console, serving, soak
 from benchmarks.study import at_most, exit_on_sigterm, finish
 from shipway.archive.inspect import inspect_mar
-from shipway.engines.torchserve.temporary import ServedModel, registered, temporary_server
-from shipway.releases.exporter_process import exporter_command
+from shipway.engines.torchserve.temporary import ServedModel
 from tests.hostile.kinds import TEXTS, kinds
 
 SHARE = 0.1
@@ -87,22 +85,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     given = parser.parse_args()
     info = inspect_mar(given.mar.absolute())
-    with tempfile.TemporaryDirectory(prefix="shipway-bench-") as temporary:
-        folder = Path(temporary)
-        with (
-            temporary_server(folder, info.path.parent, exporter_command=exporter_command) as state,
-            registered(
-                state,
-                info.path,
-                workers=info.workers,
-                batch_size=info.batch_size,
-                delay_ms=info.max_batch_delay_ms,
-            ) as served,
-        ):
-            hostile = Hostile(served, info.name)
-            record, targets = soak(
-                state, served, info, 60 * given.minutes, beside=hostile.sending, growth=GROWTH
-            )
+    with serving(info) as (state, served):
+        hostile = Hostile(served, info.name)
+        record, targets = soak(
+            state, served, info, 60 * given.minutes, beside=hostile.sending, growth=GROWTH
+        )
     console.print({name: figure for name, figure in record.items() if name != "memory"})
     console.print(f"{hostile.sent} hostile requests")
     finish(targets | {"hostile_requests_without_an_answer": at_most(hostile.unanswered, 0)})

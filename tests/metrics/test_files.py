@@ -115,6 +115,15 @@ def test_a_file_that_has_grown_long_is_left_as_it_is(tmp_path):
     assert histograms.exists() and not counters.exists()
 
 
+def test_an_empty_file_of_a_killed_worker_stops_no_other(tmp_path):
+    start(tmp_path, 1, "1")
+    [counters] = tmp_path.glob("counter_*.db")
+    counters.write_bytes(b"")
+    start(tmp_path, 2, "1")
+    assert total(tmp_path, "shipway_worker_starts_total") == 2
+    assert size_of(tmp_path) < 1.2 * OF_ONE
+
+
 @pytest.mark.timing  # which the start may take longer
 def test_an_exporter_that_hangs_while_it_reads_holds_up_no_start(tmp_path):
     start(tmp_path, 1, "1")

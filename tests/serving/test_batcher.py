@@ -115,6 +115,13 @@ def submit(batcher: Batcher, replies: list[Reply], *names: str, body_bytes: int 
         batcher.submit(Request({}, {}, name), body_bytes, replies.append)
 
 
+async def after_twenty(batcher: Batcher, replies: list[Reply]) -> None:
+    """Small requests, one after the other, by which the batcher learns how long they take."""
+    for number in range(20):
+        submit(batcher, replies, str(number))
+        await until(replies, number + 1)
+
+
 def test_a_lone_request_waits_for_nobody_and_what_comes_meanwhile_is_the_next_batch(progress):
     service = Slow()
 
@@ -150,9 +157,7 @@ def test_many_rows_are_run_in_another_thread(progress):
     service = Slow()
 
     async def during(batcher, replies):
-        for number in range(20):
-            submit(batcher, replies, str(number))
-            await until(replies, number + 1)
+        await after_twenty(batcher, replies)
         submit(batcher, replies, "many rows")
         await until(replies, 21)
 
@@ -198,9 +203,7 @@ def test_a_large_body_is_read_in_another_thread(progress):
             return super().read(request, received, start)
 
     async def during(batcher, replies):
-        for number in range(20):
-            submit(batcher, replies, str(number))
-            await until(replies, number + 1)
+        await after_twenty(batcher, replies)
         submit(batcher, replies, "large", body_bytes=INLINE_BYTES)
         await until(replies, 21)
 
@@ -233,9 +236,7 @@ def test_waiting_for_the_interpreters_lock_keeps_no_request_in_a_thread(progress
             pass
 
     async def during(batcher, replies):
-        for number in range(20):
-            submit(batcher, replies, str(number))
-            await until(replies, number + 1)
+        await after_twenty(batcher, replies)
         over.set()
 
     others = [threading.Thread(target=hog) for _ in range(2)]
@@ -269,9 +270,7 @@ def test_what_may_hold_more_than_its_size_says_is_read_in_another_thread(progres
     service = Busy()
 
     async def during(batcher, replies):
-        for number in range(20):
-            submit(batcher, replies, str(number))
-            await until(replies, number + 1)
+        await after_twenty(batcher, replies)
         submit(batcher, replies, "heavy")
         await until(replies, 21)
 
