@@ -70,6 +70,13 @@ local function names(text, place)
   return found[1], found[2]
 end
 
+local function refuse(handle, status, message)
+  handle:respond({{
+    [":status"] = "200", ["content-type"] = "application/grpc",
+    ["grpc-status"] = status, ["grpc-message"] = message,
+  }}, "")
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   headers:remove("{model}")
@@ -79,19 +86,13 @@ function envoy_on_request(handle)
   local text = ""
   if body ~= nil then text = body:getBytes(0, math.min(body:length(), {most})) end
   if #text > 0 and text:byte(1) ~= 0 then
-    handle:respond({{
-      [":status"] = "200", ["content-type"] = "application/grpc", ["grpc-status"] = "12",
-      ["grpc-message"] = "Compressed messages are not supported. Send them uncompressed.",
-    }}, "")
+    refuse(handle, "12", "Compressed messages are not supported. Send them uncompressed.")
     return
   end
   local model, version = names(text, 6)
   headers = handle:headers()  -- those from before the body are gone
   if model == "" and headers:get(":path") ~= "{health}" then
-    handle:respond({{
-      [":status"] = "200", ["content-type"] = "application/grpc", ["grpc-status"] = "3",
-      ["grpc-message"] = "The message does not begin with the name of a model.",
-    }}, "")
+    refuse(handle, "3", "The message does not begin with the name of a model.")
     return
   end
   headers:add("{model}", model)

@@ -5,15 +5,14 @@ those of all processes. A new worker goes on with the files of one that is gone,
 no more of them than workers have run at the same time, however often one was started.
 """
 
-import fcntl
 import json
 import os
 import struct
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from shipway.processes import runs
 
@@ -43,20 +42,16 @@ def exemplars_file(directory: Path, pid: int) -> Path:
 def locked(directory: Path) -> Iterator[bool]:
     """Keeps others from renaming files, or from reading them meanwhile. False if it is not possible
     within LOCKED_WITHIN_S. Raises OSError."""
-    with (directory / LOCK).open("ab") as file:
-        yield _lock(file)
-
-
-def _lock(file: IO[bytes]) -> bool:
-    deadline = time.monotonic() + LOCKED_WITHIN_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
+    lock = FileLock(directory / LOCK, timeout=LOCKED_WITHIN_S, poll_interval=0.01)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def take_files(directory: Path, labels: Mapping[str, str], exemplars_bytes: int) -> None:

@@ -33,7 +33,7 @@ IMPORTED = (
     *("PIL.Image", "PIL.ImageOps", "PIL.JpegImagePlugin", "PIL.PngImagePlugin"),
     *("PIL.WebPImagePlugin", "PIL.GifImagePlugin", "PIL.BmpImagePlugin", "PIL.TiffImagePlugin"),
     *("tokenizers", "httptools", "uvloop", "python_multipart", "zstandard"),
-    *("google.protobuf.message", "prometheus_client", "jsonschema"),
+    *("google.protobuf.message", "prometheus_client", "filelock", "jsonschema"),
     *("ts.model_service_worker", "ts.model_loader", "ts.service", "ts.context"),
 )
 """What workers import, where it is installed."""
