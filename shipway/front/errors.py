@@ -28,12 +28,19 @@ TOO_OFTEN = (
     "Send the request again after a second."
 )
 
+UNREACHED = (
+    "No worker could be reached. Send the request again after a second: another worker answers it "
+    "then, or you are told that the version is not registered any more."
+)
+
 
 def local_replies() -> dict[str, Any]:
     """The configuration of Envoy's own answers over HTTP (local_reply_config)."""
     others = [status for status in ERROR_TYPES if status not in (401, 429, 503)]
     return {
         "mappers": [
+            # No connection could be made, or the version's workers left while the request waited.
+            _unreached(_mapper(503, 503, _json(503, UNREACHED), {"retry-after": "1"})),
             _mapper(200, 200, _text("%LOCAL_REPLY_BODY%")),  # not an error
             _mapper(403, 401, _json(401, NO_TOKEN), {"www-authenticate": "Bearer"}),
             # A second gives a key at least one more request.
@@ -52,11 +59,17 @@ def grpc_local_replies(max_body_bytes: int) -> dict[str, Any]:
     too_large = f"The message has more than {max_body_bytes:,} bytes, the limit of this server."
     return {
         "mappers": [
+            _unreached(_mapper(503, 503, _text(UNREACHED))),
             _mapper(403, 401, _text(NO_TOKEN)),
             _mapper(413, 413, _text(too_large), {"grpc-status": "8"}),  # RESOURCE_EXHAUSTED
             _mapper(429, 429, _text(TOO_OFTEN)),
         ]
     }
+
+
+def _unreached(mapper: dict[str, Any]) -> dict[str, Any]:
+    """The same for answers whose reason is that nothing was reached, by Envoy's response flags."""
+    return mapper | {"filter": {"response_flag_filter": {"flags": ["UF", "UH", "NC"]}}}
 
 
 def _mapper(

@@ -106,6 +106,22 @@ def test_a_withdrawn_version_gets_no_request_and_torchserve_none_for_it(envoy):
         assert envoy.said("/predictions/cats/2.0").split()[0] == "cats/2.0/1"
 
 
+def test_a_request_whose_worker_was_unregistered_while_it_waited_is_told_in_words(envoy):
+    dead = replace(envoy.worker("cats", "2.0"), socket=f"{envoy.config.folder}/dead")
+    registered = Registered(workers=(dead, envoy.worker("cats", "1.0")), defaults={"cats": "1.0"})
+    with envoy.running(registered), ThreadPoolExecutor(1) as others:
+        waits = others.submit(envoy.client.post, "/predictions/cats/2.0")
+        time.sleep(0.5)
+        assert not waits.done()
+        envoy.files.update(replace(registered, workers=registered.workers[1:]))
+        answer = waits.result(timeout=10)
+        assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+        assert answer.json()["type"] == "ServiceUnavailableException"
+        assert "not registered any more" in answer.json()["message"]
+        # TorchServe knows what became of it.
+        assert envoy.said("/predictions/cats/2.0").split()[0] == "torchserve"
+
+
 def test_a_clients_deadline_reaches_the_worker(envoy):
     cats = envoy.worker("cats", "1.0")
     with envoy.running(Registered(workers=(cats,), defaults={"cats": "1.0"})):

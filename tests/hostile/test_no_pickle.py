@@ -42,6 +42,8 @@ MAY = {
     ("shipway/releases/models_file.py", "yaml.load"),  # by a SafeLoader that refuses a key twice
     # The C library, for a signal at a parent's death.
     ("shipway/engines/torchserve/processes.py", "ctypes.CDLL"),
+    # The process itself, for a setting of its memory.
+    ("shipway/serving/memory.py", "ctypes.CDLL"),
 }
 
 
