@@ -7,6 +7,7 @@ import gc
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -55,7 +56,7 @@ class Request:
     @property
     def content_type(self) -> str:
         """Without parameters, in lower case; empty if the request names none."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return _kind_of(self.headers.get("content-type", ""))
 
     @property
     def charset(self) -> str:
@@ -72,6 +73,11 @@ class Request:
         no other that it prefers (RFC 9110, 12.5.1)."""
         accept = self.headers.get("accept", "")
         return BINARY in accept and _wants(accept, BINARY) > _wants(accept, JSON)
+
+
+@lru_cache(maxsize=64)  # asked several times of each request, and nearly all say the same
+def _kind_of(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _wants(accept: str, kind: str) -> float:

@@ -15,6 +15,7 @@ FRONT_WITHIN = "x-shipway-within-ms"
 GRPC_WITHIN = "grpc-timeout"
 """The header that gRPC's libraries send for a call with a deadline: at most eight digits and a unit
 (grpc.github.io/grpc/core/md_doc__p_r_o_t_o_c_o_l-_h_t_t_p2.html)."""
+_DEADLINES = {WITHIN, FRONT_WITHIN, GRPC_WITHIN}
 _UNIT_MS = {"H": 3_600_000.0, "M": 60_000.0, "S": 1_000.0, "m": 1.0, "u": 1e-3, "n": 1e-6}
 
 LONGEST_WAIT_S = 3600.0
@@ -46,6 +47,8 @@ class Deadlines:
     ) -> BadRequest | DeadlinePassed | None:
         """What `check` raises, or None. `received`, in seconds since 1970, counts for a request
         that does not say when it was sent."""
+        if request.headers and not (_DEADLINES & request.headers.keys()):
+            return None
         within = request.header(WITHIN) or request.header(FRONT_WITHIN)
         within_ms = _number(within) if within else _grpc_ms(request.header(GRPC_WITHIN))
         if within_ms is None:
@@ -105,6 +108,8 @@ def _grpc_ms(text: str) -> float | None:
 
 def _number(text: str) -> float | None:
     """A finite number above 0."""
+    if not text:
+        return None
     try:
         number = float(text)
     except ValueError:

@@ -356,9 +356,9 @@ def test_the_batch_that_runs_is_in_the_file_of_progress(progress, tmp_path):
     run(service, progress, during)
 
 
-def test_observers_are_told_of_each_batch_once_its_replies_have_left(progress):
+def test_observers_are_told_of_each_request_once_its_reply_has_left(progress):
     service = Slow()
-    before: list[int] = []
+    before: list[bool] = []
 
     async def during(batcher, replies):
         service.gate.clear()
@@ -369,8 +369,8 @@ def test_observers_are_told_of_each_batch_once_its_replies_have_left(progress):
         tell = service.tell
 
         def told(pending, answers) -> None:
-            before.append(len(replies))
             tell(pending, answers)
+            before.append(len(replies) >= sum(map(len, service.told)))
 
         service.tell = told
         await asyncio.sleep(0.05)
@@ -379,8 +379,22 @@ def test_observers_are_told_of_each_batch_once_its_replies_have_left(progress):
         await asyncio.sleep(0.01)
 
     run(service, progress, during, readers=1)
-    assert service.told == service.batches == [["a"], [*"bc"]]
-    assert before[0] >= 1 and before[1] == 3
+    assert service.batches == [["a"], [*"bc"]]
+    assert [each for told in service.told for each in told] == [*"abc"]
+    assert all(before)
+
+
+def test_observers_are_told_of_many_small_batches_together(progress):
+    service = Slow()
+
+    async def during(batcher, replies):
+        await after_twenty(batcher, replies)
+        await asyncio.sleep(0.05)
+
+    run(service, progress, during)
+    assert len(service.batches) == 20
+    assert [each for told in service.told for each in told] == [str(each) for each in range(20)]
+    assert len(service.told) < 20
 
 
 def test_observers_are_not_told_of_a_batch_that_failed(progress):
