@@ -1,6 +1,10 @@
 # A server with the demo model. CPU by default; for CUDA:  docker build --build-arg EXTRA=gpu .
 # Every step is a Makefile target, so that the image is built as everything else is.
-FROM python:3.11-slim-bookworm
+# A tag is moved to newer images; a digest is one image for ever. To build from one that you have looked up:
+#   docker buildx imagetools inspect python:3.11-slim-bookworm
+#   docker build --build-arg BASE=python:3.11-slim-bookworm@sha256:DIGEST .
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE}
 
 ARG EXTRA=cpu
 ENV EXTRA=${EXTRA} PYTHONUNBUFFERED=1

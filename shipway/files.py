@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -42,3 +43,31 @@ def atomic_write(
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def keep_others_out(folder: Path) -> str | None:
+    """Takes from all other users of the machine the permission to write to a folder, whose files
+    the server runs or trusts. Returns what its user should know; None if others could not write.
+
+    A folder with the sticky bit, as /tmp has it, is meant for all, and is left as it is.
+    """
+    try:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+    except FileNotFoundError:
+        return None
+    if not mode & stat.S_IWOTH:
+        return None
+    danger = "Who can write there can run code as the server"
+    if mode & stat.S_ISVTX:
+        return f"All users can write to {folder}. {danger}: use a folder of your own."
+    try:
+        folder.chmod(mode & ~stat.S_IWOTH)
+    except PermissionError:
+        return (
+            f"All users can write to {folder}, which belongs to another user. {danger}: use a "
+            "folder of your own, unless this machine has no other users."
+        )
+    return (
+        f"All users could write to {folder}; that permission was removed. {danger}: check that the "
+        "files in it are yours."
+    )

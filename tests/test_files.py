@@ -1,12 +1,16 @@
 """Files that come with the package, and files that are written whole."""
 
+import os
+import subprocess
+import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from shipway import files
-from shipway.files import atomic_write, shipped
+from shipway.files import atomic_write, keep_others_out, shipped
 from tests.conftest import REPOSITORY
 
 
@@ -72,3 +76,43 @@ def test_a_reader_never_sees_half_a_file_while_threads_write_it(tmp_path: Path) 
     for writer in writers:
         writer.result()
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "after", "told"),
+    [
+        (0o700, 0o700, None),
+        (0o775, 0o775, None),  # a group that deploys together
+        (0o777, 0o775, "was removed"),
+        (0o2757, 0o2755, "was removed"),
+        (0o1777, 0o1777, "use a folder of your own"),
+    ],
+)
+def test_others_may_not_write_to_a_folder_whose_files_are_run(tmp_path, mode, after, told):
+    folder = tmp_path / "model_store"
+    folder.mkdir()
+    folder.chmod(mode)
+    remark = keep_others_out(folder)
+    assert folder.stat().st_mode & 0o7777 == after
+    assert (remark is None) if told is None else (told in remark and str(folder) in remark)
+
+
+def test_others_cannot_write_to_a_folder_that_does_not_exist(tmp_path):
+    assert keep_others_out(tmp_path / "none") is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_user_that_all_may_write_to_is_told():
+    # Pytest's own folders are closed to that user.
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    code = (
+        "import os, pathlib, sys; from shipway.files import keep_others_out\n"
+        "os.setuid(65534); print(keep_others_out(pathlib.Path(sys.argv[1])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder], check=True, capture_output=True, text=True
+    )
+    assert "belongs to another user" in done.stdout
+    assert folder.stat().st_mode & 0o777 == 0o777
+    folder.rmdir()

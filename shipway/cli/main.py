@@ -1,6 +1,8 @@
 """The `shipway` command: one app, with a command from each file of this folder."""
 
 import errno
+import os
+import stat
 import sys
 from collections.abc import Callable
 from typing import Annotated, NoReturn
@@ -18,7 +20,7 @@ from shipway.cli.export import export
 from shipway.cli.models import models
 from shipway.cli.new import new
 from shipway.cli.openapi import openapi
-from shipway.cli.output import err
+from shipway.cli.output import err, print_any_text
 from shipway.cli.package import package
 from shipway.cli.plan import plan
 from shipway.cli.predict import predict
@@ -90,6 +92,8 @@ def _fail(message: str) -> NoReturn:
 
 def main() -> None:
     """Runs the command line. Exit codes: 1 for an error, 2 for wrong arguments, 130 for Ctrl-C."""
+    print_any_text()
+    os.umask(os.umask(0) | stat.S_IWOTH)  # what is written and started is not for all to change
     try:
         if sys.argv[1:2] and sys.argv[1] in BESIDE_REQUESTS:
             step_aside()
@@ -99,7 +103,10 @@ def main() -> None:
     except OSError as error:
         if error.errno not in USERS_TO_SOLVE:
             raise
-        place = f"{error.filename}: " if error.filename else ""
+        # Of a copy, what cannot be written is the second.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+        path = error.filename2 if full and error.filename2 else error.filename
+        place = f"{path}: " if path else ""
         _fail(f"{place}{error.strerror}. Check the path, its permissions and the free space.")
     except KeyboardInterrupt:
         err.print("stopped")

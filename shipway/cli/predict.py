@@ -1,6 +1,5 @@
 """`shipway predict`."""
 
-import json
 import mimetypes
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from rich.progress import Progress
 
 from shipway.cli.answers import print_answer
 from shipway.cli.options import NameArgument, StateOption
-from shipway.cli.output import err, out
+from shipway.cli.output import err, json_text, out
 from shipway.engines.errors import PredictionFailed
 from shipway.engines.state import state_directory
 
@@ -73,7 +72,7 @@ def predict(
         for answer in _with_progress(answers, len(files)):
             failures += "error" in answer
             if as_json:
-                print(json.dumps(answer, ensure_ascii=False), flush=True)
+                print(json_text(answer), flush=True)
             else:
                 print_answer(answer)
     if failures:

@@ -16,6 +16,7 @@ from shipway.cli.signals import end_as_by_ctrl_c
 from shipway.engines.state import CONFIG_NAME, ServerRecord, StateDirectory, state_directory
 from shipway.engines.torchserve.config import default_model_store, find_config, read_config
 from shipway.errors import ShipwayError
+from shipway.files import keep_others_out
 from shipway.releases.exporter_process import exporter_command
 
 if TYPE_CHECKING:
@@ -110,8 +111,9 @@ def serve(
     noted = read_releases(where)
     if models:
         plan(wanted, noted, [])
-    if java.remark:
-        warn(java.remark)
+    for remark in (java.remark, keep_others_out(where.path), keep_others_out(store)):
+        if remark:
+            warn(remark)
     launched: Launched | None = None
     try:
         with err.status(f"Starting TorchServe on Java {java.major} …"):

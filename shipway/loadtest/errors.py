@@ -28,6 +28,10 @@ class GeneratorFailed(BenchError):
     """The load generator's process ended before the load did."""
 
 
+class TooFewFiles(BenchError):
+    """This process may not open as many connections as the load has clients."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a load. `result` holds what was measured until then."""
 

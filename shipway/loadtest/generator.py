@@ -20,6 +20,7 @@ from gevent.hub import get_hub
 from locust.stats import stats_history
 
 from shipway.loadtest.load_test import Input, LoadTest
+from shipway.loadtest.open_files import allow_files
 from shipway.loadtest.schedule import Alarm, ByTheClock, OnDemand, Schedule
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.ticks import Tick
@@ -205,6 +206,7 @@ def main() -> None:
         serve_web(load_test, int(*web_port))
         return
     gevent.os.make_nonblocking(sys.stdout.fileno())
+    allow_files(load_test.load)
     generator = Generator(load_test)
     gc.freeze()  # a collection that looks through all modules would stop the loop for milliseconds
     generator.run()

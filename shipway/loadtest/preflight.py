@@ -12,6 +12,7 @@ from shipway.engines.connection import connect
 from shipway.engines.errors import Refused, VersionNotFound
 from shipway.engines.state import StateDirectory
 from shipway.engines.torchserve.refusals import (
+    TOKEN_REFUSED,
     grpc_refusal,
     http_refusal,
     is_a_reply,
@@ -24,7 +25,6 @@ from shipway.loadtest.load_test import Input, Record, Target
 
 ANSWER_WITHIN_S = 60.0
 """For the first answers; a model may still be warming up."""
-TOKEN_REFUSED = "InvalidKeyException"
 CHECKED_INPUTS = 20
 """How many of the inputs are sent once before the load."""
 
@@ -137,7 +137,7 @@ def _check(target: Target, headers: Mapping[str, str], given: Sequence[Input]) -
 def _explained(target: Target, refusal: Refused, sent: Input) -> NotReady | NoInput:
     answer = f"{refusal.code} {refusal.type}: {refusal}"
     match refusal:
-        case Refused(type="InvalidKeyException"):
+        case Refused(type=kind) if kind == TOKEN_REFUSED:
             return NotReady(
                 f"{target.address} refuses the token. Give the inference token from that "
                 "server's key_file.json with --token, and use its inference port."

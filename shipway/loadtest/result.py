@@ -79,7 +79,7 @@ class Errors(Record):
     """The requests that failed in the same way."""
 
     kind: str
-    """http, grpc, timeout or connection."""
+    """http, grpc, timeout or connection; generator where the server is not to blame."""
     status: str
     """The HTTP or gRPC status; empty if no answer came."""
     type: str
@@ -252,8 +252,15 @@ class Collector:
                 for (kind, status, type_), count in self._errors.most_common()
             ),
             timeline=tuple(self._second(at) for at in range(math.ceil(seconds))),
-            generator=_generator(self._measured, latency),
+            generator=_generator(self._measured, latency, self._own_failures()),
         )
+
+    def _own_failures(self) -> list[str]:
+        return [
+            f"{count:,} requests failed by it: {self._messages[which]}"
+            for which, count in self._errors.most_common()
+            if which[0] == "generator"
+        ]
 
     def _second(self, at: int) -> Second:
         found = self._by_second.get(at, ())
@@ -293,15 +300,24 @@ def _percentile(percentile: float, microseconds: Sequence[float]) -> float | Non
     return float(np.percentile(microseconds, percentile, method="inverted_cdf")) / 1000
 
 
-def _generator(measured: Sequence[tuple[float, Tick]], latency: Latency | None) -> Generator:
-    """`measured` are ticks, each with the seconds that it covers."""
+def _generator(
+    measured: Sequence[tuple[float, Tick]], latency: Latency | None, failures: Sequence[str]
+) -> Generator:
+    """`measured` are ticks, each with the seconds that it covers; `failures` are its own."""
+    reasons = list(failures)
     if not measured:
-        return Generator(cpu=0, busy=0, lag_p50_ms=0, lag_p99_ms=0, was_bottleneck=False)
+        return Generator(
+            cpu=0,
+            busy=0,
+            lag_p50_ms=0,
+            lag_p99_ms=0,
+            was_bottleneck=bool(reasons),
+            because="; ".join(reasons),
+        )
     took, ticks = zip(*measured, strict=True)
     lags_us = [lag for each in ticks for lag in each.lags_us]
     busy = float(np.average([each.busy for each in ticks], weights=took))
     late_ms = _percentile(99, lags_us) or 0.0
-    reasons = []
     if busy > BUSIEST:
         reasons.append(f"it was busy {busy:.0%} of the time (limit: {BUSIEST:.0%})")
     if latency and late_ms > LATEST * latency.p99_ms:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from shipway.extras import require_extra
 from shipway.loadtest.errors import GeneratorFailed, Interrupted
 from shipway.loadtest.load_test import LoadTest
+from shipway.loadtest.open_files import check_files
 from shipway.loadtest.result import Collector, Progress, Result
 from shipway.loadtest.ticks import Tick
 
@@ -22,9 +23,10 @@ ENDS_WITHIN_S = 5.0
 def measure(load_test: LoadTest, observe: Callable[[Progress], object] = lambda _: None) -> Result:
     """Runs a load test and calls `observe` once a second while it runs.
 
-    Raises GeneratorFailed if the generator's process ends early. On Ctrl-C it raises Interrupted,
+    Raises TooFewFiles, or GeneratorFailed if the generator's process ends early. On Ctrl-C it raises Interrupted,
     a KeyboardInterrupt that holds what was measured until then.
     """
+    check_files(load_test.load)
     collector = Collector(load_test)
     with generator_process(load_test) as process:
         assert process.stdin and process.stdout

@@ -5,7 +5,9 @@ Only the generator's process may import this module: Locust patches the standard
 Moments are seconds of time.monotonic().
 """
 
+import errno
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,13 +23,21 @@ from locust.env import Environment
 from locust.exception import StopUser
 
 from shipway import tls
-from shipway.engines.torchserve.refusals import grpc_refusal, refusal_in
+from shipway.engines.torchserve.refusals import TOKEN_REFUSED, grpc_refusal, refusal_in
 from shipway.loadtest.load_test import Input, LoadTest
 from shipway.loadtest.schedule import NoMoreRequests, Schedule
 
 RECONNECT_AFTER_S = 0.1
 """A client that cannot connect waits so long before it tries again, so as not to spin."""
 BLOCK_BYTES = 1 << 16
+FILES_USED_UP = "the load generator may open no more connections: raise `ulimit -n`"
+OWN_ERRORS = {
+    errno.EMFILE: FILES_USED_UP,
+    errno.ENFILE: FILES_USED_UP,
+    errno.EADDRNOTAVAIL: "the load generator's machine has no free port for another connection",
+}
+"""Errors of a connection that say nothing of the server."""
+EXPIRED = "the token was taken before the load began, and is refused now: it has expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class Failure:
     """Why a request failed."""
 
     kind: str
-    """http, grpc, timeout or connection."""
+    """http, grpc, timeout or connection; generator where the server is not to blame."""
     status: str
     """The HTTP or gRPC status; empty if no answer came."""
     type: str
@@ -153,6 +163,8 @@ class HttpClient(Client):
         except TimeoutError as error:
             return None, Failure("timeout", "", type(error).__name__, str(error))
         except (OSError, HTTPParseError) as error:
+            if isinstance(error, OSError) and error.errno in OWN_ERRORS:
+                return None, _own("", errno.errorcode[error.errno], OWN_ERRORS[error.errno])
             return None, Failure("connection", "", type(error).__name__, str(error))
         if reply.status_code >= 400:
             return None, _http_failure(reply, bytes(body))
@@ -216,15 +228,27 @@ def _grpc_and_stubs() -> tuple[Any, Any]:
 def _http_failure(reply: HTTPSocketPoolResponse, body: bytes) -> Failure:
     status = str(reply.status_code)
     if refusal := refusal_in(body):
+        if refusal.type == TOKEN_REFUSED:
+            return _own(status, refusal.type, EXPIRED)
         return Failure("http", status, refusal.type, str(refusal))
     return Failure("http", status, reply.status_message or "", body.decode(errors="replace"))
 
 
 def _grpc_failure(error: Any) -> Failure:
     status = error.code().name
-    refusal = grpc_refusal(status, error.details() or "")
+    details = error.details() or ""
+    if status in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return _own(status, TOKEN_REFUSED, EXPIRED)
+    for number, what in OWN_ERRORS.items():
+        if os.strerror(number) in details:
+            return _own(status, errno.errorcode[number], what)
+    refusal = grpc_refusal(status, details)
     kind = {"DEADLINE_EXCEEDED": "timeout", "UNAVAILABLE": "connection"}.get(status, "grpc")
     return Failure(kind, status, "" if refusal.type == status else refusal.type, str(refusal))
+
+
+def _own(status: str, type_: str, message: str) -> Failure:
+    return Failure("generator", status, type_, message)
 
 
 def _handler_ms(server_timing: str | list[str] | None) -> float | None:

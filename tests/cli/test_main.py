@@ -1,6 +1,7 @@
 """The command as a whole: what it lists, how fast it starts, how it fails."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -103,6 +104,15 @@ def fails(monkeypatch, capsys):
     yield run
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def test_of_a_copy_to_a_full_disk_the_place_is_told_that_is_full(fails, monkeypatch, tmp_path):
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "from.py", None, "to.mar")
+
+    monkeypatch.setattr(main_module, "app", full)
+    code, said = fails("package", "x")
+    assert code == 1 and said.startswith("error: to.mar: No space left on device.")
 
 
 @pytest.mark.parametrize("arguments", [("regsiter",), ("models", "--jsn"), ("describe",)])

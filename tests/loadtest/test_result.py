@@ -6,7 +6,7 @@ from shipway.loadtest.result import Collector
 from shipway.loadtest.shapes.closed import ClosedLoop
 from shipway.loadtest.shapes.open import OpenLoop
 from shipway.loadtest.ticks import Tick
-from tests.loadtest.made import lognormal_ms, result_of
+from tests.loadtest.made import SECONDS, lognormal_ms, result_of
 
 
 def test_percentiles_are_those_of_the_latencies():
@@ -79,3 +79,10 @@ def test_a_busy_or_late_generator_is_the_bottleneck():
     assert busy.was_bottleneck and "97% of the time" in busy.because
     late = result_of(ClosedLoop(clients=1), lognormal_ms(0.02)).generator  # timers were 0.1 ms late
     assert late.was_bottleneck and "late at p99" in late.because
+
+
+def test_a_generator_whose_own_requests_failed_is_the_bottleneck():
+    errors = {("generator", "", "EMFILE", "too few files"): 3, ("http", "503", "Full", "full"): 2}
+    generator = result_of(OpenLoop(rate=25.0), [10.0] * 100, errors=errors).generator
+    assert generator.was_bottleneck
+    assert generator.because == f"{3 * SECONDS} requests failed by it: too few files"

@@ -20,11 +20,13 @@ from gevent.pywsgi import WSGIServer
 def application(environ, start_response):
     body = environ["wsgi.input"].read()
     seen.append((body.decode(), environ.get("HTTP_X_TOKEN"), environ["CONTENT_TYPE"]))
-    status = {"refuse": "415 Unsupported Media Type", "odd": "500 Odd"}.get(body.decode(), "200 OK")
+    statuses = {"refuse": "415 Unsupported Media Type", "odd": "500 Odd", "expired": "401 No"}
+    status = statuses.get(body.decode(), "200 OK")
     gevent.sleep(0.5 if body == b"slow" else 0.0)
     start_response(status, [("Server-Timing", "decode;dur=1, total;dur=2.5")])
     named = b'{"code": 415, "type": "NotAnImage", "message": "no image"}'
-    return [named if body == b"refuse" else b"x"]
+    expired = b'{"code": 401, "type": "InvalidKeyException", "message": "wrong token"}'
+    return [{b"refuse": named, b"expired": expired}.get(body, b"x")]
 
 seen, exchanges = [], []
 server = WSGIServer(("127.0.0.1", 0), application, log=None)
@@ -87,6 +89,20 @@ run("a", url=f"http://127.0.0.1:{server.server_port}/predictions/m", seconds=0.5
 result = [e.failure.kind for e, _ in exchanges]
 """)
     assert set(kinds) == {"connection"} and len(kinds) <= 6
+
+
+def test_what_fails_by_the_generator_itself_is_told_from_the_servers_errors():
+    failures = run("""
+import resource
+before = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))  # none but the standard ones
+run("a", seconds=0.5)
+resource.setrlimit(resource.RLIMIT_NOFILE, before)
+run("expired")
+result = [[e.failure.kind, e.failure.status, e.failure.type] for e, _ in exchanges]
+""")
+    assert failures[0] == ["generator", "", "EMFILE"]
+    assert failures[-1] == ["generator", "401", "InvalidKeyException"]
 
 
 @pytest.mark.parametrize(

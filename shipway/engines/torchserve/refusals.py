@@ -8,9 +8,11 @@ import httpx
 from shipway.engines.errors import Refused
 from shipway.serving.statuses import REQUEST_ID, STATUS_OF
 
+TOKEN_REFUSED = "InvalidKeyException"
+"""The type of the error for a token that is wrong or missing."""
 ANSWERED_BY_SERVER = {
-    400: "InvalidKeyException for a token that is wrong or missing",
-    401: "InvalidKeyException for a token or key that is wrong or missing, by the front",
+    400: f"{TOKEN_REFUSED} for a token that is wrong or missing",
+    401: f"{TOKEN_REFUSED} for a token or key that is wrong or missing, by the front",
     404: "ModelNotFoundException, ModelVersionNotFoundException",
     429: "TooManyRequestsException for a named key over its limit",
     500: "a Java exception, for a form that cannot be parsed",

@@ -12,6 +12,7 @@ import httpx
 
 from shipway.engines.errors import Refused
 from shipway.engines.state import ServerRecord, StateDirectory
+from shipway.engines.torchserve.refusals import TOKEN_REFUSED
 
 Kind = Literal["management", "inference"]
 """Each of TorchServe's two APIs has its own token."""
@@ -65,7 +66,7 @@ class Tokens:
                 f"The server accepts neither the {kind} token nor the API key in {self.key_file}, "
                 "so the file is another server's. Start TorchServe from that directory.",
                 code=answer.status_code,
-                type="InvalidKeyException",
+                type=TOKEN_REFUSED,
             )
 
     def _read(self) -> dict[str, dict[str, str]] | None:
@@ -129,4 +130,4 @@ def is_token_refused(answer: httpx.Response) -> bool:
     """Whether a token is wrong or has expired. TorchServe answers with 400; the front with 401."""
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         return True
-    return answer.status_code == 400 and "InvalidKeyException" in answer.text
+    return answer.status_code == 400 and TOKEN_REFUSED in answer.text
