@@ -23,8 +23,8 @@ ENDS_WITHIN_S = 5.0
 def measure(load_test: LoadTest, observe: Callable[[Progress], object] = lambda _: None) -> Result:
     """Runs a load test and calls `observe` once a second while it runs.
 
-    Raises TooFewFiles, or GeneratorFailed if the generator's process ends early. On Ctrl-C it raises Interrupted,
-    a KeyboardInterrupt that holds what was measured until then.
+    Raises TooFewFiles, or GeneratorFailed if the generator's process ends early. On Ctrl-C it
+    raises Interrupted, a KeyboardInterrupt that holds what was measured until then.
     """
     check_files(load_test.load)
     collector = Collector(load_test)

@@ -42,8 +42,8 @@ BATCH_MS = 100.0
 """A batch of several requests takes no longer than about this time, so that what comes meanwhile
 does not wait for all of them."""
 TELL_AFTER_S = 0.002
-"""How long observers wait for what they are told, which takes them less for several batches than for
-each: with small batches it was a tenth of a worker's time."""
+"""How long observers wait for what they are told, which takes them less for several batches at once
+than for each: with small batches it was a tenth of a worker's time."""
 WEIGHT = 0.1
 """Of the newest measurement in the running mean."""
 

@@ -52,7 +52,7 @@ class Seen:
     waits_ms: list[float] = field(default_factory=list)
     """Of the neighbour's requests."""
     memory_mb: float = 0.0
-    """The most that the worker had above what it had before."""
+    """The most that the worker had above its idle state."""
     complaints: list[str] = field(default_factory=list)
     is_load: bool = False
     """Whether many were sent at once: neither bound is for these."""
@@ -89,6 +89,8 @@ class Site:
             images: ("image/jpeg", picture),
         }
         self._workers = self._pids()
+        self._idle_mb: dict[int, float] = {}
+        """Of each worker before the first of these requests."""
 
     def _pids(self) -> dict[str, tuple[int, ...]]:
         return {each.name: each.worker_pids for each in self._server.management.models()}
@@ -98,7 +100,7 @@ class Site:
         body, seen = kind.body(), Seen(is_load=kind.times > 1)
         [worker] = self._workers[kind.model]
         Path(f"/proc/{worker}/clear_refs").write_text(RESET_PEAK)
-        idle = memory_mb(worker, "VmRSS")
+        idle_mb = self._idle_mb.setdefault(worker, memory_mb(worker, "VmRSS"))
         with self._neighbour(kind.model, seen):
             time.sleep(AROUND_S)
             began = time.perf_counter()
@@ -112,7 +114,7 @@ class Site:
             seen.complaints.append("a worker died")
             self._wait_for_workers()
         else:
-            seen.memory_mb = memory_mb(worker, "VmHWM") - idle
+            seen.memory_mb = memory_mb(worker, "VmHWM") - idle_mb
         return seen
 
     def _wait_for_workers(self) -> None:

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
 from shipway.loadtest.errors import TooFewFiles
 from shipway.loadtest.open_files import BESIDE_CONNECTIONS, check_files
 from shipway.loadtest.runner import measure

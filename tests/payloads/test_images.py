@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
+from torch.nn.functional import interpolate
 
 from shipway.payloads.errors import BadImage, ImageTooLarge, NotAnImage
 from shipway.payloads.images import (
@@ -128,6 +130,18 @@ def test_a_picture_of_the_models_own_size_keeps_its_pixels(photo, spec, filter, 
     upright = resized.rotate(-90) if orientation == 6 else resized
     found = decode_image(encoded(picture, exif=exif), own)
     assert found.flags.c_contiguous and np.array_equal(found, np.asarray(upright))
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("sides", [(224, 224), (17, 300), (500, 333)])  # smaller and larger
+def test_pixels_are_those_of_torchs_own_function_to_the_bit(photo, spec, filter, sides):
+    height, width = sides
+    asked = {"crop_fraction": 1.0, "resample": filter, "height": height, "width": width}
+    square = photo.crop((0, 0, 241, 241))
+    found = decode_image(encoded(square, "PNG"), spec.model_copy(update=asked))
+    pixels_1CHW = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None]
+    expected_1CHW = interpolate(pixels_1CHW, sides, mode=filter, antialias=True)
+    assert np.array_equal(found, expected_1CHW[0].permute(1, 2, 0).numpy())
 
 
 def test_broken_exif_says_nothing_against_the_pixels(photo, spec):
