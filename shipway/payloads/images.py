@@ -111,10 +111,12 @@ def decode_image(data: bytes | bytearray | memoryview, spec: ImagePreprocessing)
     most = LARGE_JPEG_PIXELS if _is_jpeg(image) else LARGE_PIXELS
     with _one_at_a_time if image.size[0] * image.size[1] > most else nullcontext():
         square, orientation = _centred_square(image, data, spec)
-    size = (spec.height, spec.width)
-    if orientation in _SWAPS_SIDES:
-        size = (spec.width, spec.height)
-    pixels_HWC = _resized(np.asarray(square), size, spec.resample)
+        del image  # its decoder may hold two pictures more
+        size = (spec.height, spec.width)
+        if orientation in _SWAPS_SIDES:
+            size = (spec.width, spec.height)
+        pixels_HWC = _resized(np.asarray(square), size, spec.resample)
+        del square  # before the next large one begins
     if upright := _UPRIGHT.get(orientation):
         # Last, because the square is small by now, and turning keeps it centred.
         pixels_HWC = upright(pixels_HWC)

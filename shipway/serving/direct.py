@@ -29,6 +29,7 @@ from shipway.serving.encodings import decoded
 from shipway.serving.grpc_calls import Call, Described
 from shipway.serving.http1 import Answer, Application, Connection, Held, HttpRequest, too_large
 from shipway.serving.http_forms import fields_of
+from shipway.serving.memory import FreeMemory
 from shipway.serving.progress import BEAT_EVERY_S, DUMP_SIGNAL, ProgressFile
 from shipway.serving.replies import Reply, encode, refusal, refused_by_server
 from shipway.serving.service import Service
@@ -81,6 +82,8 @@ class DirectServer:
         self._announced: bytes | None = None
         """What the announcement says, once this worker may have requests."""
         self._batcher: Batcher | None = None
+        self._held = Held(max(MOST_HELD_BYTES, 2 * config.max_body_bytes))
+        self._free_memory = FreeMemory()
         self._listening = threading.Event()
 
     def start(self) -> None:
@@ -142,11 +145,10 @@ class DirectServer:
         limit = self._config.max_body_bytes
         routes = Routes(self._service, batcher, self._calls, limit)
         connections: set[Connection] = set()
-        held = Held(max(MOST_HELD_BYTES, 2 * limit))
         # Kept: a server that nothing refers to is closed.
         self._server = loop.run_until_complete(
             loop.create_unix_server(
-                lambda: Connection(routes, connections, limit, held),
+                lambda: Connection(routes, connections, limit, self._held),
                 path=str(self.socket),
                 backlog=1024,
             )
@@ -158,6 +160,8 @@ class DirectServer:
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._progress.beat()
+        if not self.unanswered and not self._held.bytes:
+            self._free_memory.look()
         with suppress(OSError):
             self._announce()
         loop.call_later(BEAT_EVERY_S, self._beat, loop)

@@ -221,7 +221,10 @@ class Connection(asyncio.Protocol):
             self._answer(exchange, self._application.refused(request, refusal))
             return
         request.is_wanted = self._is_open
-        request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        # Not kept here: a client may leave its connection open for hours before it asks again.
+        chunks, self._chunks = self._chunks, []
+        request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        del chunks
         try:
             self._application.handle(request, lambda reply: self._answer(exchange, reply))
         except Exception:  # the request must not wait for ever, nor those behind it

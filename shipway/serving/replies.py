@@ -32,7 +32,8 @@ def encode(value: Any) -> bytes:
 def refusal(error: ShipwayError, *, v2: bool = False) -> Reply:
     """The reply for an error, in the form of TorchServe's own errors, and of v2's for a v2 request.
 
-    gRPC drops the status, so the body alone must tell an error from an answer.
+    gRPC drops the status, so the body alone must tell an error from an answer. The error loses its
+    traceback, and what caused it.
     """
     status = status_of(error) or STATUS_OF[InternalError]
     body = {"code": status, "type": type(error).__name__, "message": str(error)}
@@ -43,6 +44,9 @@ def refusal(error: ShipwayError, *, v2: bool = False) -> Reply:
     if v2:
         body["error"] = str(error)
     reply.body = encode(body)
+    # Its frames hold the request, which holds it: a circle that may keep megabytes until Python
+    # looks for such circles.
+    error.__traceback__ = error.__cause__ = error.__context__ = None
     return reply
 
 

@@ -1,7 +1,7 @@
 """Requests that cost as much as they can, one of each kind, to a real server: how long the small
 request of a neighbour waits meanwhile, what memory the worker takes, and whether it lives.
 
-python -m tests.hostile --images MAR [--texts MAR] [--every N] [--only WORDS]
+python -m tests.hostile --images MAR [--texts MAR] [--every N] [--only WORDS …]
 """
 
 import argparse
@@ -224,13 +224,17 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="an archive for images")
     parser.add_argument("--texts", type=Path, help="an archive for texts; by default a small model")
     parser.add_argument("--every", type=int, default=1, help="each N-th kind only")
-    parser.add_argument("--only", default="", help="kinds whose name contains this")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="kinds whose name contains one of these"
+    )
     parser.add_argument("--front", choices=("on", "off"), default="on")
     chosen = parser.parse_args()
     archives = [path for path in (chosen.images, chosen.texts) if path]
     images = inspect_mar(chosen.images).name
     texts = inspect_mar(chosen.texts).name if chosen.texts else TEXTS
-    found = [each for each in kinds(images, texts) if chosen.only in each.name][:: chosen.every]
+    found = [
+        each for each in kinds(images, texts) if any(words in each.name for words in chosen.only)
+    ][:: chosen.every]
     with (
         TemporaryDirectory() as folder,
         serving(Path(folder), archives, front=chosen.front) as server,

@@ -209,6 +209,17 @@ def test_bodies_that_arrive_or_wait_may_hold_so_much_memory_and_no_more(server):
     until(server, lambda: server.held.bytes == 0)
 
 
+def test_an_idle_connection_keeps_nothing_of_what_it_was_asked(server):
+    body = bytes(LIMIT)
+    with server.client() as client:
+        client.sendall(f"POST /late HTTP/1.1\r\nContent-Length: {LIMIT}\r\n\r\n".encode() + body)
+        until(server, lambda: bool(server.echo.late))
+        [(request, answer)] = server.echo.late
+        server.call(lambda: answer(Echo.reply(request)))
+        [connection] = server.connections
+        assert not connection._chunks and connection._head is None and connection.is_idle
+
+
 def until(server: Server, holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 5
     while not holds():

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from shipway.serving.memory import TRIM_AGAIN_AFTER_S, FreeMemory
+
 DECODE = """
 import io, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -39,3 +41,49 @@ def left_mb(setting: str) -> float:
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
 def test_large_pictures_leave_nothing_behind():
     assert left_mb("on") < 40
+
+
+FRAGMENTED = """
+import sys
+import psutil
+from shipway.serving.memory import FreeMemory, return_large_blocks
+
+return_large_blocks()
+free = FreeMemory()
+free.look()
+process = psutil.Process()
+before = process.memory_info().rss
+bodies = [bytearray(200_000) for _ in range(2_000)]
+kept = bytearray(100_000)  # at the end of the heap
+del bodies
+if sys.argv[1] == "on":
+    free.look()
+print((process.memory_info().rss - before) / 1e6)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a function of glibc")
+@pytest.mark.parametrize(("looks", "least", "most"), [("on", -50, 40), ("off", 300, 500)])
+def test_what_many_bodies_took_is_returned_although_something_lies_behind_it(looks, least, most):
+    command = [sys.executable, "-c", FRAGMENTED, looks]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert least < float(done.stdout) < most
+
+
+def test_memory_that_is_needed_is_not_looked_through_again_and_again(monkeypatch):
+    free = FreeMemory()
+    trims: list[int] = []
+    free._trim = trims.append
+    now = 1000.0
+    monkeypatch.setattr("shipway.serving.memory.time.monotonic", lambda: now)
+    free.look()
+    needed = bytearray(100 * 2**20)
+    for at in range(0, len(needed), 4096):
+        needed[at] = 1
+    for _ in range(3):
+        free.look()
+    assert len(trims) == 1
+    now += TRIM_AGAIN_AFTER_S + 1  # it may be free by now
+    for _ in range(3):
+        free.look()
+    assert len(trims) == 2

@@ -1,10 +1,12 @@
 """Every task in every form gets the model's own outputs, whatever came in beside it."""
 
 import base64
+import gc
 import io
 import json
 import logging
 import pickle
+import sys
 import time
 
 import numpy as np
@@ -737,3 +739,22 @@ def test_a_request_whose_deadline_passes_between_its_parts_is_refused(served):
     assert service.advance(pending, within_ms=1e-6)
     [reply] = service.finish([pending])
     assert reply.status == 504 and 0 < len(pending.results) < 100
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("content_type", ["application/json", "image/jpeg", "application/pdf"])
+@pytest.mark.parametrize("many", [False, True])
+def test_a_refused_request_is_forgotten_with_its_reply(served, task, content_type, many):
+    """Without waiting until Python looks for objects that refer to each other."""
+    body = b"[" * 3_000 + b"\xff"
+    fields = {f"field{place}" if many else "body": body for place in range(2)}
+    service = served(task).service
+    gc.collect()
+    gc.disable()
+    try:
+        before = sys.getrefcount(body)
+        [reply] = service.answer([Request(dict(fields), {"content-type": content_type})])
+        assert reply.status >= 400
+        assert sys.getrefcount(body) == before
+    finally:
+        gc.enable()
