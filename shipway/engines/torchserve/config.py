@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from shipway.engines.errors import ConfigError
 from shipway.engines.state import CONFIG_NAME, Addresses
 from shipway.engines.torchserve import tls
+from shipway.engines.torchserve.setting_names import check_names
 from shipway.files import shipped
 from shipway.front.cors import Cors
 
@@ -158,6 +159,7 @@ def read_config(path: Path, environment: Mapping[str, str] = os.environ) -> Serv
     values = {
         key: _with_variables(value, environment) for key, value in parse_properties(text).items()
     }
+    check_names(path, values)
 
     def http(purpose: str, key: str, port: int) -> Listener:
         return _http_listener(path, purpose, key, values.get(key, f"http://127.0.0.1:{port}"))

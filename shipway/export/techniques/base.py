@@ -1,6 +1,8 @@
 """What every export technique is given, and what it declares about the program it makes."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -138,3 +140,16 @@ def heavy_layers(module: nn.Module) -> tuple[int, int]:
         sum(isinstance(layer, CONVOLUTIONS) for layer in module.modules()),
         sum(isinstance(layer, nn.Linear) for layer in module.modules()),
     )
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keeps ONNX Runtime's quantizer from warning of what is meant, which it does by the root
+    logger."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

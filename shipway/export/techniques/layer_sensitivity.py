@@ -13,7 +13,6 @@ restoring one of them hardly changes the outputs.
 N = evaluation rows, K = outputs of a row.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from onnx import helper, numpy_helper
 from shipway.artifact.certificate import LayerSensitivity
 from shipway.artifact.measures import errors_of, spread_of
 from shipway.artifact.samples import sqnr_db
-from shipway.export.techniques.base import Job
+from shipway.export.techniques.base import Job, without_warnings
 from shipway.recipe import Rows
 from shipway.runtime.batches import batches
 from shipway.runtime.host import available_cores
@@ -83,8 +82,8 @@ def _prepare(source: Path, prepared: Path) -> onnx.ModelProto:
     # onnxruntime.quantization is heavy
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    logging.getLogger().setLevel(logging.ERROR)
-    quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    with without_warnings():
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
     return onnx.load(prepared)
 
 

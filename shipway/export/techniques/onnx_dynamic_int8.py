@@ -1,13 +1,12 @@
 """ONNX in dynamic int8: weights per channel, activations by the range of each run."""
 
-import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
 
 from shipway.export.techniques import applicability, register
-from shipway.export.techniques.base import Job, Technique, require_program
+from shipway.export.techniques.base import Job, Technique, require_program, without_warnings
 from shipway.export.techniques.onnx_fp32 import TECHNIQUE as FP32
 from shipway.export.techniques.onnx_int8 import requires, vnni
 from shipway.export.techniques.onnx_int8_weights import round_weights
@@ -20,8 +19,7 @@ def build(job: Job, path: Path) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     source = require_program(job, FP32)
-    logging.getLogger().setLevel(logging.ERROR)  # the quantizer warns that this model is quantized
-    with TemporaryDirectory() as folder:
+    with without_warnings(), TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_dynamic(

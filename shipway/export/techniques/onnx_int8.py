@@ -1,6 +1,5 @@
 """ONNX in static int8: calibrated on real inputs, with weights per channel, for ONNX Runtime."""
 
-import logging
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from shipway.export.techniques.base import (
     Technique,
     heavy_layers,
     require_program,
+    without_warnings,
 )
 from shipway.export.techniques.layer_sensitivity import compare_layers
 from shipway.export.techniques.onnx_fp32 import TECHNIQUE as FP32
@@ -63,8 +63,7 @@ def quantized(job: Job, *, average: bool = False, in_fp32: Collection[str] = ())
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     source = require_program(job, FP32)
-    logging.getLogger().setLevel(logging.ERROR)  # the quantizer warns that this model is quantized
-    with TemporaryDirectory() as folder:
+    with without_warnings(), TemporaryDirectory() as folder:
         prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_static(
