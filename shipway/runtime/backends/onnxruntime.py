@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,14 +47,13 @@ def open_session(
     path: Path, options: ort.SessionOptions, device: Literal["cpu", "cuda"], device_index: int = 0
 ) -> Any:
     """A session on that device. Raises DeviceUnusable where ONNX Runtime would take the CPU."""
+    opened = partial(ort.InferenceSession, path, options, disabled_optimizers=[_QUANTIZES_MORE])
     if device == "cpu":
-        return ort.InferenceSession(
-            path, options, providers=[CPU], disabled_optimizers=[_QUANTIZES_MORE]
-        )
+        return opened(providers=[CPU])
     ort.preload_dlls()  # CUDA's libraries come as packages, where the linker does not look
     # Products of fp32 numbers would be made in TF32, with 10 of their 23 bits.
     on_gpu = (CUDA, {"device_id": str(device_index), "use_tf32": "0"})
-    session = ort.InferenceSession(path, options, providers=[on_gpu, CPU])  # shapes on the CPU
+    session = opened(providers=[on_gpu, CPU])  # shapes on the CPU
     if CUDA not in session.get_providers():
         raise DeviceUnusable(
             f"ONNX Runtime {ort.__version__} cannot use GPU {device_index}. See its log "
