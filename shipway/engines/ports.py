@@ -2,29 +2,41 @@
 
 import random
 import socket
+import sys
 from pathlib import Path
 
 LOWEST_PORT = 20000
 """Below are those of well-known services, and those that Ray gives to its workers."""
 TRIES = 500
 """Ports that are tried for being free."""
+_reserved: list[socket.socket] = []
+"""Bound, but not listening: a server can take the port, another call of `free_ports` cannot."""
 
 
 def free_ports(count: int) -> list[int]:
     """`count` different ports of 127.0.0.1 that nothing listens on.
 
     They lie below those that the system gives to clients: between now and the start of the server
-    one of those could become the port of somebody's connection.
+    one of those could become the port of somebody's connection. On Linux no other process that
+    asks here is given them while this one lives; any server that sets SO_REUSEADDR, as nearly all
+    do, can listen on them.
     """
     candidates = random.SystemRandom().sample(range(LOWEST_PORT, _lowest_of_clients()), TRIES)
     ports: list[int] = []
     for port in candidates:
         if len(ports) == count:
             break
+        bound = socket.socket()
         try:
-            socket.create_server(("127.0.0.1", port)).close()
+            bound.bind(("127.0.0.1", port))  # without SO_REUSEADDR: also not if it is reserved
         except OSError:
+            bound.close()
             continue
+        if sys.platform == "linux":  # elsewhere the server could not bind it
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _reserved.append(bound)
+        else:
+            bound.close()
         ports.append(port)
     return ports
 
