@@ -18,7 +18,7 @@ import sklearn.datasets
 import torch
 from PIL import Image
 
-from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.checkpoint import load_checkpoint
 from shipway.export.recipe_file import find_recipe
 from shipway.payloads.images import decode_image
 from shipway.recipe import ImagePreprocessing
@@ -131,7 +131,7 @@ def main() -> None:
     """Prints the three tables."""
     module = recipe.module()
     weights = Path(recipe.weights() or "")
-    load_weights(module, read_state_dict(weights), weights)
+    load_checkpoint(module, weights, recipe.checkpoint)
     module.eval()
 
     def probabilities_K(path: Path, way: Variant) -> np.ndarray:

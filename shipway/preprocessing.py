@@ -1,11 +1,11 @@
-"""What a program takes: axes, tensors, and the four kinds of preprocessing that make them.
+"""What a program takes: axes, tensors, and the kinds of preprocessing that make them.
 
 Axes: B = rows, H and W = pixels, T = tokens.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -15,7 +15,20 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Field(gt=0, lt=2**53)]
 Size = Annotated[int, Field(gt=0, lt=2**31)]
 """The size of an axis."""
-Dtype = Annotated[str, Field(pattern=r"^(bool|u?int(8|16|32|64)|float(16|32|64))$")]
+DTYPES = (
+    "bool",
+    *(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)),
+    *(f"float{bits}" for bits in (16, 32, 64)),
+)
+
+
+def _known_dtype(name: str) -> str:
+    if name not in DTYPES:
+        raise ValueError(f"{name!r} is no dtype of a tensor; give one of {', '.join(DTYPES)}")
+    return name
+
+
+Dtype = Annotated[str, AfterValidator(_known_dtype)]
 """As NumPy and torch both spell it: "uint8", "float32"."""
 
 
@@ -161,6 +174,24 @@ class TensorPreprocessing(_Preprocessing):
     inputs: tuple[TensorSpec, ...]
     """What the program takes, in the module's order; the first axis of each is the batch."""
 
+    @model_validator(mode="after")
+    def _consistent(self) -> "TensorPreprocessing":
+        names = [each.name for each in self.inputs]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two inputs have the same name, of {names}; name each once")
+        axes: dict[str, Axis] = {}
+        for each in self.inputs:
+            for axis in each.shape:
+                if isinstance(axis, Axis) and axes.setdefault(axis.name, axis) != axis:
+                    first = axes[axis.name]
+                    raise ValueError(
+                        f"the axis {axis.name!r} goes from {first.min} to {first.max} in one "
+                        f"place and from {axis.min} to {axis.max} in {each.name!r}; axes of one "
+                        "name have the same size in each request, so give both the same bounds "
+                        "or another name"
+                    )
+        return self
+
     def input_specs(self, batch: Axis) -> tuple[TensorSpec, ...]:
         """The tensors as they are described."""
         return self.inputs
@@ -170,4 +201,4 @@ Preprocessing = Annotated[
     ImagePreprocessing | TextPreprocessing | TablePreprocessing | TensorPreprocessing,
     Field(discriminator="kind"),
 ]
-"""Any of the four kinds, told apart by their field `kind`."""
+"""Any of the kinds, told apart by their field `kind`."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError, field_validator
 
 from shipway.errors import ShipwayError
 from shipway.preprocessing import Axis as Axis
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Axis",
+    "Checkpoint",
     "ImagePreprocessing",
     "Inputs",
     "InvalidRecipe",
@@ -74,6 +75,41 @@ class Tolerance(Record):
     cosine: float = -1.0
     """The least cosine between a row's outputs and eager's, from -1 to 1, for the worst row; for
     embeddings."""
+
+
+class Checkpoint(Record):
+    """Where in a checkpoint the weights are, and what they are called there, for those in which it
+    is not found by itself. It is: the entry that fits the module, if only one does; prefixes such
+    as `module.` and `_orig_mod.`; tied weights that are saved once."""
+
+    entry: str | None = None
+    """Which entry holds the weights, if several fit: "ema_state_dict", or "ema.model" for an entry
+    of an entry."""
+    prefix: str = ""
+    """Only the tensors whose names begin with this are loaded, and their names without it: "model."
+    if the checkpoint also has those of a loss."""
+    rename: Mapping[str, str] = {}
+    r"""Regular expressions and what replaces them in each name, in this order, as by `re.sub`:
+    {r"^fc\.": "head."}."""
+    ignored: tuple[str, ...] = ()
+    """Patterns of names in the checkpoint, after `rename`, that are not loaded: ("aux_head.*",).
+    They are written as for `fnmatch`."""
+    missing: tuple[str, ...] = ()
+    """Patterns of the module's names that the checkpoint may lack. They keep the values that the
+    module begins with."""
+
+    @field_validator("rename")
+    @classmethod
+    def _compiles(cls, rename: Mapping[str, str]) -> Mapping[str, str]:
+        for pattern, replacement in rename.items():
+            try:
+                re.compile(pattern).sub(replacement, "")
+            except (re.error, IndexError) as error:
+                raise ValueError(
+                    f"{pattern!r} and {replacement!r} are no regular expression and its "
+                    f"replacement: {error}"
+                ) from error
+        return rename
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +165,11 @@ class Recipe:
     dataclass, nested as you like.
     """
     weights: Callable[[], str | Path | None]
-    """The path of the state_dict, .pth or .safetensors. `shipway export --weights` overrides it.
-    None means random weights, which are good for measuring speed only."""
+    """The path of the checkpoint: .pth, .safetensors, an index of shards, or a folder of Hugging
+    Face's libraries. `shipway export --weights` overrides it. None means random weights, which are
+    good for measuring speed only."""
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    """Where in it the weights are, if that is not found by itself."""
     preprocessing: Preprocessing
     """How requests become the program's inputs. It travels with the model, as data."""
     batch: Axis = field(default_factory=lambda: Axis(name="batch", min=1, max=32))
@@ -177,6 +216,7 @@ class Recipe:
         optional = ("branch_inputs",) if self.branch_inputs is None else ()
         for name, kind, expected in (
             ("preprocessing", _Preprocessing, "ImagePreprocessing(…) or one of another kind"),
+            ("checkpoint", Checkpoint, 'Checkpoint(entry="…")'),
             ("batch", Axis, 'Axis(name="batch", min=1, max=32)'),
             ("calibration", Inputs, 'Inputs(description="…", load=…)'),
             ("evaluation", Inputs, 'Inputs(description="…", load=…)'),

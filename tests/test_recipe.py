@@ -115,6 +115,23 @@ def test_an_axis_never_ends_before_it_begins():
         Axis(name="n", min=2, max=1)
 
 
+def test_a_dtype_is_one_of_those_that_are_named():
+    with pytest.raises(
+        ValidationError, match="'float' is no dtype of a tensor; give one of bool, uint8"
+    ):
+        TensorSpec(name="x", dtype="float", shape=(BATCH, 2))
+
+
+def test_tensors_have_names_of_their_own_and_shared_axes_the_same_bounds():
+    short, long = (Axis(name="length", max=size) for size in (8, 16))
+    specs = [TensorSpec(name="x", dtype="float32", shape=(BATCH, axis)) for axis in (short, long)]
+    with pytest.raises(ValidationError, match="two inputs have the same name"):
+        TensorPreprocessing(inputs=[specs[0], specs[0]], source="a test")
+    other = specs[1].model_copy(update={"name": "y"})
+    with pytest.raises(ValidationError, match="'length' goes from 1 to 8 in .* to 16 in 'y'"):
+        TensorPreprocessing(inputs=[specs[0], other], source="a test")
+
+
 def test_rows_are_as_many_as_their_first_axis():
     assert len(Rows((np.zeros((3, 2)), np.zeros((3, 5))))) == 3
 

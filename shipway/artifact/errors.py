@@ -85,8 +85,8 @@ class Unreadable(ArtifactError):
 class AlreadySealed(ArtifactError):
     """The destination of a new artifact already exists."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, otherwise: str = "remove the old artifact first") -> None:
         super().__init__(
             f"{path} already exists, and artifacts are immutable. Choose another version with "
-            "--version, or remove the old artifact first."
+            f"--version, or {otherwise}."
         )

@@ -29,7 +29,8 @@ RecipeArgument = Annotated[
 WeightsOption = Annotated[
     Path | None,
     typer.Option(
-        help="A state_dict file (.pth or .safetensors). It overrides the weights of the recipe.",
+        help="A checkpoint: .pth, .safetensors, an index of shards, or a folder with one. It "
+        "overrides the weights of the recipe.",
         show_default=False,
     ),
 ]

@@ -50,8 +50,8 @@ class ShownStep:
         return self
 
     def note(self, outcome: str) -> None:
-        """Adds the outcome of the step to its line."""
-        self._outcome = f"  {outcome}"
+        """Adds the outcome of the step to its line; nothing if it is empty."""
+        self._outcome = f"  {outcome}" if outcome else ""
 
     def __exit__(
         self,

@@ -3,13 +3,16 @@
 import random
 import socket
 import sys
+from collections import deque
 from pathlib import Path
 
 LOWEST_PORT = 20000
 """Below are those of well-known services, and those that Ray gives to its workers."""
 TRIES = 500
 """Ports that are tried for being free."""
-_reserved: list[socket.socket] = []
+RESERVED = 50
+"""Ports that a process keeps others from being given, the newest: those before are in use."""
+_reserved: deque[socket.socket] = deque()
 """Bound, but not listening: a server can take the port, another call of `free_ports` cannot."""
 
 
@@ -18,7 +21,7 @@ def free_ports(count: int) -> list[int]:
 
     They lie below those that the system gives to clients: between now and the start of the server
     one of those could become the port of somebody's connection. On Linux no other process that
-    asks here is given them while this one lives; any server that sets SO_REUSEADDR, as nearly all
+    asks here is given them for a while; any server that sets SO_REUSEADDR, as nearly all
     do, can listen on them.
     """
     candidates = random.SystemRandom().sample(range(LOWEST_PORT, _lowest_of_clients()), TRIES)
@@ -35,6 +38,8 @@ def free_ports(count: int) -> list[int]:
         if sys.platform == "linux":  # elsewhere the server could not bind it
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             _reserved.append(bound)
+            if len(_reserved) > RESERVED:
+                _reserved.popleft().close()
         else:
             bound.close()
         ports.append(port)

@@ -76,9 +76,10 @@ def export(
         budget = DEFAULT_BUDGET if recipe.budget is None else recipe.budget
     destination = out / f"{recipe.name}-{version}"
     if destination.exists() and not overwrite:
-        raise AlreadySealed(destination)
-    with steps.step("checking the checkpoint and the inputs"):
+        raise AlreadySealed(destination, otherwise="replace the old artifact with --overwrite")
+    with steps.step("checking the checkpoint and the inputs") as step:
         data = load_recipe_data(recipe, recipe_file, weights)
+        step.note(data.checkpoint_note)
     key = cache_key(
         (recipe_file, *data.plugins),
         data.checkpoint_sha256,

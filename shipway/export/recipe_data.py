@@ -4,9 +4,11 @@ Everything is checked before the first candidate is built. What the recipe's own
 becomes a BadInputs that names the line.
 """
 
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -14,14 +16,13 @@ from typing import TypeVar
 import numpy as np
 from torch import nn
 
-from shipway.artifact.digests import sha256_of
 from shipway.errors import ShipwayError
-from shipway.export.checkpoint import load_weights, read_state_dict
-from shipway.export.class_scores import check_scores
+from shipway.export.checkpoint import load_checkpoint
+from shipway.export.checkpoint_files import digest_of
 from shipway.export.errors import BadInputs
 from shipway.export.loaded_code import content_of
+from shipway.export.task_outputs import check_outputs
 from shipway.recipe import Axis, Inputs, Recipe, Rows, TensorSpec
-from shipway.tasks import TASKS
 
 T = TypeVar("T")
 
@@ -33,7 +34,9 @@ class RecipeData:
     checkpoint: Path | None
     """None for random weights."""
     checkpoint_sha256: str
-    """Of the file; for random weights, of the names and values of all tensors."""
+    """Of the file or files; for random weights, of the names and values of all tensors."""
+    checkpoint_note: str
+    """What had to be done for it to fit; empty if nothing."""
     calibration: Rows
     evaluation: Rows
     branches: Rows | None
@@ -54,7 +57,7 @@ def load_recipe_data(recipe: Recipe, recipe_file: Path, weights: Path | None = N
 
     Raises BadInputs, UnreadableCheckpoint or CheckpointDoesNotFit.
     """
-    checkpoint, checkpoint_sha256 = _check_weights(recipe, weights)
+    checkpoint, checkpoint_sha256, note = _check_weights(recipe, weights)
     calibration = _load_rows(recipe, recipe.calibration, "calibration")
     evaluation = _load_rows(recipe, recipe.evaluation, "evaluation")
     _check_held_out(calibration, evaluation)
@@ -62,6 +65,7 @@ def load_recipe_data(recipe: Recipe, recipe_file: Path, weights: Path | None = N
     return RecipeData(
         checkpoint=checkpoint,
         checkpoint_sha256=checkpoint_sha256,
+        checkpoint_note=note,
         calibration=calibration,
         evaluation=evaluation,
         branches=branches,
@@ -71,25 +75,35 @@ def load_recipe_data(recipe: Recipe, recipe_file: Path, weights: Path | None = N
 
 
 def load_labels(recipe: Recipe, outputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """The recipe's labels. Raises BadInputs if a classifier's outputs are not their scores.
+    """The recipe's labels. Raises BadInputs if the outputs do not fit the task.
 
     `outputs` are eager's for the evaluation rows, by name, each (N, …).
     """
     labels = _call("labels", lambda: tuple(recipe.labels()))
-    if TASKS.get(recipe.task).classifies:
-        check_scores(recipe, labels, outputs)
+    for each in labels:
+        if not isinstance(each, str):
+            raise BadInputs(
+                f"The recipe's labels contain {each!r}, of type {type(each).__name__}. Return a "
+                "text for each class."
+            )
+    check_outputs(recipe, labels, outputs)
     return labels
 
 
-def _check_weights(recipe: Recipe, given: Path | None) -> tuple[Path | None, str]:
-    """The checkpoint, None for random weights, and its digest; raises if it does not fit."""
+def _check_weights(recipe: Recipe, given: Path | None) -> tuple[Path | None, str, str]:
+    """The checkpoint, None for random weights, its digest, and what had to be done for it to fit;
+    raises if it does not."""
     module = _call("module", recipe.module)
+    if not isinstance(module, nn.Module):
+        raise _wrong("module", module, "a torch.nn.Module, without its weights")
     source = given or _call("weights", recipe.weights)
     if source is None:
-        return None, _digest_of_weights(module)
+        return None, _digest_of_weights(module), ""
+    if not isinstance(source, str | os.PathLike):
+        raise _wrong("weights", source, "the path of the checkpoint, or None for random weights")
     path = Path(source)
-    load_weights(module, read_state_dict(path), path)
-    return path, sha256_of(path)
+    note = load_checkpoint(module, path, recipe.checkpoint)
+    return path, digest_of(path), note
 
 
 def _digest_of_weights(module: nn.Module) -> str:
@@ -107,15 +121,27 @@ def _call(part: str, function: Callable[[], T]) -> T:
     except ShipwayError:
         raise
     except Exception as error:
-        at = traceback.extract_tb(error.__traceback__)[-1]
         raise BadInputs(
-            f"The recipe's {part} raised {type(error).__name__}: {error} "
-            f"({at.filename}, line {at.lineno})"
+            f"The recipe's {part} raised {type(error).__name__}: {error}{_place_of(error)}"
         ) from error
+
+
+def _place_of(error: Exception) -> str:
+    """The line that raised it; empty if that is the call itself, of what cannot be called so."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return "" if at.filename == __file__ else f" ({at.filename}, line {at.lineno})"
+
+
+def _wrong(part: str, returned: object, right: str) -> BadInputs:
+    return BadInputs(
+        f"The recipe's {part} returned an object of type {type(returned).__name__}. Return {right}."
+    )
 
 
 def _check_files(recipe: Recipe) -> Mapping[str, Path]:
     files = _call("files", recipe.files)
+    if not isinstance(files, Mapping):
+        raise _wrong("files", files, "a dict of paths by their names in the artifact")
     for name, path in files.items():
         if not Path(path).is_file():
             raise BadInputs(
@@ -125,12 +151,21 @@ def _check_files(recipe: Recipe) -> Mapping[str, Path]:
 
 
 def _load_rows(recipe: Recipe, source: Inputs, role: str) -> Rows:
-    rows = _call(f"{role} inputs", lambda: source.load(recipe))
-    if not isinstance(rows, Rows) or len(rows.arrays) != len(recipe.inputs):
+    rows = _call(f"{role} inputs", partial(source.load, recipe))
+    if not isinstance(rows, Rows):
+        raise _wrong(f"{role} inputs", rows, "Rows, from the function `load`")
+    if isinstance(rows.arrays, np.ndarray) or len(rows.arrays) != len(recipe.inputs):
         raise BadInputs(
-            f"The {role} inputs must be Rows with {len(recipe.inputs)} arrays, one for each of "
-            f"{', '.join(spec.name for spec in recipe.inputs)}."
+            f"The {role} inputs must be Rows((…,)) with {len(recipe.inputs)} arrays, one for each "
+            f"of {', '.join(spec.name for spec in recipe.inputs)}."
         )
+    names = [*(spec.name for spec in recipe.inputs), "targets", "groups"]
+    for name, array in zip(names, (*rows.arrays, rows.targets, rows.groups), strict=True):
+        if not isinstance(array, np.ndarray | None):
+            raise BadInputs(
+                f"The {role} inputs' {name} are an object of type {type(array).__name__}. Give "
+                "NumPy arrays: `tensor.numpy()` of a tensor, `np.array(list)` of a list."
+            )
     for array, spec in zip(rows.arrays, recipe.inputs, strict=True):
         _check_array(array, spec, f"{role} input {spec.name}")
     if len({len(array) for array in rows.arrays}) != 1:

@@ -15,7 +15,7 @@ class Step(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
     def note(self, outcome: str) -> None:
-        """Adds the outcome of the step, in a word or two."""
+        """Adds the outcome of the step, in a word or two; nothing if it is empty."""
         ...
 
 

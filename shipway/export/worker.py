@@ -18,7 +18,7 @@ import torch
 from shipway.artifact.bundle import PLUGINS
 from shipway.artifact.certificate import Candidate, Kernels, Latency, LayerSensitivity
 from shipway.export import kernels
-from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.checkpoint import load_checkpoint
 from shipway.export.clean_process import CleanProcess, OpenedProgram, one_line
 from shipway.export.diagnose import Suspect, cause_of, layers_run
 from shipway.export.eager_checks import check_eager, telling_the_line
@@ -100,7 +100,7 @@ def begin(assignment: Assignment) -> None:
     _clean.start()  # it imports torch while eager runs
     module = _recipe.module()
     if assignment.weights is not None:
-        load_weights(module, read_state_dict(assignment.weights), assignment.weights)
+        load_checkpoint(module, assignment.weights, _recipe.checkpoint)
     _evaluation = assignment.read_rows("evaluation")
     example = next(batches(_evaluation.arrays, _recipe.inputs, min(2, _recipe.batch.max)))
     served = unwrapped(

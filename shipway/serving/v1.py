@@ -30,10 +30,23 @@ def reader_of(task: Task) -> Callable[[Any], Any]:
     """What makes an item of an instance. It raises what the task's own parsing does."""
 
     def read(instance: Any) -> Any:
-        if isinstance(instance, Mapping) and set(instance) == {"b64"}:
-            if not isinstance(instance["b64"], str):
-                raise BadRequest(f"The b64 is a JSON {json_type(instance['b64'])}. {ACCEPTED}")
-            return task.parse_bytes(from_base64(instance["b64"], ACCEPTED))
+        if _holds_bytes(instance):
+            return task.parse_bytes(_bytes_of(instance))
+        if task.bytes_tensor and isinstance(instance, Mapping):
+            instance = {
+                name: _bytes_of(each) if _holds_bytes(each) else each
+                for name, each in instance.items()
+            }
         return task.parse_instance(instance)
 
     return read
+
+
+def _holds_bytes(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"b64"}
+
+
+def _bytes_of(value: Mapping[str, Any]) -> bytes:
+    if not isinstance(value["b64"], str):
+        raise BadRequest(f"The b64 is a JSON {json_type(value['b64'])}. {ACCEPTED}")
+    return from_base64(value["b64"], ACCEPTED)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-import orjson
 
 from shipway.artifact.manifest import Manifest
 from shipway.artifact.measures import OutputKind
 from shipway.errors import ShipwayError
+from shipway.payloads.errors import BadRequest
 from shipway.payloads.request import Request
 from shipway.payloads.schemas import Schema
 from shipway.recipe import Record
@@ -79,6 +79,8 @@ class Task(ABC):
     """Whether the output holds logits, one for each label. Then export compares their order too."""
     embeds: ClassVar[bool] = False
     """Whether the direction of an output has a meaning. Then export compares cosines too."""
+    regresses: ClassVar[bool] = False
+    """Whether the output holds numbers that the labels, if there are any, name."""
     bytes_tensor: ClassVar[str]
     """The name of a v2 BYTES tensor whose elements are native payloads."""
 
@@ -103,9 +105,15 @@ class Task(ABC):
         """The item in one element of a BYTES tensor. Raises the same errors as `parse`."""
 
     def parse_instance(self, value: Any) -> Any:
-        """The item in one decoded instance of KServe's v1 protocol, by default that of its JSON; a
-        text is its own bytes. Raises the same errors as `parse`."""
-        return self.parse_bytes(value.encode() if isinstance(value, str) else orjson.dumps(value))
+        """The item in one instance of KServe's v1 protocol: what `parse` takes as JSON, of one row.
+        Raises the same errors."""
+        inputs = self.parse(Request({"body": value}))
+        if inputs.many:
+            raise BadRequest(
+                "An instance is a list of inputs. Send each of them as an instance of its own."
+            )
+        [item] = inputs.items
+        return item
 
     def is_light(self, request: Request) -> bool:
         """Whether reading a request takes about as long as its size lets expect. By default it

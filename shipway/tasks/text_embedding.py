@@ -9,6 +9,7 @@ from shipway.artifact.manifest import Manifest
 from shipway.payloads.schemas import Schema, one_or_several
 from shipway.tasks import TASKS
 from shipway.tasks.texts import TextTask, noted, text_contents
+from shipway.tasks.values import VECTOR, vectors
 
 
 @TASKS.register("text_embedding")
@@ -23,14 +24,9 @@ class TextEmbedding(TextTask):
         self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
     ) -> list[Any]:
         """The vector of each text, from embeddings (B, K), with the notes on it."""
-        embeddings_BK = np.ascontiguousarray(outputs[0])
-        return [
-            {"embedding": embedding_K, **(note or {})}
-            for embedding_K, note in zip(embeddings_BK, notes, strict=True)
-        ]
+        return vectors(outputs, notes)
 
     @classmethod
     def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:
         """A text or a list of texts; a vector for each."""
-        answer = noted({"embedding": {"type": "array", "items": {"type": "number"}}})
-        return text_contents(), one_or_several(answer)
+        return text_contents(), one_or_several(noted(VECTOR))

@@ -57,6 +57,7 @@ class TextTask(Task):
         many = isinstance(value, list)
         texts = value if many else [value]
         check_count(len(texts), "texts")
+        texts = [as_text(each) if isinstance(each, bytes) else each for each in texts]
         for text in texts:
             if not isinstance(text, str):
                 raise BadRequest(f"A text is a JSON {json_type(text)}, not a string. {ACCEPTED}")

@@ -1,41 +1,63 @@
+"""What becomes of a checkpoint, in each form in which people have one."""
+
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from shipway.export.checkpoint import load_weights, read_state_dict
-from shipway.export.errors import CheckpointDoesNotFit, UnreadableCheckpoint
+from shipway.export.checkpoint import load_checkpoint
+from shipway.export.errors import CheckpointDoesNotFit, ExportError, UnreadableCheckpoint
+from shipway.recipe import Checkpoint
+from tests.export.checkpoint_forms import FORMS, Net, load
 
 
-@pytest.fixture
-def module() -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+@pytest.mark.parametrize("name", FORMS)
+def test_a_checkpoint_is_loaded_whole_or_refused_with_what_to_do(tmp_path, name):
+    form = FORMS[name]
+    if form.note is None:
+        with pytest.raises(ExportError, match=f"(?s){form.refused}") as refused:
+            load(form, tmp_path)
+        assert str(tmp_path) in str(refused.value)
+        return
+    note, source, module = load(form, tmp_path)
+    assert note == form.note
+    torch.manual_seed(0)
+    row = torch.randint(0, 9, (5, 4)) if name.startswith("tied") else torch.randn(5, 4)
+    if name.endswith("may be missing") or not isinstance(module, Net):
+        return
+    with torch.inference_mode():
+        expected, found = source.eval()(row), module.eval()(row)
+    assert torch.allclose(found, expected, atol=0.02 if "float16" in name else 1e-6)
 
 
-def equal(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+def test_what_may_be_missing_keeps_the_modules_own_values(tmp_path):
+    _, source, module = load(FORMS["without a head, which may be missing"], tmp_path)
+    torch.manual_seed(2)
+    assert torch.equal(module.head.weight, Net().head.weight)
+    assert torch.equal(module.features[0].weight, source.features[0].weight)
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda state: state,
-        lambda state: {"state_dict": state, "epoch": 3},
-        lambda state: {"model": state},
-        lambda state: {f"module.{key}": value for key, value in state.items()},
-    ],
-)
-def test_a_state_dict_is_found_however_training_wrapped_it(module, tmp_path, wrap):
-    torch.save(wrap(module.state_dict()), tmp_path / "w.pth")
-    assert equal(read_state_dict(tmp_path / "w.pth"), module.state_dict())
+def test_tied_weights_stay_tied(tmp_path):
+    _, source, module = load(FORMS["tied weights in safetensors"], tmp_path)
+    assert module.out.weight is module.embed.weight
+    assert torch.equal(module.embed.weight, source.embed.weight)
 
 
-def test_safetensors_hold_the_same(module, tmp_path):
-    save_file(module.state_dict(), tmp_path / "w.safetensors")
-    assert equal(read_state_dict(tmp_path / "w.safetensors"), module.state_dict())
+def test_older_weight_norm_has_the_same_weights(tmp_path):
+    _, source, module = load(FORMS["weight norm of older torch"], tmp_path)
+    row = torch.randn(2, 4)
+    assert torch.allclose(module.layer(row), source.layer(row), atol=1e-6)
+
+
+def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path):
+    torch.save(Net(5).state_dict(), tmp_path / "w.pth")
+    module = Net()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(CheckpointDoesNotFit):
+        load_checkpoint(module, tmp_path / "w.pth", Checkpoint())
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
 class Trap:
@@ -43,63 +65,20 @@ class Trap:
         return (pytest.fail, ("the pickle was run",))
 
 
-@pytest.mark.parametrize("content", [lambda module: module, lambda module: Trap()])
-def test_a_pickled_object_is_refused_unrun_with_how_to_convert_it(module, tmp_path, content):
-    torch.save(content(module), tmp_path / "w.pth")
-    with pytest.raises(UnreadableCheckpoint, match=r"torch\.save\(model\.state_dict"):
-        read_state_dict(tmp_path / "w.pth")
-
-
-def test_a_bare_pickle_is_refused_unrun(tmp_path):
-    (tmp_path / "w.pth").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(UnreadableCheckpoint):
-        read_state_dict(tmp_path / "w.pth")
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [([1, 2], "contains a list"), ({}, "contains a dict"), ({"a": 1}, "not tensors: a")],
-)
-def test_what_is_no_state_dict_is_called_what_it_is(tmp_path, content, complaint):
+@pytest.mark.parametrize("content", [Trap(), {"state_dict": {}, "meta": Trap()}])
+def test_no_object_is_unpickled(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(UnreadableCheckpoint, match=complaint):
-        read_state_dict(tmp_path / "w.pth")
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(content))
+    for name in ("w.pth", "bare.pth"):
+        with pytest.raises(UnreadableCheckpoint, match="was not loaded, because unpickling can"):
+            load_checkpoint(nn.Linear(1, 1), tmp_path / name, Checkpoint())
 
 
-@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 @pytest.mark.parametrize("kept", [0, 10, 300])
-def test_a_checkpoint_cut_short_is_refused(module, tmp_path, name, kept):
-    path = tmp_path / name
-    if name.endswith("pth"):
-        torch.save(module.state_dict(), path)
-    else:
-        save_file(module.state_dict(), path)
+def test_a_checkpoint_cut_short_is_refused(tmp_path, suffix, kept):
+    form = FORMS["safetensors" if suffix == "safetensors" else "state_dict"]
+    path = form.write(Net(), tmp_path) or Path(tmp_path / "w.pth")
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UnreadableCheckpoint, match=r"w\."):
-        read_state_dict(path)
-
-
-def test_a_checkpoint_that_is_not_there_is_called_that(tmp_path):
-    with pytest.raises(UnreadableCheckpoint, match="There is no checkpoint"):
-        read_state_dict(tmp_path / "w.pth")
-
-
-def test_what_does_not_fit_is_named_missing_unexpected_and_misshapen(module, tmp_path):
-    state = module.state_dict()
-    state["0.weight"] = torch.zeros(4, 5)
-    state["head.bias"] = state.pop("0.bias")
-    with pytest.raises(CheckpointDoesNotFit) as caught:
-        load_weights(module, state, tmp_path / "w.pth")
-    for part in (
-        "1 missing (0.bias)",
-        "1 unexpected (head.bias)",
-        "0.weight (4, 5), expected (4, 3)",
-        "which has 7 tensors",
-    ):
-        assert part in str(caught.value)
-
-
-def test_what_fits_is_loaded(module, tmp_path):
-    other = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    load_weights(other, module.state_dict(), tmp_path / "w.pth")
-    assert equal(other.state_dict(), module.state_dict())
+        load_checkpoint(Net(), path, Checkpoint())

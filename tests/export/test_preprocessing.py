@@ -9,7 +9,7 @@ from PIL import Image
 
 from export.recipes._photos import SCIKIT_IMAGE, SCIKIT_LEARN
 from export.recipes.efficientnet_lite0 import recipe
-from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.checkpoint import load_checkpoint
 from shipway.payloads.images import decode_image
 from shipway.recipe import ImagePreprocessing
 
@@ -26,7 +26,7 @@ PHOTOS = {
 def module():
     made = recipe.module()
     weights = Path(recipe.weights())
-    load_weights(made, read_state_dict(weights), weights)
+    load_checkpoint(made, weights, recipe.checkpoint)
     return made.eval()
 
 

@@ -89,6 +89,11 @@ def test_random_weights_of_any_type_have_a_digest(recipe, tmp_path):
     ("rows", "complaint"),
     [
         (Rows(()), "with 1 arrays, one for each of features"),
+        (Rows(table(4)), "with 1 arrays, one for each of features"),  # type: ignore[arg-type]
+        (Rows((table(4).tolist(),)), "inputs' features are an object of type list. Give NumPy"),
+        (Rows((torch.zeros(4, 5),)), "inputs' features are an object of type Tensor"),  # type: ignore[arg-type]
+        (Rows((table(4),), [0, 1, 2, 0]), "inputs' targets are an object of type list"),  # type: ignore[arg-type]
+        (table(4), "evaluation inputs returned an object of type ndarray. Return Rows"),
         (Rows((table(4, np.nan),)), "NaN or infinity, first in row 0"),
         (Rows((table(1),)), "have 1 rows. Give at least 2"),
         (Rows((table(4),), np.zeros(3, np.int64)), r"targets have shape \(3,\); expected \(4,\)"),
@@ -110,6 +115,26 @@ def test_what_a_recipes_function_raises_names_the_line(recipe, tmp_path):
         load_recipe_data(replace(recipe, weights=missing), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"module": lambda: None}, "module returned an object of type NoneType. Return a torch"),
+        ({"module": lambda width: None}, r"module raised TypeError: .*'width'$"),
+        ({"weights": lambda: {"weight": torch.zeros(1)}}, "weights returned .* dict. Return the"),
+        ({"files": lambda: ["tokenizer.json"]}, "files returned .* list. Return a dict of paths"),
+    ],
+)
+def test_what_a_recipes_function_returns_is_what_it_should_be(recipe, tmp_path, changes, complaint):
+    with pytest.raises(BadInputs, match=complaint):
+        load_recipe_data(replace(recipe, **changes), tmp_path)
+
+
+def test_a_function_that_takes_no_recipe_is_no_fault_of_ours(recipe, tmp_path):
+    rows = Inputs(description="a test", load=lambda: Rows((table(4),)))
+    with pytest.raises(BadInputs, match="evaluation inputs raised TypeError: .* was given$"):
+        load_recipe_data(replace(recipe, evaluation=rows), tmp_path)
+
+
 def test_a_file_that_does_not_exist_is_named(recipe, tmp_path):
     files = {"tokenizer.json": tmp_path / "tokenizer.json"}
     with pytest.raises(BadInputs, match=r"'tokenizer\.json' does not exist"):
@@ -119,6 +144,8 @@ def test_a_file_that_does_not_exist_is_named(recipe, tmp_path):
 def test_a_classifier_has_one_label_for_each_output(recipe):
     logits = {"logits": np.zeros((5, 3), np.float32) + [0, 3, -1]}
     assert load_labels(recipe, logits) == ("red", "green", "blue")
+    with pytest.raises(BadInputs, match="labels contain 2, of type int. Return a text"):
+        load_labels(replace(recipe, labels=lambda: ["a", "b", 2]), logits)
     several = {"logits": np.ones((5, 2, 4), np.float32)}
     with pytest.raises(BadInputs, match="3 labels; the module has 2 × 4 outputs"):
         load_labels(recipe, several)

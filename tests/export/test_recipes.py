@@ -13,7 +13,7 @@ from export.recipes._photos import CALIBRATION_PHOTOS, EVALUATION_PHOTOS, SCIKIT
 from export.recipes.resnet50 import TRAINED
 from export.training.digits import levels, served
 from export.training.loop import evaluate
-from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.checkpoint import load_checkpoint
 from shipway.export.recipe_file import find_recipe
 from shipway.export.served_module import as_served
 from shipway.export.texts import tokenized
@@ -52,7 +52,7 @@ def ready(name: str) -> nn.Module:
     recipe, _ = find_recipe(name)
     module = recipe.module()
     if (path := recipe.weights()) is not None:
-        load_weights(module, read_state_dict(Path(path)), Path(path))
+        load_checkpoint(module, Path(path), recipe.checkpoint)
     return as_served(module, recipe)
 
 

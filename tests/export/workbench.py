@@ -10,7 +10,7 @@ from torch import nn
 
 from shipway.artifact.certificate import Candidate
 from shipway.export import worker
-from shipway.export.checkpoint import load_weights, read_state_dict
+from shipway.export.checkpoint import load_checkpoint
 from shipway.export.clean_process import CleanProcess
 from shipway.export.recipe_file import find_recipe
 from shipway.export.served_module import as_served, layer_prefix, unwrapped
@@ -77,7 +77,7 @@ def trained(recipe: Recipe) -> nn.Module:
     """The recipe's module with its weights."""
     module = recipe.module()
     weights = Path(str(recipe.weights()))
-    load_weights(module, read_state_dict(weights), weights)
+    load_checkpoint(module, weights, recipe.checkpoint)
     return module
 
 

@@ -15,7 +15,7 @@ from shipway.payloads.request import (
     shown,
     value_of,
 )
-from shipway.tasks.image_classification import image_inputs
+from shipway.tasks.images import image_inputs
 
 IMAGE = b"\x89PNG not really \xfb\xff\xfe?>"
 TEXT = base64.b64encode(IMAGE).decode()

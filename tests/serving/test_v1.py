@@ -47,6 +47,26 @@ def test_images_are_base64(tiny_artifact, asked):
     assert status == 415 and said["error"].startswith("Input 0: ")
 
 
+def test_an_instance_may_name_its_image(tiny_artifact, asked):
+    service = Service(Model(tiny_artifact))
+    image = encoded(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8))
+    text = base64.b64encode(image).decode()
+    status, plain = asked(service, instances({"b64": text}))
+    assert status == 200
+    for instance in (text, {"image": text}, {"image": {"b64": text}}, {"data": {"b64": text}}):
+        assert asked(service, instances(instance)) == (200, plain)
+    for wrong, reason in (
+        ({"picture": {"b64": text}}, "its fields are `picture`"),
+        ({"image": {"b64": text}, "top_k": 3}, "have no meaning: `top_k`"),
+        ({"image": {"b64": 1}}, "The b64 is a JSON number"),
+        ([text], "An instance is a list of inputs"),
+        (5, "The image is a JSON number"),
+        (None, "The image is a JSON null"),
+    ):
+        status, said = asked(service, instances(wrong))
+        assert status == 400 and reason in said["error"], said
+
+
 def test_rows_of_a_table_are_lists_or_objects(tiny_table, asked):
     service = Service(Model(tiny_table))
     row = [0.1, -0.2, 0.3, 0.4, 0.5]
@@ -63,6 +83,25 @@ def test_texts_are_strings(tiny_classifier, asked):
     texts = ["cat and dog", "a ship at sea"]
     status, said = asked(service, instances(*texts))
     assert (status, said["predictions"]) == asked(service, texts, protocol="")
+
+
+def test_an_instance_may_name_its_text_and_no_other_json_is_taken_for_one(tiny_classifier, asked):
+    service = Service(Model(tiny_classifier))
+    text = "cat and dog"
+    coded = {"b64": base64.b64encode(text.encode()).decode()}
+    _, plain = asked(service, instances(text))
+    for instance in ({"text": text}, coded, {"text": coded}):
+        assert asked(service, instances(instance)) == (200, plain)
+    for wrong, reason in (
+        ({"title": text}, "its fields are `title`"),
+        ({"text": text, "lang": "en"}, "have no meaning: `lang`"),
+        ([text, text], "An instance is a list of inputs"),
+        (5, "A text is a JSON number"),
+        (None, "A text is a JSON null"),
+        ({"text": {"b64": "/w=="}}, "UTF-8"),
+    ):
+        status, said = asked(service, instances(wrong))
+        assert status == 400 and reason in said["error"], said
 
 
 def test_tensors_are_rows_by_name(tiny_tensors, asked):

@@ -98,7 +98,7 @@ def test_a_failure_nobody_foresaw_is_one_rows_own(handler, model_dir, monkeypatc
             raise RuntimeError("unforeseen")
         return decode_image(body, spec)
 
-    monkeypatch.setattr("shipway.tasks.image_classification.decode_image", explode)
+    monkeypatch.setattr("shipway.tasks.images.decode_image", explode)
     replies, made = ask(handler, model_dir, [GOOD, b"explode"])
     assert made.get_response_status(1)[0] == 500
     assert replies[1]["type"] == "InternalError"

@@ -1,4 +1,4 @@
-"""Checks that a classifier's outputs are the scores that the recipe says they are.
+"""Checks that a module's outputs are what its task answers with.
 
 N = rows, K = classes.
 """
@@ -9,28 +9,61 @@ import numpy as np
 
 from shipway.export.errors import BadInputs
 from shipway.recipe import Recipe
+from shipway.tasks import TASKS
 
 SUMS_TO_ONE = 1e-3
 """How far the sum of a row's probabilities may be from 1; in float16 it is rounded to 0.0005."""
 
 
-def check_scores(recipe: Recipe, labels: Sequence[str], outputs: Mapping[str, np.ndarray]) -> None:
-    """Raises BadInputs, with what to write in the recipe, unless the outputs fit.
+def check_outputs(recipe: Recipe, labels: Sequence[str], outputs: Mapping[str, np.ndarray]) -> None:
+    """Raises BadInputs, with what to write in the recipe, unless the outputs fit the task.
 
     `outputs` are eager's for the evaluation rows, by name, each (N, …).
     """
+    task = TASKS.get(recipe.task)
+    if not (task.classifies or task.embeds or task.regresses):
+        return
     if len(outputs) > 1:
         names = list(outputs)
         raise BadInputs(
             f"The module returns {len(names)} outputs ({', '.join(names)}), and {recipe.task} "
             f"answers from one. Choose it in the recipe, for example outputs=[{names[-1]!r}]."
         )
-    ((name, scores_NK),) = outputs.items()
-    if not np.issubdtype(scores_NK.dtype, np.floating):
+    ((name, output),) = outputs.items()
+    if not np.issubdtype(output.dtype, np.floating):
+        wanted = "a score for each class. Return the scores, without argmax"
         raise BadInputs(
-            f"The module's output {name} is {scores_NK.dtype}, and {recipe.task} needs a score for "
-            "each class. Return the scores, without argmax."
+            f"The module's output {name} is {output.dtype}, and {recipe.task} needs "
+            f"{wanted if task.classifies else 'floats. Return them'}."
         )
+    if task.classifies:
+        _check_scores(recipe, labels, output)
+    elif task.embeds and output.ndim != 2:
+        raise BadInputs(
+            f"The module's output {name} is {_described(output.shape[1:])} numbers a row, and "
+            f"{recipe.task} answers with a vector. Pool it in `forward`, for example by a mean."
+        )
+    elif task.regresses:
+        _check_values(labels, output)
+
+
+def _check_values(labels: Sequence[str], values_NK: np.ndarray) -> None:
+    if values_NK.ndim > 2:
+        raise BadInputs(
+            f"The module returns {_described(values_NK.shape[1:])} numbers a row; expected one, or "
+            'a vector. For other shapes use task="tensors" in the recipe.'
+        )
+    count = 1 if values_NK.ndim == 1 else values_NK.shape[1]
+    if labels and len(labels) != count:
+        raise BadInputs(
+            f"The recipe has {len(labels)} labels; the module returns {count} numbers a row. Give "
+            "one label for each, or none."
+        )
+    if len(set(labels)) != len(labels):
+        raise BadInputs("Two of the recipe's labels are the same. Give each value its own name.")
+
+
+def _check_scores(recipe: Recipe, labels: Sequence[str], scores_NK: np.ndarray) -> None:
     _check_count(recipe, len(labels), scores_NK)
     if recipe.scores == "probabilities" and not are_probabilities(scores_NK):
         raise BadInputs(
