@@ -91,11 +91,11 @@ class _Preprocessing(Record):
 
 
 class ImagePreprocessing(_Preprocessing):
-    """The bytes of an image file to pixels, uint8 (B, H, W, 3).
+    """The bytes of an image file to pixels, uint8 (B, H, W, C).
 
-    The image is decoded to RGB, turned upright by its EXIF orientation, cut to the centred square
-    whose side is `crop_fraction` of the shorter side, and resized. The program normalises the
-    pixels, which range from 0 to 255: (pixel - mean) / std.
+    The image is decoded, turned upright by its EXIF orientation, made one of the program's size as
+    `fit` says, and has `channels` colours. The program normalises the pixels, which range from 0 to
+    255: (pixel - mean) / std.
     """
 
     kind: Literal["image"] = "image"
@@ -103,18 +103,47 @@ class ImagePreprocessing(_Preprocessing):
     """In pixels."""
     width: Size
     """In pixels."""
-    crop_fraction: Annotated[float, Field(gt=0, le=1)]
+    fit: Literal["crop", "squash", "letterbox"] = "crop"
+    """"crop" keeps a centred square and resizes it. "squash" resizes the whole image, whatever its
+    proportions. "letterbox" resizes it to the largest of its proportions that fits, and puts `fill`
+    around it."""
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Side of the crop by the image's shorter side: 224 / 256 = 0.875 for many models."""
+    fill: Annotated[int, Field(ge=0, le=255)] = 114
+    """Of each channel, around a letterboxed image. 114 is what the YOLO family is trained with."""
+    channels: Literal[1, 3, 4] = 3
+    """1 for grey (ITU-R BT.601, as Pillow's "L"), 3 for RGB, 4 for RGB and alpha. With 1 and 3,
+    what is transparent is on white."""
     resample: Literal["bilinear", "bicubic", "lanczos"]
     """The filter that resizes, as Pillow names it; it smooths before it shrinks."""
-    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
-    """Of R, G and B, on the scale from 0 to 255: ImageNet's is (123.675, 116.28, 103.53)."""
-    std: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
-    """Of R, G and B, on the scale from 0 to 255: ImageNet's is (58.395, 57.12, 57.375)."""
+    mean: tuple[FiniteFloat, ...]
+    """Of each channel, on the scale from 0 to 255: ImageNet's is (123.675, 116.28, 103.53)."""
+    std: tuple[FiniteFloat, ...]
+    """Of each channel, on the scale from 0 to 255: ImageNet's is (58.395, 57.12, 57.375)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ImagePreprocessing":
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                raise ValueError(
+                    f"{name} has {len(values)} numbers and the image {self.channels} channels; "
+                    "give one for each"
+                )
+        if self.fit == "crop" and "crop_fraction" not in self.model_fields_set:
+            raise ValueError(
+                "crop_fraction is missing; give the side of the crop by the image's shorter side, "
+                "1 to crop nothing but to a square"
+            )
+        if self.fit != "crop" and self.crop_fraction != 1:
+            raise ValueError(
+                f"crop_fraction is {self.crop_fraction:g}, and fit={self.fit!r} crops nothing; "
+                'leave it out, or set fit="crop"'
+            )
+        return self
 
     def input_specs(self, batch: Axis) -> tuple[TensorSpec, ...]:
-        """`pixels`, uint8 (B, H, W, 3)."""
-        pixels = (batch, self.height, self.width, 3)
+        """`pixels`, uint8 (B, H, W, C)."""
+        pixels = (batch, self.height, self.width, self.channels)
         return (TensorSpec(name="pixels", dtype="uint8", shape=pixels),)
 
 

@@ -175,8 +175,8 @@ class Recipe:
     batch: Axis = field(default_factory=lambda: Axis(name="batch", min=1, max=32))
     """How many rows one run of the program may hold."""
     labels: Callable[[], Sequence[str]] = tuple
-    """The classes' names, in the order of the module's outputs; empty for a model that does not
-    classify."""
+    """The names of the classes, or of a regression's values, in the order of the module's outputs.
+    Empty if there are none."""
     calibration: Inputs
     """What the value ranges of int8 programs are taken from."""
     evaluation: Inputs

@@ -22,7 +22,8 @@ of EfficientNet-Lite0 became so wide that they lost more."""
 def crops(
     photos: Sequence[str | Path | Image.Image], *, each: int, seed: int, augment: bool = False
 ) -> Inputs:
-    """`each` random views of every photo: half to all of its shorter side, every other mirrored.
+    """`each` random views of every photo: half to all of its shorter side, or of both sides if the
+    model does not crop, every other mirrored.
 
     The views of one photo are one group. With `augment` their brightness, contrast and colour are
     changed a little as well: for calibration, which few photos then serve better. Inputs to
@@ -38,7 +39,7 @@ def crops(
             )
         random = np.random.default_rng(seed)
         views = [
-            _view(_opened(photo).convert("RGB"), recipe.preprocessing, random, augment)
+            _view(_opened(photo), recipe.preprocessing, random, augment)
             for photo in photos
             for _ in range(each)
         ]
@@ -81,9 +82,14 @@ def _opened(photo: str | Path | Image.Image) -> Image.Image:
 def _view(
     photo: Image.Image, spec: ImagePreprocessing, random: np.random.Generator, augment: bool
 ) -> np.ndarray:
-    side = min(photo.size) * random.uniform(0.5, 1.0)
-    left, top = (random.uniform(0, length - side) for length in photo.size)
-    view = photo.crop((round(left), round(top), round(left + side), round(top + side)))
+    photo = photo.convert("RGBA" if spec.channels == 4 else "RGB")
+    share = random.uniform(0.5, 1.0)
+    shorter = min(photo.size)
+    sides = [share * (shorter if spec.fit == "crop" else length) for length in photo.size]
+    left, top = (
+        random.uniform(0, length - side) for length, side in zip(photo.size, sides, strict=True)
+    )
+    view = photo.crop((round(left), round(top), round(left + sides[0]), round(top + sides[1])))
     if random.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if augment:

@@ -130,8 +130,9 @@ class FromPixels(nn.Module):
     def __init__(self, module: nn.Module, preprocessing: ImagePreprocessing) -> None:
         super().__init__()
         self.module = module
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
-        self.register_buffer("scale", 1 / torch.tensor(preprocessing.std).view(1, 3, 1, 1))
+        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+        self.register_buffer("mean", mean.view(1, -1, 1, 1))
+        self.register_buffer("scale", 1 / std.view(1, -1, 1, 1))
 
     def forward(self, pixels_BHWC: Tensor) -> Tensor:
         """uint8 pixels (B, H, W, C) to what the module returns."""

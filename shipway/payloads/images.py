@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 
 import numpy as np
-import torch
 
 # Pillow imports all its formats when it meets one that is not imported yet. That takes a quarter of
 # a second, which the first WebP, or the first bytes that are not an image, would have to wait for.
 from PIL import Image, ImageFile, WebPImagePlugin  # noqa: F401
 
 from shipway.payloads.errors import BadImage, ImageTooLarge, NotAnImage
+from shipway.payloads.image_fit import Size, fitted_size, framed, resized, shrunk_to, side_of
 from shipway.recipe import ImagePreprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -91,36 +91,33 @@ _CRC_BYTES = 4
 _INFLATE_AT_ONCE = 2**16
 _FEW_PIXELS = 2**20
 """Of an image that is small enough to be kept beside what is made of it."""
-_RESIZE = {
-    "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,
-    "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
-}
-"""What torch.nn.functional.interpolate calls with antialias=True. Its own result has the channels
-first: to make that and turn it round again takes three times as long as the rest."""
 _PALETTE = 256
 """A PNG's palette has no more colours; a longer list of alphas is cut."""
 
 
 def decode_image(data: bytes | bytearray | memoryview, spec: ImagePreprocessing) -> np.ndarray:
-    """The pixels of one image file: uint8 (H, W, 3), upright, RGB, on white where transparent.
+    """The pixels of one image file: uint8 (H, W, C), upright; with one or three channels on white
+    where the image is transparent.
 
     Raises NotAnImage, BadImage or ImageTooLarge. A file is called damaged (BadImage) exactly when
     Pillow's `load` of the whole image raises, and when a PNG has fewer rows than its header says.
     """
     image = _open(data)
+    width, height = image.size
     most = LARGE_JPEG_PIXELS if _is_jpeg(image) else LARGE_PIXELS
-    with _one_at_a_time if image.size[0] * image.size[1] > most else nullcontext():
-        square, orientation = _centred_square(image, data, spec)
+    with _one_at_a_time if width * height > most else nullcontext():
+        kept, orientation = _kept(image, data, spec)
         del image  # its decoder may hold two pictures more
-        size = (spec.height, spec.width)
         if orientation in _SWAPS_SIDES:
-            size = (spec.width, spec.height)
-        pixels_HWC = _resized(np.asarray(square), size, spec.resample)
-        del square  # before the next large one begins
+            size = Size(*fitted_size(height, width, spec)[::-1])
+        else:
+            size = fitted_size(width, height, spec)
+        pixels_HWC = resized(kept, size, spec.resample)
+        del kept  # before the next large one begins
     if upright := _UPRIGHT.get(orientation):
-        # Last, because the square is small by now, and turning keeps it centred.
+        # Last, because the picture is small by now, and turning keeps it centred.
         pixels_HWC = upright(pixels_HWC)
-    return np.ascontiguousarray(pixels_HWC)
+    return np.ascontiguousarray(framed(pixels_HWC, spec))
 
 
 def _open(data: bytes | bytearray | memoryview) -> ImageFile.ImageFile:
@@ -194,38 +191,36 @@ def _format_of(data: bytes | bytearray | memoryview) -> str | None:
     return None
 
 
-def _centred_square(
+def _kept(
     image: ImageFile.ImageFile, data: bytes | bytearray | memoryview, spec: ImagePreprocessing
 ) -> tuple[Image.Image, int]:
-    """The square in RGB, as it is stored, and the EXIF orientation. The image itself is not to be
-    used any more."""
+    """What is kept of an image, in the program's colours and as it is stored, and the EXIF
+    orientation. The image itself is not to be used any more."""
     if image.mode == "CMYK" and "adobe" not in image.info:
         raise BadImage(
             "The CMYK JPEG has no Adobe marker, so it is unknown whether its inks are inverted. "
             "Send RGB."
         )
     width, height = image.size
-    side = int(spec.crop_fraction * min(width, height))
-    if side < 1:
-        raise BadImage(
-            f"The image of {width}×{height} pixels is too small to crop. Send a larger image."
-        )
+    needed = shrunk_to(width, height, spec) * _SCALED_DECODING_GAP
     if _is_jpeg(image):
-        needed = max(spec.width, spec.height) * _SCALED_DECODING_GAP / side
         image.draft(None, (int(width * needed), int(height * needed)))
     stored = _load(image, data)
     orientation = _orientation(image)
-    # If the centre lies between two pixels, it is the later one of the upright picture.
-    left = (width - side + (orientation not in _MIRRORED_X)) // 2
-    top = (height - side + (orientation not in _MIRRORED_Y)) // 2
-    box = np.array([left, top, left + side, top + side])
+    box = np.array([0, 0, width, height])
+    if spec.fit == "crop":
+        side = side_of(width, height, spec)
+        # If the centre lies between two pixels, it is the later one of the upright picture.
+        left = (width - side + (orientation not in _MIRRORED_X)) // 2
+        top = (height - side + (orientation not in _MIRRORED_Y)) // 2
+        box = np.array([left, top, left + side, top + side])
     if image.size != (width, height):
         box = np.rint(box * np.tile(np.divide(image.size, (width, height)), 2)).astype(int)
     if tuple(box) == (0, 0, *image.size) and width * height < _FEW_PIXELS:  # all of it
-        return _to_rgb(image, stored), orientation
-    square = image.crop(tuple(box.tolist()))
+        return _in_colours(image, stored, spec.channels), orientation
+    kept = image.crop(tuple(box.tolist()))
     image.close()  # its pixels are not needed any more, and may be 200 MB
-    return _to_rgb(square, stored), orientation
+    return _in_colours(kept, stored, spec.channels), orientation
 
 
 def _load(image: ImageFile.ImageFile, data: bytes | bytearray | memoryview) -> str:
@@ -291,21 +286,6 @@ def _inflated_bytes(data: bytes | bytearray | memoryview, at: int, enough: int) 
     return total
 
 
-def _resized(pixels_HWC: np.ndarray, size: tuple[int, int], resample: str) -> np.ndarray:
-    """The pixels resized and smoothed as by Pillow, four times as fast by torch's vector code."""
-    if pixels_HWC.shape[:2] == size:
-        return pixels_HWC  # each filter gives its centre all weight, and none to other pixels
-    if resample == "lanczos":  # which torch does not know
-        image = Image.fromarray(pixels_HWC)
-        return np.asarray(image.resize(size[::-1], Image.Resampling.LANCZOS))
-    resized_HWC = np.empty((*size, 3), np.uint8)
-    pixels_1CHW, resized_1CHW = (
-        torch.from_numpy(each).permute(2, 0, 1)[None] for each in (pixels_HWC, resized_HWC)
-    )
-    _RESIZE[resample](pixels_1CHW, size, False, None, None, out=resized_1CHW)
-    return resized_HWC
-
-
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
@@ -313,13 +293,26 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(square: Image.Image, stored: str) -> Image.Image:
-    """The square in RGB, composited on white. `stored` is what `_load` returns."""
+def _in_colours(kept: Image.Image, stored: str, channels: int) -> Image.Image:
+    """In grey, RGB or RGBA. `stored` is what `_load` returns."""
+    if channels == 4:
+        return _with_alpha(kept, stored).convert("RGBA")
+    opaque = _with_alpha(kept, stored)
+    if opaque.mode in ("LA", "RGBA"):
+        white = Image.new("RGB", opaque.size, "white")
+        white.paste(opaque, mask=opaque)
+        opaque = white
+    mode = "L" if channels == 1 else "RGB"
+    return opaque if opaque.mode == mode else opaque.convert(mode)
+
+
+def _with_alpha(square: Image.Image, stored: str) -> Image.Image:
+    """The picture with 8 bits a channel, and with an alpha channel if anything is transparent."""
     # Of a PNG's tRNS chunk: one colour, or the alphas of a palette. A PNG's text chunks can put a
     # string in its place.
     transparent = square.info.pop("transparency", None)
     if square.mode == "I;16" or (square.mode in ("1", "L") and isinstance(transparent, int)):
-        return _grey_to_rgb(square, stored, transparent if isinstance(transparent, int) else None)
+        return _grey(square, stored, transparent if isinstance(transparent, int) else None)
     if stored.endswith(_16_BITS):
         colours = np.array(square.getextrema())[:3]
         _check_levels(int(colours.max()))
@@ -335,14 +328,10 @@ def _to_rgb(square: Image.Image, stored: str) -> Image.Image:
         alphas = transparent if isinstance(transparent, bytes) else b"\xff" * transparent + b"\0"
         square.info["transparency"] = alphas[:_PALETTE]
         square = square.convert("RGBA")
-    if square.mode in ("LA", "RGBA"):
-        white = Image.new("RGB", square.size, "white")
-        white.paste(square, mask=square)
-        return white
-    return square if square.mode == "RGB" else square.convert("RGB")
+    return square
 
 
-def _grey_to_rgb(square: Image.Image, stored: str, transparent: int | None) -> Image.Image:
+def _grey(square: Image.Image, stored: str, transparent: int | None) -> Image.Image:
     levels_HW = np.array(square.convert("L") if square.mode == "1" else square)
     if transparent is not None:
         # Pillow widens samples of 2 and 4 bits to 8, but not the transparent one.
@@ -351,9 +340,10 @@ def _grey_to_rgb(square: Image.Image, stored: str, transparent: int | None) -> I
     if square.mode == "I;16":
         levels_HW = (levels_HW >> 8).astype(np.uint8)
         _check_levels(int(levels_HW.max()))
+    grey = Image.fromarray(levels_HW)
     if transparent is not None:
-        levels_HW[holes_HW] = 255
-    return Image.fromarray(levels_HW).convert("RGB")
+        grey.putalpha(Image.fromarray(np.where(holes_HW, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _check_levels(brightest: int) -> None:

@@ -8,5 +8,7 @@ from shipway.registry import Registry
 from shipway.tasks.base import Task
 
 TASKS: Registry[type[Task]] = Registry(
-    "task", __name__, apart=("base", "classes", "demo_inputs", "texts")
+    "task",
+    __name__,
+    apart=("base", "classes", "demo_inputs", "images", "tables", "texts", "values"),
 )

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from shipway.tasks import TASKS
 from tests.docs.pages import NAMES, PAGES, REPOSITORY, Page, commands_in, slug
 
 PATH = re.compile(
@@ -48,6 +49,16 @@ def test_the_index_links_every_page_of_the_folder():
     linked = {link.partition("#")[0] for link in Page(index).links()}
     missing = {path.name for path in (REPOSITORY / "docs").glob("*.md")} - linked - {"index.md"}
     assert missing == set()
+
+
+def test_every_task_is_described():
+    recipes, requests = (
+        (REPOSITORY / "docs" / f"{page}.md").read_text() for page in ("recipes", "requests")
+    )
+    for name in TASKS.names():
+        assert f"`{name}`" in recipes
+        assert f"\n| {name.replace('_', ' ')}" in requests
+        assert (REPOSITORY / "handlers" / f"{name}.py").is_file()
 
 
 def test_the_readme_has_at_most_150_lines():
