@@ -183,12 +183,59 @@ class TextPreprocessing(_Preprocessing):
         )
 
 
+class Column(Record):
+    """A column of a table, and what it may hold."""
+
+    name: str
+    """What requests call it."""
+    values: tuple[str, ...] = ()
+    """Of a category: the texts that it may be. The program takes the place of one, from 0 on."""
+    integer: bool = False
+    """Whether only whole numbers are accepted."""
+    min: FiniteFloat | None = None
+    """The smallest number that is accepted."""
+    max: FiniteFloat | None = None
+    """The largest number that is accepted."""
+    missing: FiniteFloat | None = None
+    """What the program takes where a request has null, or nothing in an object. None: that is
+    refused."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Column":
+        if self.values and (self.integer or self.min is not None or self.max is not None):
+            raise ValueError(f"the column {self.name!r} has values, and limits for numbers as well")
+        if len(set(self.values)) != len(self.values):
+            raise ValueError(f"two values of the column {self.name!r} are the same")
+        if self.min is not None and self.max is not None and self.max < self.min:
+            raise ValueError(f"the column {self.name!r} has a max below its min")
+        return self
+
+
 class TablePreprocessing(_Preprocessing):
-    """Rows of numbers, float32 (B, columns), unchanged. Any scaling is part of the module."""
+    """Rows of a table, float32 (B, columns): numbers as they are, a category as the place of its
+    value. Any scaling is part of the module."""
 
     kind: Literal["table"] = "table"
-    columns: tuple[str, ...]
-    """The columns' names, in the order in which the module takes them."""
+    columns: tuple[str | Column, ...]
+    """The columns, in the order in which the module takes them; a name alone for any number."""
+
+    @model_validator(mode="after")
+    def _different(self) -> "TablePreprocessing":
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("two columns have the same name; name each once")
+        return self
+
+    @property
+    def described(self) -> tuple[Column, ...]:
+        """Each column, also those of which only the name was given."""
+        return tuple(
+            each if isinstance(each, Column) else Column(name=each) for each in self.columns
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names."""
+        return tuple(each if isinstance(each, str) else each.name for each in self.columns)
 
     def input_specs(self, batch: Axis) -> tuple[TensorSpec, ...]:
         """`features`, float32 (B, columns)."""

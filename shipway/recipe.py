@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError, field_validator
 
 from shipway.errors import ShipwayError
 from shipway.preprocessing import Axis as Axis
+from shipway.preprocessing import Column as Column
 from shipway.preprocessing import Dtype as Dtype
 from shipway.preprocessing import ImagePreprocessing as ImagePreprocessing
 from shipway.preprocessing import Name as Name
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Axis",
     "Checkpoint",
+    "Column",
     "ImagePreprocessing",
     "Inputs",
     "InvalidRecipe",

@@ -19,12 +19,14 @@ from shipway.payloads.request import (
 )
 from shipway.payloads.schemas import Schema, an_object, one_or_several
 from shipway.payloads.tensors import as_array
-from shipway.recipe import TablePreprocessing
+from shipway.recipe import Column, TablePreprocessing
 from shipway.runtime.model import Model
 from shipway.tasks import demo_inputs
 from shipway.tasks.base import Decoded, Example, Inputs, Task, preprocessing_of
 
 FIELDS = ("body", "data", "rows")
+SHOWN = 10
+"""The most values of a category that an error lists."""
 ACCEPTED = (
     "Send JSON: a row as a list of numbers in the order of the columns, a row as an object "
     "with a number for each column, a list of such rows, or a table as pandas' "
@@ -40,7 +42,10 @@ class TableTask(Task):
     def __init__(self, model: Model) -> None:
         spec = preprocessing_of(model.manifest, TablePreprocessing)
         self._manifest = model.manifest
-        self._columns = spec.columns
+        self._columns = spec.names
+        self._described = spec.described
+        self._plain = all(each == Column(name=each.name) for each in spec.described)
+        self._optional = {each.name for each in spec.described if each.missing is not None}
         (self._input,) = model.manifest.inputs
 
     def parse(self, request: Request) -> Inputs:
@@ -95,12 +100,13 @@ class TableTask(Task):
 
     def _numbers(self, row: Any) -> np.ndarray:
         if isinstance(row, Mapping):
-            if wrong := [str(each)[:40] for each in set(row) ^ set(self._columns)]:
+            unlike = (set(row) ^ set(self._columns)) - self._optional
+            if wrong := [str(each)[:40] for each in unlike]:
                 raise BadRequest(
                     f"The row has {len(row)} columns, and this model takes {len(self._columns)}. "
                     f"Missing or unknown: {', '.join(sorted(wrong)[:5])}."
                 )
-            row = [row[each] for each in self._columns]
+            row = [row.get(each) for each in self._columns]
         if not isinstance(row, list):
             raise BadRequest(f"The row is a JSON {json_type(row)}. {ACCEPTED}")
         if len(row) != len(self._columns):
@@ -108,6 +114,8 @@ class TableTask(Task):
                 f"The row has {len(row)} numbers, and this model takes {len(self._columns)}: "
                 f"{', '.join(self._columns[:3])}, …"
             )
+        if not self._plain:
+            row = [number_of(*each) for each in zip(row, self._described, strict=True)]
         numbers = as_array(row, self._input)
         if numbers.ndim != 1:
             raise BadRequest(f"A value in the row is a list, not a number. {ACCEPTED}")
@@ -119,15 +127,58 @@ class TableTask(Task):
         return demo_inputs.table_rows(columns=tensors[0]["shape"][-1])
 
 
+def number_of(value: Any, column: Column) -> Any:
+    """What the program takes for a value of a column. Raises BadRequest for one that the column may
+    not hold; what is no number is left for `as_array` to refuse."""
+    if value is None:
+        if column.missing is None:
+            raise BadRequest(f"{column.name!r} is null, and this model needs a value for it.")
+        return column.missing
+    if column.values:
+        if not isinstance(value, str) or value not in column.values:
+            said = repr(value[:40]) if isinstance(value, str) else f"a JSON {json_type(value)}"
+            known = ", ".join(map(repr, column.values[:SHOWN]))
+            more = ", …" if len(column.values) > SHOWN else ""
+            raise BadRequest(f"{column.name!r} is {said}; this model knows {known}{more}.")
+        return column.values.index(value)
+    if not isinstance(value, int | float):
+        return value
+    said = str(value)[:40]
+    if column.integer and isinstance(value, float) and not value.is_integer():
+        raise BadRequest(f"{column.name!r} is {said}; this model takes whole numbers for it.")
+    low, high = column.min, column.max
+    if (low is not None and value < low) or (high is not None and value > high):
+        limits = " and ".join(
+            f"at {word} {limit:g}"
+            for word, limit in (("least", low), ("most", high))
+            if limit is not None
+        )
+        raise BadRequest(f"{column.name!r} is {said}; this model takes {limits} for it.")
+    return value
+
+
+def _schema(column: Column) -> Schema:
+    found: Schema = {"type": "integer" if column.integer else "number"}
+    if column.values:
+        found = {"enum": list(column.values)}
+    if column.min is not None:
+        found["minimum"] = column.min
+    if column.max is not None:
+        found["maximum"] = column.max
+    return found if column.missing is None else {"anyOf": [found, {"type": "null"}]}
+
+
 def table_contents(manifest: Manifest) -> dict[str, Schema]:
     """The schema of a request by content type, for OpenAPI."""
     spec = preprocessing_of(manifest, TablePreprocessing)
-    number = {"type": "number"}
-    in_order = {"type": "array", "items": number, "minItems": len(spec.columns)}
-    row = {
-        "anyOf": [
-            in_order | {"maxItems": len(spec.columns)},
-            an_object(dict.fromkeys(spec.columns, number)),
-        ]
-    }
+    schemas = {each.name: _schema(each) for each in spec.described}
+    count, different = len(schemas), list(schemas.values())
+    in_order: Schema = {"type": "array", "minItems": count, "maxItems": count}
+    if all(each == different[0] for each in different):
+        in_order["items"] = different[0]
+    else:
+        in_order["prefixItems"] = different
+    by_name = an_object(schemas)
+    by_name["required"] = [each.name for each in spec.described if each.missing is None]
+    row = {"anyOf": [in_order, by_name]}
     return {JSON: one_or_several(row)}

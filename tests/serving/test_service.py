@@ -431,7 +431,7 @@ def test_a_list_of_texts_is_answered_by_a_list(served):
 def test_rows_are_taken_as_lists_and_by_column(served):
     one = served("table")
     items = one.inputs(3)
-    columns = one.manifest.preprocessing.columns
+    columns = one.manifest.preprocessing.names
     by_name = [dict(zip(reversed(columns), reversed(each), strict=True)) for each in items]
     for body in (items, by_name, {"rows": items}, {"data": by_name}, [items[0], *by_name[1:]]):
         reply = only(one.service, Request({"body": json.dumps(body).encode()}, JSON))

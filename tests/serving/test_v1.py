@@ -70,7 +70,7 @@ def test_an_instance_may_name_its_image(tiny_artifact, asked):
 def test_rows_of_a_table_are_lists_or_objects(tiny_table, asked):
     service = Service(Model(tiny_table))
     row = [0.1, -0.2, 0.3, 0.4, 0.5]
-    columns = tiny_table.manifest.preprocessing.columns
+    columns = tiny_table.manifest.preprocessing.names
     status, said = asked(service, instances(row, dict(zip(columns, row, strict=True))))
     native = asked(service, [row, row], protocol="")
     assert (status, said["predictions"]) == native
