@@ -8,6 +8,7 @@ from rich.text import Text
 
 from shipway.cli.output import out
 from shipway.export.new import new_recipe
+from shipway.export.new_from import recipe_from
 
 
 def new(
@@ -22,7 +23,18 @@ def new(
     folder: Annotated[
         Path, typer.Option(file_okay=False, help="The folder to write the recipe into.")
     ] = Path(),
+    source: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--from",
+            metavar="SOURCE MODEL",
+            help="Write the recipe of a model that a library describes: `torchvision resnet50`, or "
+            "`hf FOLDER` for a folder that Hugging Face's `save_pretrained` wrote.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Write a recipe template that can be exported without changes."""
-    path = new_recipe(name, folder)
+    """Write a recipe that can be exported without changes."""
+    text = None if source is None else recipe_from(*source, name)
+    path = new_recipe(name, folder, text)
     out.print(Text.assemble(("wrote", "green"), f" {path}; next step: shipway export {path}"))

@@ -53,8 +53,9 @@ recipe = Recipe(
 '''
 
 
-def new_recipe(name: str, folder: Path) -> Path:
-    """Writes NAME.py into `folder`; raises CannotStartRecipe."""
+def new_recipe(name: str, folder: Path, text: str | None = None) -> Path:
+    """Writes NAME.py into `folder`, with the template if no text is given; raises
+    CannotStartRecipe."""
     path = folder / f"{name}.py"
     if not (name.isascii() and name.isidentifier() and name[0].isalpha()):
         raise CannotStartRecipe(
@@ -74,5 +75,5 @@ def new_recipe(name: str, folder: Path) -> Path:
             f"package. Use another name, for example: shipway new my_{name}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(TEMPLATE.replace("__NAME__", name))
+    path.write_text(TEMPLATE.replace("__NAME__", name) if text is None else text)
     return path

@@ -27,3 +27,17 @@ def test_a_recipe_that_is_there_is_not_overwritten(tmp_path):
     result = CliRunner().invoke(app, ["new", "mine", "--folder", str(tmp_path)])
     assert isinstance(result.exception, ShipwayError)
     assert (tmp_path / "mine.py").read_text() == "kept"
+
+
+def test_a_recipe_of_a_model_of_torchvision_is_written(tmp_path):
+    words = ["new", "mine", "--from", "torchvision", "resnet18", "--folder", str(tmp_path)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert 'get_model("resnet18"' in (tmp_path / "mine.py").read_text()
+
+
+@pytest.mark.parametrize("source", [["torchvision", "resnet1"], ["hub", "x"], ["hf", "nowhere"]])
+def test_a_model_that_is_not_there_is_refused(tmp_path, source):
+    result = CliRunner().invoke(app, ["new", "mine", "--from", *source, "--folder", str(tmp_path)])
+    assert isinstance(result.exception, ShipwayError)
+    assert list(tmp_path.iterdir()) == []
