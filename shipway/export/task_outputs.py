@@ -11,6 +11,8 @@ from shipway.export.errors import BadInputs
 from shipway.recipe import Recipe
 from shipway.tasks import TASKS
 
+MOST_CLASSES_OF_PIXELS = 255
+"""A mask has a byte for each pixel, of which one value is for those that were not seen."""
 SUMS_TO_ONE = 1e-3
 """How far the sum of a row's probabilities may be from 1; in float16 it is rounded to 0.0005."""
 
@@ -21,7 +23,7 @@ def check_outputs(recipe: Recipe, labels: Sequence[str], outputs: Mapping[str, n
     `outputs` are eager's for the evaluation rows, by name, each (N, …).
     """
     task = TASKS.get(recipe.task)
-    if not (task.classifies or task.embeds or task.regresses):
+    if not (task.classifies or task.embeds or task.regresses or task.segments):
         return
     if len(outputs) > 1:
         names = list(outputs)
@@ -45,6 +47,8 @@ def check_outputs(recipe: Recipe, labels: Sequence[str], outputs: Mapping[str, n
         )
     elif task.regresses:
         _check_values(labels, output)
+    elif task.segments:
+        _check_places(labels, output)
 
 
 def _check_values(labels: Sequence[str], values_NK: np.ndarray) -> None:
@@ -61,6 +65,19 @@ def _check_values(labels: Sequence[str], values_NK: np.ndarray) -> None:
         )
     if len(set(labels)) != len(labels):
         raise BadInputs("Two of the recipe's labels are the same. Give each value its own name.")
+
+
+def _check_places(labels: Sequence[str], logits_NKhw: np.ndarray) -> None:
+    if logits_NKhw.ndim != 4 or logits_NKhw.shape[1] != len(labels):
+        raise BadInputs(
+            f"The module returns {_described(logits_NKhw.shape[1:])} numbers a row, and the recipe "
+            f"has {len(labels)} labels; expected a logit for each label and place, of shape "
+            "(labels, height, width). For one logit return two: cat([-x, x], 1) / 2."
+        )
+    if len(labels) > MOST_CLASSES_OF_PIXELS:
+        raise BadInputs(
+            f"The recipe has {len(labels)} labels; a mask has at most {MOST_CLASSES_OF_PIXELS}."
+        )
 
 
 def _check_scores(recipe: Recipe, labels: Sequence[str], scores_NK: np.ndarray) -> None:

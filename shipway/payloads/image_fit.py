@@ -56,6 +56,44 @@ def fitted_size(width: int, height: int, spec: ImagePreprocessing) -> Size:
     return Size(max(1, round(height * scale)), max(1, round(width * scale)))
 
 
+class Place(NamedTuple):
+    """Where along one axis a picture of the program's size lies in the photo."""
+
+    start: int
+    """The first pixel of the photo that is kept."""
+    kept: int
+    """How many are."""
+    offset: int
+    """Where in the program's picture they begin."""
+    inner: int
+    """How many of its pixels they became."""
+    whole: int
+    """How many it has."""
+
+    def seen_at(self, length: int, cells: int) -> np.ndarray:
+        """Which of the `cells` of the program's output along this axis lies at each of the photo's
+        `length` pixels, int64 (length,); -1 at those that the program has not seen."""
+        along = (np.arange(length) + 0.5 - self.start) / self.kept
+        cell = np.floor((self.offset + along * self.inner) * cells / self.whole).astype(np.int64)
+        return np.where((along >= 0) & (along < 1), cell.clip(0, cells - 1), -1)
+
+
+def places(width: int, height: int, spec: ImagePreprocessing) -> tuple[Place, Place]:
+    """Of the rows and of the columns of an upright photo."""
+    if spec.fit == "crop":
+        side = side_of(width, height, spec)
+        # If the centre lies between two pixels, it is the later one.
+        return (
+            Place((height - side + 1) // 2, side, 0, spec.height, spec.height),
+            Place((width - side + 1) // 2, side, 0, spec.width, spec.width),
+        )
+    size = fitted_size(width, height, spec)
+    return (
+        Place(0, height, (spec.height - size.height) // 2, size.height, spec.height),
+        Place(0, width, (spec.width - size.width) // 2, size.width, spec.width),
+    )
+
+
 def framed(pixels_HWC: np.ndarray, spec: ImagePreprocessing) -> np.ndarray:
     """The pixels in the middle of a picture of the program's size, `spec.fill` around them."""
     height, width, channels = pixels_HWC.shape

@@ -96,8 +96,15 @@ _PALETTE = 256
 
 
 def decode_image(data: bytes | bytearray | memoryview, spec: ImagePreprocessing) -> np.ndarray:
+    """The pixels of one image file: uint8 (H, W, C), as `decode_photo` gives them."""
+    return decode_photo(data, spec)[0]
+
+
+def decode_photo(
+    data: bytes | bytearray | memoryview, spec: ImagePreprocessing
+) -> tuple[np.ndarray, tuple[int, int]]:
     """The pixels of one image file: uint8 (H, W, C), upright; with one or three channels on white
-    where the image is transparent.
+    where the image is transparent. And the width and height of the whole upright image.
 
     Raises NotAnImage, BadImage or ImageTooLarge. A file is called damaged (BadImage) exactly when
     Pillow's `load` of the whole image raises, and when a PNG has fewer rows than its header says.
@@ -109,15 +116,16 @@ def decode_image(data: bytes | bytearray | memoryview, spec: ImagePreprocessing)
         kept, orientation = _kept(image, data, spec)
         del image  # its decoder may hold two pictures more
         if orientation in _SWAPS_SIDES:
-            size = Size(*fitted_size(height, width, spec)[::-1])
-        else:
-            size = fitted_size(width, height, spec)
+            width, height = height, width
+        size = fitted_size(width, height, spec)
+        if orientation in _SWAPS_SIDES:
+            size = Size(*size[::-1])
         pixels_HWC = resized(kept, size, spec.resample)
         del kept  # before the next large one begins
     if upright := _UPRIGHT.get(orientation):
         # Last, because the picture is small by now, and turning keeps it centred.
         pixels_HWC = upright(pixels_HWC)
-    return np.ascontiguousarray(framed(pixels_HWC, spec))
+    return np.ascontiguousarray(framed(pixels_HWC, spec)), (width, height)
 
 
 def _open(data: bytes | bytearray | memoryview) -> ImageFile.ImageFile:

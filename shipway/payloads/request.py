@@ -71,8 +71,12 @@ class Request:
     def wants_binary(self) -> bool:
         """Whether the reply should be v2 tensors in binary: the Accept header names that type, and
         no other that it prefers (RFC 9110, 12.5.1)."""
+        return self.prefers(BINARY)
+
+    def prefers(self, kind: str) -> bool:
+        """Whether the Accept header names a content type, and prefers it to JSON."""
         accept = self.headers.get("accept", "")
-        return BINARY in accept and _wants(accept, BINARY) > _wants(accept, JSON)
+        return kind in accept.lower() and _wants(accept, kind) > _wants(accept, JSON)
 
 
 @lru_cache(maxsize=64)  # asked several times of each request, and nearly all say the same

@@ -31,9 +31,14 @@ def describe(manifest: Manifest, answered_by_server: Mapping[int, str]) -> Schem
 
     `answered_by_server` describes, by status, the answers to requests that never reach a handler.
     """
-    contents, answer = TASKS.get(manifest.task).native_schema(manifest)
+    task = TASKS.get(manifest.task)
+    contents, answer = task.native_schema(manifest)
     native = _operation("predict", contents, answer, answered_by_server)
     at_version = _operation("predict_version", contents, answer, answered_by_server)
+    for operation in (native, at_version):
+        for kind in task.other_types:
+            file = {"schema": {"type": "string", "format": "binary"}}
+            operation["responses"]["200"]["content"][kind] = file
     tensors = _operation(
         "infer",
         {JSON: _request_of_tensors(manifest)},

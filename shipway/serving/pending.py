@@ -91,3 +91,9 @@ def answered(pending: PendingRequest, reply: Reply) -> AnsweredRequest:
         waited_ms=pending.waited_ms,
         batches=pending.batches,
     )
+
+
+def by_note(notes: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """What the notes say of the rows, as a list for each name: the parameters of a v2 reply."""
+    known = [note for note in notes if note]
+    return {name: [note[name] for note in known] for name in (known[0] if known else ())}

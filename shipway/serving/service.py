@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from shipway.payloads.request import BINARY, Request
 from shipway.runtime.model import Model, RowResult
 from shipway.serving import oip, v1
 from shipway.serving.deadlines import Deadlines
-from shipway.serving.pending import PendingRequest, answered, stages_of
+from shipway.serving.pending import PendingRequest, answered, by_note, stages_of
 from shipway.serving.reading import each_of, maybe_v2, placed
 from shipway.serving.replies import Reply, encode, refusal, server_timing
 from shipway.serving.statuses import STATUS_OF, status_of
@@ -346,7 +346,7 @@ class Service:
                 self.model.manifest.version,
                 v2,
                 dict(zip(self._outputs, outputs, strict=True)),
-                _by_note(pending.notes),
+                by_note(pending.notes),
             )
             return Reply(body, headers=headers)
         answers = pending.answers
@@ -355,6 +355,10 @@ class Service:
         if self._steps is not None:
             answers = [self._steps.postprocess(answer) for answer in answers]
         many = pending.inputs is not None and pending.inputs.many
+        for kind in () if many else self._task.other_types:
+            if pending.request.prefers(kind):
+                written = self._task.written_as(answers[0], kind)
+                return Reply(written, headers={"content-type": kind})
         return Reply(encode(answers if many else answers[0]))
 
     def _written_v1(self, pending: PendingRequest) -> Reply:
@@ -391,9 +395,3 @@ def _error_of(results: Sequence[RowResult]) -> ShipwayError | None:
                 "contains values that are too large or too small. Send other values."
             )
     return error
-
-
-def _by_note(notes: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """What the notes say of the rows, as a list for each name: the parameters of a v2 reply."""
-    known = [note for note in notes if note]
-    return {name: [note[name] for note in known] for name in (known[0] if known else ())}

@@ -81,6 +81,11 @@ class Task(ABC):
     """Whether the direction of an output has a meaning. Then export compares cosines too."""
     regresses: ClassVar[bool] = False
     """Whether the output holds numbers that the labels, if there are any, name."""
+    segments: ClassVar[bool] = False
+    """Whether the output holds logits of the labels for each place of a picture."""
+    other_types: ClassVar[Sequence[str]] = ()
+    """Content types beside JSON that the answer to one row is written in, for clients that ask for
+    them by `Accept`."""
     bytes_tensor: ClassVar[str]
     """The name of a v2 BYTES tensor whose elements are native payloads."""
 
@@ -141,6 +146,10 @@ class Task(ABC):
     ) -> list[Any]:
         """One value for each row, to be written as JSON; it may hold arrays. Each of `outputs` is
         (B, …), and `notes` has an entry for each row."""
+
+    def written_as(self, answer: Any, content_type: str) -> bytes:
+        """One of `answers`, in one of `other_types`."""
+        raise NotImplementedError
 
     @classmethod
     @abstractmethod

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ import torch
 from shipway.errors import ShipwayError
 from shipway.payloads.errors import BadImage, BadRequest, ImageTooLarge, InternalError, NotAnImage
 from shipway.payloads.image_sizes import is_small
-from shipway.payloads.images import check_together, decode_image
+from shipway.payloads.images import check_together, decode_photo
 from shipway.payloads.request import (
     BINARY,
     HEADER_LENGTH,
@@ -51,6 +51,8 @@ class ImageTask(Task):
     """Reads images. Subclasses say what the outputs mean."""
 
     bytes_tensor = "image"
+    notes_size: ClassVar[bool] = False
+    """Whether `answers` needs to know the width and height of each upright image."""
 
     def __init__(self, model: Model) -> None:
         self._spec = preprocessing_of(model.manifest, ImagePreprocessing)
@@ -94,7 +96,7 @@ class ImageTask(Task):
     def _decode(self, data: bytes, place: int) -> Decoded | ShipwayError:
         start = time.perf_counter()
         try:
-            pixels_HWC = decode_image(data, self._spec)
+            pixels_HWC, (width, height) = decode_photo(data, self._spec)
             row: int | tuple[np.ndarray] = (pixels_HWC,)
             if place < len(self._staging_BHWC):
                 self._staging_BHWC[place] = pixels_HWC
@@ -104,7 +106,8 @@ class ImageTask(Task):
         except Exception:  # whatever one image causes, the others are answered
             logger.exception("decoding a row failed")
             return InternalError("The image could not be read. The server's log has the cause.")
-        return Decoded(row, milliseconds=1000 * (time.perf_counter() - start))
+        note = {"width": width, "height": height} if self.notes_size else None
+        return Decoded(row, note, 1000 * (time.perf_counter() - start))
 
     @classmethod
     def examples(cls, tensors: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
