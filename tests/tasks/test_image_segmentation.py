@@ -102,8 +102,8 @@ def eager_mask(module: nn.Module, data: bytes, spec: ImagePreprocessing) -> np.n
         whole.paste(enlarged, ((width - side + 1) // 2, (height - side + 1) // 2))
         return np.asarray(whole)
     size = fitted_size(width, height, spec)
-    left, top = (spec.width - size.width) / 2 // 1, (spec.height - size.height) / 2 // 1
-    box = tuple(each / 4 for each in (left, top, left + size.width, top + size.height))
+    left, top = (spec.width - size.width) // 2, (spec.height - size.height) // 2
+    box = (left / 4, top / 4, (left + size.width) / 4, (top + size.height) / 4)
     return np.asarray(cells.resize((width, height), Image.Resampling.NEAREST, box=box))
 
 
