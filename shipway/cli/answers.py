@@ -15,7 +15,8 @@ SCALARS = (str, int, float, bool, type(None))
 
 
 def print_answer(answer: dict[str, Any]) -> None:
-    """Prints the answer for one file: a table of classes, a summary of an embedding, or JSON."""
+    """Prints the answer for one file: a table of classes, a summary of an embedding or a mask,
+    or JSON."""
     out.print(answer["file"], style="bold")
     if "error" in answer:
         error = answer["error"]
@@ -34,6 +35,9 @@ def _print_predictions(predictions: object) -> None:
             out.print(_embedding_in_words(embedding))
     elif _is_embedding(predictions):
         out.print(_embedding_in_words(predictions))
+    elif _is_mask(predictions):
+        out.print(f"  a mask of {predictions['width']} × {predictions['height']} pixels")
+        out.print(_predictions_table(predictions["classes"], share="share"))
     else:
         out.print_json(data=predictions)
 
@@ -57,14 +61,27 @@ def _is_embedding(value: object) -> TypeGuard[dict[str, Any]]:
     return False
 
 
-def _predictions_table(ranked: list[dict[str, Any]]) -> Table:
+def _is_mask(value: object) -> TypeGuard[dict[str, Any]]:
+    match value:
+        case {"width": int(), "height": int(), "classes": [*classes], "mask": {}}:
+            return all(
+                isinstance(each, dict)
+                and each.keys() == {"class_id", "label", "share"}
+                and isinstance(each["share"], int | float)
+                for each in classes
+            )
+    return False
+
+
+def _predictions_table(ranked: list[dict[str, Any]], share: str = "probability") -> Table:
+    """`share` is the key of the number that is drawn as a bar."""
     keys = dict.fromkeys(key for prediction in ranked for key in prediction)
-    others = [key for key in keys if key not in CLASS_KEYS]
-    table = Table("", "label", "class", "probability", "", *others, box=None, pad_edge=True)
+    others = [key for key in keys if key not in (*CLASS_KEYS, share)]
+    table = Table("", "label", "class", share, "", *others, box=None, pad_edge=True)
     for column in (0, 2, 3):
         table.columns[column].justify = "right"
     for rank, prediction in enumerate(ranked, start=1):
-        probability = float(prediction["probability"])
+        probability = float(prediction[share])
         table.add_row(
             str(rank),
             str(prediction["label"]),
@@ -79,8 +96,10 @@ def _predictions_table(ranked: list[dict[str, Any]]) -> Table:
 def _embedding_in_words(answer: dict[str, Any]) -> str:
     numbers = answer["embedding"]
     start = ", ".join(f"{number:.4f}" for number in numbers[:4])
+    if "tokens" not in answer:
+        return f"  {len(numbers)} numbers: {start}, …"
     cut = ", truncated to the model's maximum length" if answer.get("truncated") else ""
-    return f"  {len(numbers)} numbers: {start}, …  ({answer.get('tokens')} tokens{cut})"
+    return f"  {len(numbers)} numbers: {start}, …  ({answer['tokens']} tokens{cut})"
 
 
 def _print_times(explained: dict[str, Any]) -> None:

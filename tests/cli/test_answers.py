@@ -31,11 +31,26 @@ def test_an_embedding_is_shown_by_its_first_numbers(capsys):
     assert "(7 tokens, truncated to the model's maximum length)" in said
 
 
+def test_an_embedding_of_an_image_has_no_tokens(capsys):
+    said = shown(capsys, {"predictions": {"embedding": [0.5] * 8}})
+    assert "8 numbers: 0.5000" in said and "token" not in said
+
+
+def test_a_mask_is_shown_by_the_shares_of_its_classes(capsys):
+    classes = [{"class_id": 2, "label": "sea", "share": 0.75}]
+    mask = {"class_ids": [2, 0] * 500, "lengths": [3, 1] * 500}
+    answer = {"width": 50, "height": 40, "classes": classes, "mask": mask}
+    said = shown(capsys, {"predictions": answer})
+    assert "a mask of 50 × 40 pixels" in said and "lengths" not in said
+    assert any("sea" in row and "75.0%" in row and row.count("█") == 15 for row in said.split("\n"))
+
+
 @pytest.mark.parametrize(
     "predictions",
     [
         {"boxes": [[1.0, 2.0, 3.0, 4.0]], "scores": [0.5], "names": ["[red]"]},
         [{"class_id": 1, "label": "no probability"}],
+        {"width": 1, "height": 1, "classes": [{"class_id": 1}], "mask": {}},
         [],
         "a text",
         None,
