@@ -14,7 +14,7 @@ from shipway.artifact.certificate import OutputMeasure
 from shipway.artifact.samples import allowed_error, error_of
 from shipway.export.errors import BadInputs
 from shipway.export.shapes import at_sizes, in_words, tried_sizes
-from shipway.export.verify import batching_change, run_in_batches, why_other_outputs
+from shipway.export.verify import batching_change, run_batch, run_in_batches, why_other_outputs
 from shipway.recipe import Rows, TensorSpec, Tolerance
 from shipway.runtime.backends.base import Program
 from shipway.runtime.batches import Arrays, batches
@@ -110,7 +110,7 @@ def why_wrong_batch(
         places = (start + np.arange(size)) % len(arrays[0])
         start = int(places[-1]) + 1
         (batch,) = batches(tuple(array[places] for array in arrays), inputs, size)
-        outputs = program.run(batch)
+        outputs = run_batch(program, batch, arrays, inputs)
         expected = [output[places] for output in verified]
         at = f"at batch {size}"
         if reason := why_other_outputs(dict(zip(references, expected, strict=True)), outputs):

@@ -17,7 +17,12 @@ from shipway.export.new import CannotStartRecipe
 
 _PIL_FILTERS = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """What preprocessor_config.json writes for Pillow's filters."""
-_TASKS = ("SequenceClassification", "ImageClassification", "Model")
+_TEXTS_OF = {
+    "SequenceClassification": "text_classification",
+    "TokenClassification": "token_classification",
+    "Model": "text_embedding",
+}
+_KINDS = ("ImageClassification", *_TEXTS_OF)
 """How the names of the architectures end that there are tasks for."""
 _MOST_LABELS = 20
 """Labels that a recipe lists itself; more are read from where they are."""
@@ -176,15 +181,15 @@ def _from_hf(model: str, name: str) -> str:
             "Read it, copy it beside a recipe of your own (shipway new NAME), and import it there."
         )
     architecture = (config.get("architectures") or ["(none)"])[0]
-    kind = next((each for each in _TASKS if architecture.endswith(each)), None)
+    kind = next((each for each in _KINDS if architecture.endswith(each)), None)
     if kind is None:
         raise CannotStartRecipe(
             f"{folder} is a {architecture}; there is a recipe for those that end with "
-            f"{', '.join(_TASKS)}. Start from `shipway new {name}`, and give the task `tensors`."
+            f"{', '.join(_KINDS)}. Start from `shipway new {name}`, and give the task `tensors`."
         )
     if kind == "ImageClassification":
         return _hf_images(folder, config, name)
-    return _hf_texts(folder, config, name, classifies=kind == "SequenceClassification")
+    return _hf_texts(folder, config, name, kind)
 
 
 def _hf_images(folder: Path, config: Mapping[str, Any], name: str) -> str:
@@ -231,7 +236,7 @@ def _hf_images(folder: Path, config: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _hf_texts(folder: Path, config: Mapping[str, Any], name: str, *, classifies: bool) -> str:
+def _hf_texts(folder: Path, config: Mapping[str, Any], name: str, kind: str) -> str:
     if not (folder / "tokenizer.json").is_file():
         raise CannotStartRecipe(
             f"{folder} has no tokenizer.json, the format of the `tokenizers` library. Write it: "
@@ -248,7 +253,8 @@ def _hf_texts(folder: Path, config: Mapping[str, Any], name: str, *, classifies:
     normalized = modules.is_file() and "Normalize" in modules.read_text()
     returned = "torch.nn.functional.normalize(mean_BD, dim=1)" if normalized else "mean_BD"
     pooled = _filled(_POOLED, NORM=", of length 1" if normalized else "", RETURNED=returned)
-    auto = "AutoModelForSequenceClassification" if classifies else "AutoModel"
+    classifies = kind != "Model"
+    auto = f"AutoModelFor{kind}" if classifies else "AutoModel"
     return _filled(
         _TEXTS,
         WHAT=f"{config['architectures'][0]} of Hugging Face's transformers",
@@ -259,7 +265,7 @@ def _hf_texts(folder: Path, config: Mapping[str, Any], name: str, *, classifies:
         MODULE=f"{auto}.from_pretrained(FOLDER, local_files_only=True)"
         if classifies
         else "Pooled()",
-        TASK="text_classification" if classifies else "text_embedding",
+        TASK=_TEXTS_OF[kind],
         OUTPUTS='    outputs=["logits"],\n' if classifies else "",
         LENGTH=str(int(min(longest))),
         PAD=str(config.get("pad_token_id") or 0),

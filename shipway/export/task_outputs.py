@@ -23,7 +23,8 @@ def check_outputs(recipe: Recipe, labels: Sequence[str], outputs: Mapping[str, n
     `outputs` are eager's for the evaluation rows, by name, each (N, …).
     """
     task = TASKS.get(recipe.task)
-    if not (task.classifies or task.embeds or task.regresses or task.segments):
+    kinds = (task.classifies, task.embeds, task.regresses, task.segments, task.tags)
+    if not any(kinds):
         return
     if len(outputs) > 1:
         names = list(outputs)
@@ -47,6 +48,13 @@ def check_outputs(recipe: Recipe, labels: Sequence[str], outputs: Mapping[str, n
         )
     elif task.regresses:
         _check_values(labels, output)
+    elif task.tags:
+        if output.ndim != 3 or output.shape[2] != len(labels):
+            raise BadInputs(
+                f"The module returns {_described(output.shape[1:])} numbers a row, and the recipe "
+                f"has {len(labels)} labels; expected a logit for each token and label, of shape "
+                "(tokens, labels)."
+            )
     elif task.segments:
         _check_places(labels, output)
 

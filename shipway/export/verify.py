@@ -24,7 +24,7 @@ from shipway.export.errors import BadInputs
 from shipway.export.intervals import CONFIDENCE
 from shipway.recipe import Recipe, Scores, TensorSpec, Tolerance
 from shipway.runtime.backends.base import Program
-from shipway.runtime.batches import Arrays, batches
+from shipway.runtime.batches import Arrays, batches, is_text
 from shipway.tasks import TASKS
 
 TOLERANCES = {
@@ -68,8 +68,35 @@ def run_in_batches(
     program: Program, arrays: Arrays, inputs: tuple[TensorSpec, ...], size: int
 ) -> tuple[np.ndarray, ...]:
     """The program's outputs for all rows, each (N, …), in batches of at most `size`."""
-    runs = [program.run(batch) for batch in batches(arrays, inputs, size)]
+    runs = [run_batch(program, batch, arrays, inputs) for batch in batches(arrays, inputs, size)]
     return tuple(np.concatenate(parts) for parts in zip(*runs, strict=True))
+
+
+def run_batch(
+    program: Program, batch: Arrays, arrays: Arrays, inputs: tuple[TensorSpec, ...]
+) -> Sequence[np.ndarray]:
+    """The program's outputs for a batch of `arrays`, whose texts are cut to the longest of the
+    batch. Outputs for each token are as long as if they were not, and 0 where a text has none."""
+    outputs = program.run(batch)
+    if not is_text(inputs) or not any(each.shape[:2] == batch[1].shape for each in outputs):
+        return outputs
+    # The length of a vector may be that of the texts by chance: two tokens tell.
+    cut = program.run(tuple(np.ascontiguousarray(array[:1, :2]) for array in batch))
+    return [
+        _of_tokens(whole, batch[1], arrays[1].shape[1])
+        if whole.shape[:2] == batch[1].shape and two.shape[1] == 2
+        else whole
+        for whole, two in zip(outputs, cut, strict=True)
+    ]
+
+
+def _of_tokens(output_BT: np.ndarray, mask_BT: np.ndarray, length: int) -> np.ndarray:
+    """An output (B, T, …) for all `length` tokens, with zeros where the mask has them."""
+    whole = np.zeros((len(output_BT), length, *output_BT.shape[2:]), output_BT.dtype)
+    whole[:, : output_BT.shape[1]] = np.where(
+        mask_BT.reshape(*mask_BT.shape, *(1,) * (output_BT.ndim - 2)) == 1, output_BT, 0
+    )
+    return whole
 
 
 def measure_of(name: str, reference: np.ndarray, kind: OutputKind, scores: Scores) -> OutputMeasure:

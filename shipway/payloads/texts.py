@@ -27,6 +27,9 @@ class Tokens:
     """int64 (T,), special tokens included."""
     truncated: bool
     """Whether the end of the text was cut off, because it has more tokens than the model reads."""
+    spans: Sequence[tuple[int, int] | None] = ()
+    """Where in the text each token is, in characters: its start and its end; None for special
+    tokens. Empty if they were not asked for."""
 
 
 class Texts:
@@ -43,8 +46,10 @@ class Texts:
         self.vocabulary = 1 + max(self._tokenizer.get_vocab().values())
         """Ids are below this."""
 
-    def encode(self, texts: Sequence[str]) -> list[Tokens | TextTooLong | BadText]:
-        """The tokens of each text, or its error, in order."""
+    def encode(
+        self, texts: Sequence[str], *, spans: bool = False
+    ) -> list[Tokens | TextTooLong | BadText]:
+        """The tokens of each text, or its error, in order; with where they are if asked for."""
         refused = {place: error for place, text in enumerate(texts) if (error := _error_of(text))}
         good = [place for place in range(len(texts)) if place not in refused]
         # The start of a very long text fills the model, and is far cheaper to tokenize.
@@ -66,7 +71,8 @@ class Texts:
                     "The text has no tokens for this model. Send a text with words."
                 )
             else:
-                found[place] = Tokens(np.array(encoding.ids, np.int64), cut)
+                where = _spans_of(encoding) if spans else ()
+                found[place] = Tokens(np.array(encoding.ids, np.int64), cut, where)
         return [found[place] for place in range(len(texts))]
 
     def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
@@ -86,6 +92,14 @@ class Texts:
         `encode` holds, for a second if a text is one long word."""
         found: list[Encoding] = self._tokenizer.encode_batch(texts)
         return found
+
+
+def _spans_of(encoding: Encoding) -> list[tuple[int, int] | None]:
+    special = encoding.special_tokens_mask
+    return [
+        None if of_the_model else span
+        for span, of_the_model in zip(encoding.offsets, special, strict=True)
+    ]
 
 
 def _settled(encoding: Encoding, start: str) -> bool:

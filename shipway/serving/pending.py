@@ -94,6 +94,8 @@ def answered(pending: PendingRequest, reply: Reply) -> AnsweredRequest:
 
 
 def by_note(notes: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """What the notes say of the rows, as a list for each name: the parameters of a v2 reply."""
+    """What the notes say of the rows, as a list for each name: the parameters of a v2 reply. Names
+    with an underscore are for the task alone."""
     known = [note for note in notes if note]
-    return {name: [note[name] for note in known] for name in (known[0] if known else ())}
+    names = [name for name in (known[0] if known else ()) if not name.startswith("_")]
+    return {name: [note[name] for note in known] for name in names}

@@ -23,7 +23,7 @@ from shipway.serving.pending import PendingRequest, answered, by_note, stages_of
 from shipway.serving.reading import each_of, maybe_v2, placed
 from shipway.serving.replies import Reply, encode, refusal, server_timing
 from shipway.serving.statuses import STATUS_OF, status_of
-from shipway.serving.together import finite_rows, stacked
+from shipway.serving.together import finite_rows, padded, stacked
 from shipway.tasks import TASKS
 from shipway.tasks.base import Decoded, Inputs, Task
 
@@ -335,8 +335,7 @@ class Service:
             return self._written_v1(pending)
         outputs = pending.outputs
         if outputs is None:
-            columns = zip(*(each.outputs for each in pending.results), strict=True)
-            outputs = tuple(np.stack(column) for column in columns)
+            outputs = padded(pending.results)
         if pending.v2 is not None or pending.request.wants_binary:
             v2 = pending.v2 or oip.InferRequest(id=None)
             if pending.request.wants_binary:

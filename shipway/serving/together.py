@@ -23,6 +23,22 @@ def stacked(results: Sequence[RowResult]) -> tuple[np.ndarray, ...] | None:
     return tuple(np.stack(column) for column in columns)
 
 
+def padded(results: Sequence[RowResult]) -> tuple[np.ndarray, ...]:
+    """Each output of all rows, (R, …), with zeros behind those that are shorter than others."""
+    columns = zip(*(result.outputs for result in results), strict=True)
+    return tuple(_padded(column) for column in columns)
+
+
+def _padded(column: Sequence[np.ndarray]) -> np.ndarray:
+    shapes = {each.shape for each in column}
+    if len(shapes) == 1:
+        return np.stack(column)
+    found = np.zeros((len(column), *map(max, *shapes)), column[0].dtype)
+    for row, each in zip(found, column, strict=True):
+        row[tuple(slice(size) for size in each.shape)] = each
+    return found
+
+
 def finite_rows(outputs_R: Sequence[np.ndarray], rows: int) -> np.ndarray:
     """Which rows have finite outputs only, (R,)."""
     finite_R = np.ones(rows, bool)

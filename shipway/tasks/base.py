@@ -55,7 +55,8 @@ class Decoded:
     row: Row
     """One array for each input, without the batch axis, or its place in `Model.staging`."""
     note: Mapping[str, Any] | None = None
-    """What the answer must say of it, such as that a text was truncated."""
+    """What the answer must say of it, such as that a text was truncated. What has an underscore
+    before its name is for `answers` alone."""
     milliseconds: float = 0.0
     """How long decoding it took."""
 
@@ -81,6 +82,8 @@ class Task(ABC):
     """Whether the direction of an output has a meaning. Then export compares cosines too."""
     regresses: ClassVar[bool] = False
     """Whether the output holds numbers that the labels, if there are any, name."""
+    tags: ClassVar[bool] = False
+    """Whether the output holds logits of the labels for each token."""
     segments: ClassVar[bool] = False
     """Whether the output holds logits of the labels for each place of a picture."""
     other_types: ClassVar[Sequence[str]] = ()

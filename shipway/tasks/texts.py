@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -67,6 +67,10 @@ class TextTask(Task):
         """An element is one text in UTF-8."""
         return as_text(data)
 
+    needs_spans: ClassVar[bool] = False
+    """Whether `answers` needs each text and where its tokens are: as the notes `_text`, `_spans`,
+    which are not for clients."""
+
     def decode(self, items: Sequence[str]) -> list[Decoded | ShipwayError]:
         """The ids and mask of each text, int64 (T,), with the notes `tokens` and `truncated`."""
         start = time.perf_counter()
@@ -77,15 +81,16 @@ class TextTask(Task):
             if isinstance(each, ShipwayError)
             else Decoded(
                 (each.ids, np.ones_like(each.ids)),
-                {"tokens": len(each.ids), "truncated": each.truncated},
+                {"tokens": len(each.ids), "truncated": each.truncated}
+                | ({"_text": text, "_spans": each.spans} if self.needs_spans else {}),
                 each_ms,
             )
-            for each in found
+            for text, each in zip(items, found, strict=True)
         ]
 
     def _encoded(self, items: Sequence[str]) -> Sequence[Tokens | ShipwayError]:
         try:
-            return self._texts.encode(items)
+            return self._texts.encode(items, spans=self.needs_spans)
         except Exception:  # whatever one text causes, the others are answered
             logger.exception("tokenizing %d texts failed", len(items))
             if len(items) > 1:

@@ -15,8 +15,8 @@ from tokenizers.processors import TemplateProcessing
 from torchvision.models import ResNet18_Weights
 from transformers import (
     BertConfig,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
-    BertForTokenClassification,
     BertModel,
     ViTConfig,
     ViTForImageClassification,
@@ -172,8 +172,8 @@ def test_what_a_preprocessor_says_is_written_down(tmp_path, said, fields):
     assert {key: found[key] for key in fields} == fields
 
 
-def _tokens(folder: Path) -> None:
-    bert(folder, BertForTokenClassification)
+def _questions(folder: Path) -> None:
+    bert(folder, BertForQuestionAnswering)
 
 
 def _no_tokenizer(folder: Path) -> None:
@@ -196,7 +196,7 @@ def _own_code(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (_tokens, "is a BertForTokenClassification; there is a recipe for"),
+        (_questions, "is a BertForQuestionAnswering; there is a recipe for"),
         (_no_tokenizer, "has no tokenizer.json"),
         (_no_weights, "holds no checkpoint"),
         (_own_code, "brings code of its own"),
