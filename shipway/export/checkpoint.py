@@ -4,34 +4,34 @@ Training frameworks wrap a state_dict in various ways. What is found must fit th
 name and shape, as `load_state_dict(strict=True)` wants it; of several that do, none is chosen.
 """
 
+import copy
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from shipway.export.checkpoint_entries import SameName, State, entries_of, listed
 from shipway.export.checkpoint_files import read_checkpoint
-from shipway.export.errors import CheckpointDoesNotFit, UnreadableCheckpoint
+from shipway.export.errors import CheckpointDoesNotFit
 from shipway.recipe import Checkpoint
 
-SHOWN = 5
-"""The most keys that an error lists."""
 NEAREST = 3
 """Names that are shown as similar to one that is missing."""
-DEEPEST = 4
-"""Entries of entries in which weights are looked for."""
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts of names that data parallelism, `torch.compile` and activation checkpointing add."""
+EXTRA_STATE = "_extra_state"
+"""What torch calls the state of a module that is no tensor."""
 OF_AVERAGES = "n_averaged"
 """What `torch.optim.swa_utils.AveragedModel` keeps beside the averaged weights."""
-
-State = dict[str, Any]
-"""Tensors by name, and the `_extra_state` of modules that have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,21 @@ def load_checkpoint(module: nn.Module, path: Path, settings: Checkpoint) -> str:
     Raises UnreadableCheckpoint, or CheckpointDoesNotFit with the differences.
     """
     target = _Target(module, settings)
-    found = _entries(read_checkpoint(path), settings.entry, path)
-    fits = [fit for entry, state in found.items() if (fit := target.fit(entry, state))]
+    found = entries_of(read_checkpoint(path), settings.entry, path)
+    try:
+        fits = [fit for entry, state in found.items() if (fit := target.fit(entry, state))]
+    except SameName as error:
+        raise CheckpointDoesNotFit(
+            f"The recipe's `rename` and `prefix` give two tensors of {path} the name {error}. "
+            "Correct its `checkpoint`."
+        ) from error
     if not fits:
         raise CheckpointDoesNotFit(f"{path} {target.differences_from(found)}")
     if any(not _equal(fit.state, fits[0].state) for fit in fits[1:]):
         names = [fit.entry for fit in fits]
         raise CheckpointDoesNotFit(
             f"{path} has several sets of weights that fit {type(module).__name__}, with different "
-            f"values: {_listed(names)}. Say in the recipe which one is served, for example "
+            f"values: {listed(names)}. Say in the recipe which one is served, for example "
             f'checkpoint=Checkpoint(entry="{names[0]}").'
         )
     target.load(fits[0].state)
@@ -68,83 +74,50 @@ def load_checkpoint(module: nn.Module, path: Path, settings: Checkpoint) -> str:
     return ", ".join(([f"from `{entry}`"] if entry else []) + list(fits[0].how))
 
 
-def _entries(content: object, wanted: str | None, path: Path) -> dict[str, State]:
-    """The sets of tensors in a checkpoint by the names of their entries."""
-    found = dict(_sets_of_tensors(content, ""))
-    if wanted is not None:
-        chosen = {name: state for name, state in found.items() if name == wanted}
-        if not chosen:
-            raise CheckpointDoesNotFit(
-                f"{path} has no weights in an entry {wanted!r}. It has some in: "
-                f"{_listed([name or '(the checkpoint itself)' for name in found]) or 'none'}. "
-                "Correct the recipe's `checkpoint`."
-            )
-        return chosen
-    if found:
-        return found
-    if isinstance(content, Mapping) and content:
-        raise UnreadableCheckpoint(
-            f"{path} contains values that are not tensors: {_listed([*map(str, content)])}. Save "
-            "the state_dict: torch.save(model.state_dict(), PATH)."
-        )
-    raise UnreadableCheckpoint(
-        f"{path} contains a {type(content).__name__}; expected a state_dict. Save one with "
-        "torch.save(model.state_dict(), PATH)."
-    )
-
-
-def _sets_of_tensors(content: object, name: str, depth: int = 0) -> Iterator[tuple[str, State]]:
-    """Each mapping with a tensor in it, by the names that lead to it."""
-    items: Mapping[Any, Any]
-    if isinstance(content, Mapping):
-        items = content
-    elif isinstance(content, list | tuple):
-        items = {str(place): each for place, each in enumerate(content)}
-    else:
-        return
-    if depth > DEEPEST or not all(isinstance(key, str) for key in items):
-        return  # an optimizer numbers its parameters
-    if isinstance(content, Mapping) and any(isinstance(each, Tensor) for each in items.values()):
-        yield name, dict(items)
-    for key, each in items.items():
-        yield from _sets_of_tensors(each, f"{name}.{key}" if name else key, depth + 1)
-
-
 class _Target:
     """A module, and what fits it."""
 
     def __init__(self, module: nn.Module, settings: Checkpoint) -> None:
+        """Raises CheckpointDoesNotFit for a module into which nothing can be loaded."""
         self._module = module
         self._settings = settings
-        self._expected: State = module.state_dict()
-        self._begins_with = {
-            name: value.detach().clone() if isinstance(value, Tensor) else value
-            for name, value in self._expected.items()
-        }
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if is_lazy(tensor) or tensor.is_meta:
+                what = "has no values" if tensor.is_meta else "has no shape yet"
+                raise CheckpointDoesNotFit(
+                    f"The module's {name} {what}. Build it on the CPU, without `meta`, and run a "
+                    "module with lazy layers once, in the recipe's `module`."
+                )
+        self._expected: dict[str, Any] = module.state_dict()
+        try:
+            self._trial = copy.deepcopy(module)
+        except Exception:  # some modules cannot be copied
+            self._trial = module
+        self._refusal = ""
 
     def fit(self, entry: str, state: State) -> _Fit | None:
         """The weights of an entry under the module's names, if they fit."""
-        for named, how in self._readings(self._renamed(state)):
+        for named, how in self._readings(self._chosen(state)):
             complete, filled = self._completed(named)
-            if self._takes(complete):
+            if self._takes(named, complete):
                 return _Fit(entry, complete, (*how, *filled))
         return None
 
     def load(self, state: State) -> None:
         """Loads what fits."""
-        self._module.load_state_dict(state, strict=True)
+        self._module.load_state_dict(state.for_torch(), strict=True)
 
     def differences_from(self, found: Mapping[str, State]) -> str:
         """Why none of the entries fits: the differences from the nearest, and what would help."""
-        entry, state = max(
+        entry, nearest = max(
             (
                 (entry, reading)
                 for entry, state in found.items()
-                for reading, _ in self._readings(self._renamed(state))
+                for reading, _ in self._readings(self._chosen(state))
             ),
-            key=lambda each: len(each[1].keys() & self._expected.keys()),
+            key=lambda each: len(each[1].values.keys() & self._expected.keys()),
         )
-        state = self._completed(state)[0]
+        state = self._completed(nearest)[0].values
         missing = sorted(self._expected.keys() - state.keys())
         unexpected = sorted(state.keys() - self._expected.keys())
         misshapen = [
@@ -159,19 +132,21 @@ class _Target:
             "unexpected": unexpected,
             "with another shape": misshapen,
         }
-        listed = "; ".join(
-            f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in differences.items() if keys
+        said = "; ".join(
+            f"{len(keys)} {kind} ({listed(keys)})" for kind, keys in differences.items() if keys
         )
         where = f"has weights in {entry!r} that do" if entry else "does"
         return (
             f"{where} not match {type(self._module).__name__}, which has {len(self._expected)} "
-            f"tensors: {listed or 'load_state_dict refuses it'}."
+            f"tensors: {said or self._refusal}."
             f"{self._nearest(missing, unexpected, state)}"
             f"{self._advice(missing, unexpected, misshapen, state)} Otherwise give a checkpoint "
             "of this architecture with --weights, or change `module` in the recipe."
         )
 
-    def _nearest(self, missing: Sequence[str], unexpected: Sequence[str], state: State) -> str:
+    def _nearest(
+        self, missing: Sequence[str], unexpected: Sequence[str], state: Mapping[str, Any]
+    ) -> str:
         """The names that are most like the first that is missing, or else unexpected."""
         if not (missing or unexpected):
             return ""
@@ -188,14 +163,14 @@ class _Target:
         missing: Sequence[str],
         unexpected: Sequence[str],
         misshapen: Sequence[str],
-        state: State,
+        state: Mapping[str, Any],
     ) -> str:
         """What in the recipe would make it fit."""
         for prefix in sorted({name.partition(".")[0] + "." for name in unexpected}):
             inner = {name.removeprefix(prefix) for name in state if name.startswith(prefix)}
             if inner >= self._expected.keys() and not inner - self._expected.keys():
                 return f' It fits with checkpoint=Checkpoint(prefix="{prefix}").'
-        if misshapen:
+        if misshapen or not state:
             return ""
         if unexpected and not missing:
             patterns = ", ".join(f'"{each}"' for each in _patterns(unexpected, self._expected))
@@ -211,78 +186,118 @@ class _Target:
             )
         return ""
 
-    def _renamed(self, state: State) -> State:
+    def _chosen(self, state: State) -> State:
         """What the recipe says is loaded, by the names that it gives."""
-        settings, renamed = self._settings, State()
-        for name, value in state.items():
-            if not isinstance(value, Tensor) and name not in self._expected:
-                continue  # such as the number of the epoch
+        settings = self._settings
+
+        def rename(name: str) -> str | None:
             if not name.startswith(settings.prefix):
-                continue
+                return None
             name = name.removeprefix(settings.prefix)
             for pattern, replacement in settings.rename.items():
                 name = re.sub(pattern, replacement, name)
-            if not any(fnmatchcase(name, pattern) for pattern in settings.ignored):
-                renamed[name] = value
-        return renamed
+            return None if any(fnmatchcase(name, each) for each in settings.ignored) else name
+
+        weights = {  # without such as the number of the epoch
+            name: value
+            for name, value in state.values.items()
+            if isinstance(value, Tensor) or name.rpartition(".")[2] == EXTRA_STATE
+        }
+        return state.with_values(weights).named(rename)
 
     def _readings(self, state: State) -> Iterator[tuple[State, tuple[str, ...]]]:
         """The tensors under their own names, then under those without what wraps them."""
         yield state, ()
-        if OF_AVERAGES in state and OF_AVERAGES not in self._expected:
-            state = {name: value for name, value in state.items() if name != OF_AVERAGES}
-        plain: State = {}
-        removed: set[str] = set()
-        for name, value in state.items():
-            parts = name.split(".")
-            kept = [part for part in parts if part not in WRAPPERS]
-            removed.update(f"`{part}.`" for part in parts if part in WRAPPERS)
-            plain[".".join(kept)] = value
-        if removed and len(plain) == len(state):
-            yield plain, (f"without {' and '.join(sorted(removed))}",)
-        prefix = ""
-        while common := _common(state):
-            prefix += common
-            state = {name.removeprefix(common): value for name, value in state.items()}
-            yield state, (f"without `{prefix}`",)
+        if OF_AVERAGES in state.values and OF_AVERAGES not in self._expected:
+            state = state.named(lambda name: None if name == OF_AVERAGES else name)
+        wrapped = {
+            f"`{part}.`" for name in state.values for part in name.split(".") if part in WRAPPERS
+        }
+        plain = state
+        with suppress(SameName):
+            plain = state.named(
+                lambda name: ".".join(part for part in name.split(".") if part not in WRAPPERS)
+            )
+            if wrapped:
+                yield plain, (f"without {' and '.join(sorted(wrapped))}",)
+        for stripped in (state, plain):
+            prefix = ""
+            while common := _common(stripped.values):
+                prefix += common
+                stripped = stripped.named(partial(_without, common))
+                yield stripped, (f"without `{prefix}`",)
         if added := _common(self._expected):
-            yield {added + name: value for name, value in state.items()}, (f"under `{added}`",)
+            yield plain.named(lambda name: added + name), (f"under `{added}`",)
 
     def _completed(self, state: State) -> tuple[State, tuple[str, ...]]:
         """The tensors with those that are tied to them, and those that may be missing."""
-        complete, how = dict(state), set[str]()
-        shared: dict[int, str] = {}
-        for name, tensor in self._expected.items():
-            if name in state and isinstance(tensor, Tensor) and tensor.data_ptr():
-                shared.setdefault(tensor.data_ptr(), name)
-        for name, tensor in self._expected.items():
+        complete, how = dict(state.values), set[str]()
+        twins = self._twins()
+        for name, value in self._expected.items():
             if name in complete:
                 continue
-            twin = shared.get(tensor.data_ptr()) if isinstance(tensor, Tensor) else None
-            if twin is not None and self._expected[twin].shape == tensor.shape:
-                complete[name] = state[twin]
+            twin = next((each for each in twins.get(name, ()) if each in state.values), None)
+            if twin is not None:
+                complete[name] = state.values[twin]
                 how.add("with tied weights")
             elif any(fnmatchcase(name, pattern) for pattern in self._settings.missing):
-                complete[name] = self._begins_with[name]
+                complete[name] = value
                 how.add("with the module's own values where it may")
-        return complete, tuple(sorted(how))
+        return state.with_values(complete), tuple(sorted(how))
 
-    def _takes(self, state: State) -> bool:
+    def _twins(self) -> dict[str, list[str]]:
+        """The names of the same tensor, for each that has several."""
+        same: dict[object, list[str]] = {}
+        for name, value in self._expected.items():
+            if isinstance(value, Tensor) and value.numel():
+                key = value.data_ptr(), value.shape, value.stride(), value.dtype
+                same.setdefault(key, []).append(name)
+        return {name: names for names in same.values() if len(names) > 1 for name in names}
+
+    def _takes(self, named: State, complete: State) -> bool:
         """Whether `load_state_dict` does: hooks of a module may rename, and torch fills in counters
-        that older versions did not save. The module has its own values again afterwards."""
-        unlike = len(state.keys() ^ self._expected.keys())
-        if not state or unlike >= len(state.keys() | self._expected.keys()):
+        that older versions did not save. It is tried on a copy of the module."""
+        if not named.values.keys() & self._expected.keys():
+            return False
+        if reason := self._lossy(complete.values):
+            self._refusal = reason
             return False
         try:
-            self._module.load_state_dict(state, strict=True)
-        except Exception:  # of hooks, too
+            self._trial.load_state_dict(complete.for_torch(), strict=True)
+        except Exception as error:  # of hooks, too
+            self._refusal = f"load_state_dict refuses it: {str(error).strip()[:200]}"
             return False
-        finally:
-            with torch.no_grad():
-                for name, value in self._module.state_dict().items():
-                    if isinstance(value, Tensor):
-                        value.copy_(self._begins_with[name])
         return True
+
+    def _lossy(self, values: Mapping[str, Any]) -> str:
+        """What would be lost without a word, if anything."""
+        for name, expected in self._expected.items():
+            value = values.get(name)
+            if not isinstance(value, Tensor) or not isinstance(expected, Tensor):
+                continue
+            of_bytes = value.dtype in (torch.int8, torch.uint8)
+            if (value.is_complex() and not expected.is_complex()) or (
+                of_bytes and expected.is_floating_point()
+            ):
+                return f"{name} is {value.dtype}, and the module's {expected.dtype}"
+            whole = value.is_floating_point() and not expected.is_floating_point()
+            if whole and not expected.is_complex() and not torch.equal(value, value.round()):
+                return f"{name} has fractions, and the module takes whole numbers"
+        for name, twins in self._twins().items():
+            for other in twins:
+                one, two = values.get(name), values.get(other)
+                if (
+                    isinstance(one, Tensor)
+                    and isinstance(two, Tensor)
+                    and one.shape == two.shape
+                    and not torch.equal(one, two)
+                ):
+                    return f"{name} and {other} differ, and are one tensor in the module"
+        return ""
+
+
+def _without(prefix: str, name: str) -> str | None:
+    return name.removeprefix(prefix) if name.startswith(prefix) else None
 
 
 def _common(state: Mapping[str, object]) -> str:
@@ -303,11 +318,9 @@ def _patterns(names: Sequence[str], others: Mapping[str, object]) -> list[str]:
 
 
 def _equal(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(
-        torch.equal(value, other[name]) if isinstance(value, Tensor) else value == other[name]
-        for name, value in one.items()
+    return one.values.keys() == other.values.keys() and all(
+        torch.equal(value, other.values[name])
+        if isinstance(value, Tensor)
+        else value == other.values[name]
+        for name, value in one.values.items()
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

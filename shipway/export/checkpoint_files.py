@@ -100,13 +100,13 @@ def read_checkpoint(path: Path) -> object:
     first, *shards = files_of(path)
     if not first.name.endswith(INDEX):
         return _read(first)
-    found: dict[str, object] = {}
+    places, found = _weight_map(first), dict[str, object]()
     for shard in shards:
         tensors = _read(shard)
         if not isinstance(tensors, Mapping):
             raise UnreadableCheckpoint(f"The shard {shard} holds no tensors by name.")
-        found |= tensors
-    missing = sorted(_weight_map(first).keys() - found.keys())
+        found |= {name: each for name, each in tensors.items() if places.get(name) == shard.name}
+    missing = sorted(places.keys() - found.keys())
     if missing:
         raise UnreadableCheckpoint(
             f"{first} names {len(missing)} tensors that no file holds, the first is {missing[0]}. "

@@ -70,12 +70,16 @@ class Place(NamedTuple):
     whole: int
     """How many it has."""
 
-    def seen_at(self, length: int, cells: int) -> np.ndarray:
-        """Which of the `cells` of the program's output along this axis lies at each of the photo's
-        `length` pixels, int64 (length,); -1 at those that the program has not seen."""
-        along = (np.arange(length) + 0.5 - self.start) / self.kept
-        cell = np.floor((self.offset + along * self.inner) * cells / self.whole).astype(np.int64)
-        return np.where((along >= 0) & (along < 1), cell.clip(0, cells - 1), -1)
+    def runs(self, length: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the `cells` of the program's output along this axis lie at the photo's `length`
+        pixels, in order, and at how many, both int64; -1 at those that the program has not seen."""
+        # A pixel belongs to the cell in which its middle lies.
+        starts = (np.arange(cells + 1) * self.whole / cells - self.offset) * self.kept / self.inner
+        edges = np.ceil(self.start + starts - 0.5).clip(self.start, self.start + self.kept)
+        edges = np.concatenate([[0], edges.clip(0, length), [length]]).astype(np.int64)
+        counts = np.diff(edges)
+        cell = np.concatenate([[-1], np.arange(cells), [-1]])
+        return cell[counts > 0], counts[counts > 0]
 
 
 def places(width: int, height: int, spec: ImagePreprocessing) -> tuple[Place, Place]:
@@ -105,17 +109,21 @@ def framed(pixels_HWC: np.ndarray, spec: ImagePreprocessing) -> np.ndarray:
     return whole_HWC
 
 
+def averaged(picture: Image.Image, size: Size) -> Image.Image:
+    """The picture, or a smaller one of the means of its blocks, from which one of that size can be
+    made with little memory."""
+    blocks = [
+        max(1, length // (MOST_SHRUNK * target))
+        for length, target in zip(picture.size, (size.width, size.height), strict=True)
+    ]
+    return picture if blocks == [1, 1] else picture.reduce((blocks[0], blocks[1]))
+
+
 def resized(picture: Image.Image, size: Size, resample: str) -> np.ndarray:
     """The pixels (H, W, C), resized and smoothed as by Pillow; where torch has the filter, four
     times as fast by its vector code."""
     if picture.size == (size.width, size.height):
         return _pixels(picture)  # each filter gives its centre all weight, and none to other pixels
-    blocks = [
-        max(1, length // (MOST_SHRUNK * target))
-        for length, target in zip(picture.size, (size.width, size.height), strict=True)
-    ]
-    if blocks != [1, 1]:
-        picture = picture.reduce((blocks[0], blocks[1]))
     # torch does not know lanczos, and Pillow weighs colours by their alpha.
     if resample == "lanczos" or picture.mode == "RGBA":
         by = getattr(Image.Resampling, resample.upper())

@@ -18,7 +18,15 @@ import numpy as np
 from PIL import Image, ImageFile, WebPImagePlugin  # noqa: F401
 
 from shipway.payloads.errors import BadImage, ImageTooLarge, NotAnImage
-from shipway.payloads.image_fit import Size, fitted_size, framed, resized, shrunk_to, side_of
+from shipway.payloads.image_fit import (
+    Size,
+    averaged,
+    fitted_size,
+    framed,
+    resized,
+    shrunk_to,
+    side_of,
+)
 from shipway.recipe import ImagePreprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -120,6 +128,8 @@ def decode_photo(
         size = fitted_size(width, height, spec)
         if orientation in _SWAPS_SIDES:
             size = Size(*size[::-1])
+        if spec.fit != "crop":  # a square has no such proportions
+            kept = averaged(kept, size)
         pixels_HWC = resized(kept, size, spec.resample)
         del kept  # before the next large one begins
     if upright := _UPRIGHT.get(orientation):
@@ -212,7 +222,7 @@ def _kept(
     width, height = image.size
     needed = shrunk_to(width, height, spec) * _SCALED_DECODING_GAP
     if _is_jpeg(image):
-        image.draft(None, (int(width * needed), int(height * needed)))
+        image.draft(None, (max(1, int(width * needed)), max(1, int(height * needed))))
     stored = _load(image, data)
     orientation = _orientation(image)
     box = np.array([0, 0, width, height])

@@ -12,18 +12,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from shipway.errors import ShipwayError
 from shipway.metrics.observed import Observer
-from shipway.payloads.errors import InternalError, NotFinite, ReplyTooLarge
+from shipway.payloads.errors import InternalError, ReplyTooLarge
 from shipway.payloads.request import BINARY, Request
-from shipway.runtime.model import Model, RowResult
+from shipway.runtime.model import Model
 from shipway.serving import oip, v1
 from shipway.serving.deadlines import Deadlines
 from shipway.serving.pending import PendingRequest, answered, by_note, stages_of
 from shipway.serving.reading import each_of, maybe_v2, placed
 from shipway.serving.replies import Reply, encode, refusal, server_timing
-from shipway.serving.statuses import STATUS_OF, status_of
-from shipway.serving.together import finite_rows, padded, stacked
+from shipway.serving.statuses import STATUS_OF
+from shipway.serving.together import error_of, finite_rows, padded, stacked
 from shipway.tasks import TASKS
 from shipway.tasks.base import Decoded, Inputs, Task
 
@@ -307,7 +306,7 @@ class Service:
         start = time.perf_counter()
         try:
             if pending.error is None and pending.outputs is None:
-                pending.error = _error_of(pending.results)
+                pending.error = error_of(pending.results)
             reply = self._written(pending) if pending.error is None else _refused(pending)
             if len(reply.body) > self._most_reply_bytes:
                 pending.error = ReplyTooLarge(
@@ -316,6 +315,9 @@ class Service:
                     f"binary reply: Accept: {BINARY}."
                 )
                 reply = _refused(pending)
+        except ReplyTooLarge as error:
+            pending.error = error
+            reply = _refused(pending)
         except Exception:
             logger.exception("an answer could not be written")
             pending.error = InternalError(
@@ -351,14 +353,21 @@ class Service:
         answers = pending.answers
         if answers is None:
             answers = self._task.answers(outputs, pending.notes)
+        many = pending.inputs is not None and pending.inputs.many
+        if not many and self._steps is None:
+            for kind in self._task.other_types:
+                if pending.request.prefers(kind):
+                    written = self._task.written_as(answers[0], kind)
+                    return Reply(written, headers={"content-type": kind})
+        answers = self._as_json(answers)
+        return Reply(encode(answers if many else answers[0]))
+
+    def _as_json(self, answers: Sequence[Any]) -> Sequence[Any]:
+        if self._task.other_types:
+            answers = [self._task.as_json(answer) for answer in answers]
         if self._steps is not None:
             answers = [self._steps.postprocess(answer) for answer in answers]
-        many = pending.inputs is not None and pending.inputs.many
-        for kind in () if many else self._task.other_types:
-            if pending.request.prefers(kind):
-                written = self._task.written_as(answers[0], kind)
-                return Reply(written, headers={"content-type": kind})
-        return Reply(encode(answers if many else answers[0]))
+        return answers
 
     def _written_v1(self, pending: PendingRequest) -> Reply:
         answers = pending.answers
@@ -370,27 +379,9 @@ class Service:
                     tuple(each[None] for each in result.outputs), [note]
                 )
             ]
-        if self._steps is not None:
-            answers = [self._steps.postprocess(answer) for answer in answers]
-        return Reply(encode({"predictions": answers}))
+        return Reply(encode({"predictions": self._as_json(answers)}))
 
 
 def _refused(pending: PendingRequest) -> Reply:
     assert pending.error is not None
     return refusal(pending.error, v2=pending.is_v2 or pending.is_v1)
-
-
-def _error_of(results: Sequence[RowResult]) -> ShipwayError | None:
-    """The error of the last row that failed; None if every row has finite outputs."""
-    error: ShipwayError | None = None
-    for result in results:
-        if isinstance(result.error, ShipwayError) and status_of(result.error):
-            error = result.error
-        elif result.error is not None:
-            error = InternalError("The model failed on this input. The server's log has the cause.")
-        elif not all(np.isfinite(output).all() for output in result.outputs):
-            error = NotFinite(
-                "The model's outputs for this input are infinite or NaN, because the input "
-                "contains values that are too large or too small. Send other values."
-            )
-    return error

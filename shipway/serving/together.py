@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from shipway.errors import ShipwayError
+from shipway.payloads.errors import InternalError, NotFinite
 from shipway.runtime.model import RowResult
+from shipway.serving.statuses import status_of
 
 
 def stacked(results: Sequence[RowResult]) -> tuple[np.ndarray, ...] | None:
@@ -46,3 +49,19 @@ def finite_rows(outputs_R: Sequence[np.ndarray], rows: int) -> np.ndarray:
         if output_R.dtype.kind == "f":
             finite_R &= np.isfinite(output_R).reshape(rows, -1).all(axis=1)
     return finite_R
+
+
+def error_of(results: Sequence[RowResult]) -> ShipwayError | None:
+    """The error of the last row that failed; None if every row has finite outputs."""
+    error: ShipwayError | None = None
+    for result in results:
+        if isinstance(result.error, ShipwayError) and status_of(result.error):
+            error = result.error
+        elif result.error is not None:
+            error = InternalError("The model failed on this input. The server's log has the cause.")
+        elif not all(np.isfinite(output).all() for output in result.outputs):
+            error = NotFinite(
+                "The model's outputs for this input are infinite or NaN, because the input "
+                "contains values that are too large or too small. Send other values."
+            )
+    return error

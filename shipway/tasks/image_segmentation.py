@@ -5,12 +5,14 @@ H, W = pixels of a photo, h, w = cells of the program's output, K = classes, B =
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from shipway.artifact.manifest import Manifest
+from shipway.payloads.errors import ReplyTooLarge
 from shipway.payloads.image_fit import places
 from shipway.payloads.schemas import Schema, an_object, one_or_several
 from shipway.recipe import ImagePreprocessing
@@ -19,6 +21,8 @@ from shipway.tasks.images import ImageTask, image_contents
 
 UNSEEN = 255
 """In a mask: a pixel outside of the crop that the program has seen."""
+MOST_RUNS = 1_000_000
+"""Of a mask in JSON, which then has some 5 MB."""
 PNG = "image/png"
 
 
@@ -40,34 +44,34 @@ class ImageSegmentation(ImageTask):
             for logits_Khw, note in zip(outputs[0], notes, strict=True)
         ]
 
-    def _answer(self, logits_Khw: np.ndarray, width: int, height: int) -> dict[str, Any]:
-        mask_HW = mask_of(logits_Khw, width, height, self._spec)
-        classes, lengths = runs_of(mask_HW)
+    def _answer(self, logits_Khw: np.ndarray, width: int, height: int) -> "Segmented":
+        mask = mask_of(logits_Khw, width, height, self._spec)
         labels = self._manifest.labels
-        pixels_K = np.bincount(classes, weights=lengths, minlength=UNSEEN + 1)[: len(labels)]
+        pixels_K = mask.pixels()[: len(labels)]
         found = np.flatnonzero(pixels_K)
         found = found[np.argsort(-pixels_K[found], kind="stable")]
-        return {
-            "width": width,
-            "height": height,
-            "classes": [
-                {
-                    "class_id": int(each),
-                    "label": labels[each],
-                    "share": float(pixels_K[each] / (width * height)),
-                }
-                for each in found
-            ],
-            "mask": {"class_ids": classes, "lengths": lengths},
-        }
+        classes = [
+            {
+                "class_id": int(each),
+                "label": labels[each],
+                "share": float(pixels_K[each] / (width * height)),
+            }
+            for each in found
+        ]
+        return Segmented(mask, {"width": width, "height": height, "classes": classes})
+
+    def as_json(self, answer: Any) -> Any:
+        """With the mask as runs. Raises ReplyTooLarge if they are too many."""
+        if not isinstance(answer, Segmented):
+            return answer
+        class_ids, lengths = answer.mask.runs()
+        return answer | {"mask": {"class_ids": class_ids, "lengths": lengths}}
 
     def written_as(self, answer: Any, content_type: str) -> bytes:
         """The mask as a PNG with one channel, whose grey values are the classes."""
         del content_type  # there is one
-        runs = answer["mask"]
-        mask_HW = np.repeat(np.asarray(runs["class_ids"], np.uint8), runs["lengths"])
         file = io.BytesIO()
-        Image.fromarray(mask_HW.reshape(answer["height"], answer["width"])).save(file, "PNG")
+        Image.fromarray(answer.mask.drawn()).save(file, "PNG")
         return file.getvalue()
 
     @classmethod
@@ -94,23 +98,78 @@ class ImageSegmentation(ImageTask):
         return image_contents(), one_or_several(answer)
 
 
-def mask_of(
-    logits_Khw: np.ndarray, width: int, height: int, spec: ImagePreprocessing
-) -> np.ndarray:
-    """The most probable class at each pixel of an upright photo, uint8 (H, W): that of the cell
-    which lies there. UNSEEN where there is none."""
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """The class of each pixel of a photo, by rectangles of pixels that lie in one cell of the
+    program's output: there are few, however large the photo is."""
+
+    cells_hw: np.ndarray
+    """uint8; UNSEEN for those around what the program has seen."""
+    heights_h: np.ndarray
+    """In pixels, of each row of cells."""
+    widths_w: np.ndarray
+    """In pixels, of each column of cells."""
+
+    def pixels(self) -> np.ndarray:
+        """How many each class has, (256,)."""
+        weights = np.multiply.outer(self.heights_h, self.widths_w).ravel()
+        return np.bincount(self.cells_hw.ravel(), weights=weights, minlength=UNSEEN + 1)
+
+    def drawn(self) -> np.ndarray:
+        """uint8 (H, W)."""
+        rows_hW = np.repeat(self.cells_hw, self.widths_w, axis=1)
+        return np.repeat(rows_hW, self.heights_h, axis=0)
+
+    def runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The class and the length of each run of equal pixels, row by row. Raises
+        ReplyTooLarge."""
+        rows = [runs_of(row_w, self.widths_w) for row_w in self.cells_hw]
+        counts = [1 if len(ids) == 1 else len(ids) for ids, _ in rows]
+        most = int(
+            sum(
+                1 if count == 1 else count * height
+                for count, height in zip(counts, self.heights_h, strict=True)
+            )
+        )
+        if most > MOST_RUNS:
+            raise ReplyTooLarge(
+                f"The mask has {most:,} runs of equal pixels; in JSON at most {MOST_RUNS:,} are "
+                f"sent. Ask for a picture: Accept: {PNG}."
+            )
+        ids, lengths = [], []
+        for (row_ids, row_lengths), height in zip(rows, self.heights_h, strict=True):
+            if len(row_ids) == 1:
+                ids.append(row_ids)
+                lengths.append(row_lengths * height)
+            else:
+                ids.append(np.tile(row_ids, height))
+                lengths.append(np.tile(row_lengths, height))
+        # A row may begin as the one before ends.
+        return runs_of(np.concatenate(ids), np.concatenate(lengths))
+
+
+class Segmented(dict[str, Any]):
+    """An answer whose mask is written when it is known how."""
+
+    def __init__(self, mask: Mask, said: Mapping[str, Any]) -> None:
+        super().__init__(said)
+        self.mask = mask
+
+
+def mask_of(logits_Khw: np.ndarray, width: int, height: int, spec: ImagePreprocessing) -> Mask:
+    """The most probable class at each pixel of an upright photo: that of the cell which lies there,
+    UNSEEN where there is none."""
     classes_hw = logits_Khw.argmax(axis=0).astype(np.uint8)
     rows, columns = places(width, height, spec)
-    row_H = rows.seen_at(height, classes_hw.shape[0])
-    column_W = columns.seen_at(width, classes_hw.shape[1])
-    mask_HW = classes_hw[row_H[:, None], column_W]
-    mask_HW[row_H < 0] = UNSEEN
-    mask_HW[:, column_W < 0] = UNSEEN
-    return mask_HW
+    row_h, heights_h = rows.runs(height, classes_hw.shape[0])
+    column_w, widths_w = columns.runs(width, classes_hw.shape[1])
+    cells_hw = classes_hw[row_h[:, None], column_w]
+    cells_hw[row_h < 0] = UNSEEN
+    cells_hw[:, column_w < 0] = UNSEEN
+    return Mask(cells_hw, heights_h, widths_w)
 
 
-def runs_of(mask_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The class and the length of each run of equal pixels, row by row."""
-    flat = mask_HW.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    return flat[starts], np.diff(starts, append=flat.size)
+def runs_of(values: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of equal values, from values and the length of each."""
+    starts = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+    return values[starts], np.add.reduceat(lengths, starts)

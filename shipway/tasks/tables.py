@@ -25,6 +25,8 @@ from shipway.tasks import demo_inputs
 from shipway.tasks.base import Decoded, Example, Inputs, Task, preprocessing_of
 
 FIELDS = ("body", "data", "rows")
+EXACT = 2**24
+"""Whole numbers up to this one are exact in float32 (IEEE 754: 24 bits)."""
 SHOWN = 10
 """The most values of a category that an error lists."""
 ACCEPTED = (
@@ -88,6 +90,18 @@ class TableTask(Task):
         """An element is one row in JSON."""
         return parse_json(data, ACCEPTED)
 
+    def check(self, arrays: tuple[np.ndarray, ...]) -> None:
+        """Refuses numbers that are not what the columns say."""
+        if self._plain:
+            return
+        for column, values_B in zip(self._described, arrays[0].T, strict=True):
+            wrong_B = _not_of(values_B, column)
+            if wrong_B.any():
+                raise BadTensor(
+                    f"{column.name!r} is {values_B[wrong_B][0]:g} in row {int(wrong_B.argmax())}, "
+                    f"and this model takes {_accepted(column)} for it."
+                )
+
     def decode(self, items: Sequence[Any]) -> list[Decoded | ShipwayError]:
         """Each row as float32 (columns,)."""
         found: list[Decoded | ShipwayError] = []
@@ -141,6 +155,8 @@ def number_of(value: Any, column: Column) -> Any:
             more = ", …" if len(column.values) > SHOWN else ""
             raise BadRequest(f"{column.name!r} is {said}; this model knows {known}{more}.")
         return column.values.index(value)
+    if isinstance(value, bool):
+        raise BadRequest(f"{column.name!r} is a JSON boolean; this model takes a number for it.")
     if not isinstance(value, int | float):
         return value
     said = str(value)[:40]
@@ -148,13 +164,45 @@ def number_of(value: Any, column: Column) -> Any:
         raise BadRequest(f"{column.name!r} is {said}; this model takes whole numbers for it.")
     low, high = column.min, column.max
     if (low is not None and value < low) or (high is not None and value > high):
-        limits = " and ".join(
-            f"at {word} {limit:g}"
-            for word, limit in (("least", low), ("most", high))
-            if limit is not None
+        raise BadRequest(f"{column.name!r} is {said}; this model takes {_limits(column)} for it.")
+    if column.integer and abs(value) > EXACT:
+        raise BadRequest(
+            f"{column.name!r} is {said}, and the program's float32 has whole numbers up to "
+            f"{EXACT:,} only."
         )
-        raise BadRequest(f"{column.name!r} is {said}; this model takes {limits} for it.")
     return value
+
+
+def _limits(column: Column) -> str:
+    return " and ".join(
+        f"at {word} {limit:g}"
+        for word, limit in (("least", column.min), ("most", column.max))
+        if limit is not None
+    )
+
+
+def _accepted(column: Column) -> str:
+    """The numbers that a program takes for a column."""
+    if column.values:
+        found = f"0 to {len(column.values) - 1}"
+    else:
+        found = " ".join(filter(None, ["whole numbers" if column.integer else "", _limits(column)]))
+    return found if column.missing is None else f"{found}, or {column.missing:g}"
+
+
+def _not_of(values_B: np.ndarray, column: Column) -> np.ndarray:
+    """Which numbers a program must not get for a column, (B,)."""
+    low, high = column.min, column.max
+    if column.values:
+        low, high = 0.0, len(column.values) - 1.0
+    wrong_B = np.zeros(len(values_B), bool)
+    if column.values or column.integer:
+        wrong_B |= values_B != np.round(values_B)
+    if low is not None:
+        wrong_B |= values_B < np.float32(low)
+    if high is not None:
+        wrong_B |= values_B > np.float32(high)
+    return wrong_B if column.missing is None else wrong_B & (values_B != np.float32(column.missing))
 
 
 def _schema(column: Column) -> Schema:

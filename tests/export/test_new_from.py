@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
-from torchvision.models import ResNet18_Weights
+from torchvision.models import ResNet18_Weights, list_models
 from transformers import (
     BertConfig,
     BertForQuestionAnswering,
@@ -154,11 +155,14 @@ def test_a_classifier_of_images_answers_as_transformers_does(tmp_path):
         ({"size": 224, "do_center_crop": False}, {"fit": "squash", "height": 224}),
         (
             {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}
-            | {"do_center_crop": True, "resample": 3},
+            | {"do_center_crop": True, "resample": 3, "image_processor_type": "CLIPImageProcessor"},
             {"fit": "crop", "crop_fraction": 224 / 256, "resample": "bicubic", "height": 224},
         ),
-        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, {"crop_fraction": 0.875}),
-        ({"size": {"shortest_edge": 64}}, {"crop_fraction": 1.0, "fit": "crop"}),
+        (
+            {"size": {"shortest_edge": 224}, "crop_pct": 0.875}
+            | {"image_processor_type": "ConvNextImageProcessor"},
+            {"crop_fraction": 0.875, "height": 224},
+        ),
         ({"size": 32, "do_normalize": False}, {"mean": (0, 0, 0), "std": (255, 255, 255)}),
         ({"size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}, {"mean": (127.5,) * 3}),
     ],
@@ -196,7 +200,7 @@ def _own_code(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (_questions, "is a BertForQuestionAnswering; there is a recipe for"),
+        (_questions, "is a 'BertForQuestionAnswering'; there is a recipe for"),
         (_no_tokenizer, "has no tokenizer.json"),
         (_no_weights, "holds no checkpoint"),
         (_own_code, "brings code of its own"),
@@ -207,6 +211,122 @@ def test_a_folder_of_which_no_recipe_can_be_made_is_refused(tmp_path, make, says
     make(tmp_path / "hf")
     with pytest.raises(CannotStartRecipe, match=says):
         recipe_from("hf", str(tmp_path / "hf"), "my_model")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"image_processor_type": "MobileViTImageProcessor", "size": {"shortest_edge": 224}}
+        | {"crop_size": {"height": 224, "width": 224}, "do_flip_channel_order": True},
+        {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 384}}
+        | {"crop_pct": 0.875},
+        {"image_processor_type": "LevitImageProcessor", "size": {"shortest_edge": 224}},
+        {"size": 32, "rescale_factor": 1 / 127.5},
+        {"size": {"height": 256, "width": 256}, "do_center_crop": True}
+        | {
+            "crop_size": {"height": 224, "width": 224},
+            "image_processor_type": "CLIPImageProcessor",
+        },
+        {"size": 32, "do_resize": False},
+        {"size": {"height": 32, "width": 48}},
+        {"size": 32, "image_mean": 0.5},
+        {"size": 32, "resample": 0},
+    ],
+)
+def test_a_processor_that_does_something_else_is_refused(tmp_path, said):
+    config = ViTConfig(image_size=32, patch_size=8, num_labels=3, **TINY)
+    ViTForImageClassification(config).save_pretrained(tmp_path / "hf")
+    (tmp_path / "hf" / "preprocessor_config.json").write_text(json.dumps(said))
+    with pytest.raises(CannotStartRecipe, match=r"preprocessor_config\.json"):
+        recipe_from("hf", str(tmp_path / "hf"), "my_model")
+
+
+def _changed(folder: Path, **changes: object) -> str:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    return recipe_from("hf", str(folder), "my_model")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architectures": ['"""\nimport os\n"""BertForSequenceClassification']},
+        {"architectures": [None]},
+        {"architectures": []},
+        {"architectures": {"x": 1}},
+        {"architectures": ["BertLMHeadModel"]},
+        {"architectures": ["GPT2LMHeadModel"]},
+        {"pad_token_id": '__import__("os").system("true")'},
+        {"pad_token_id": -1},
+        {"max_position_embeddings": -1},
+        {"id2label": ["a", "b"]},
+        {"id2label": {"a": "b"}},
+        {"problem_type": "ranking"},
+    ],
+)
+def test_nothing_that_a_folder_says_becomes_code(tmp_path, changes):
+    bert(tmp_path / "hf", BertForSequenceClassification)
+    with pytest.raises(CannotStartRecipe):
+        _changed(tmp_path / "hf", **changes)
+
+
+def test_names_of_any_characters_are_written_down(tmp_path):
+    folder = tmp_path / 'my "best"\\new\'s __NAME__ model'
+    labels = {0: 'a "b"', 1: "__LABELS__", 2: "c\\n'd"}
+    bert(folder, BertForSequenceClassification, num_labels=3, id2label=labels)
+    recipe, _ = written(tmp_path, "hf", str(folder))
+    assert list(recipe.labels()) == list(labels.values())
+    assert recipe.files()["tokenizer.json"] == folder / "tokenizer.json"
+
+
+def test_what_a_classifier_is_for_is_read(tmp_path):
+    bert(tmp_path / "hf", BertForSequenceClassification, num_labels=5)
+    assert "'LABEL_4'" in _changed(tmp_path / "hf", id2label=None, num_labels=5)
+    several = _changed(tmp_path / "hf", problem_type="multi_label_classification")
+    assert 'scores="multi_label"' in several
+    numbers = _changed(tmp_path / "hf", problem_type="regression")
+    assert 'task="text_regression"' in numbers and "multi_label" not in numbers
+    shifted = _changed(tmp_path / "hf", model_type="roberta", pad_token_id=1)
+    assert "max_length=62," in shifted
+
+
+@pytest.mark.parametrize(
+    ("modules", "pooling", "line"),
+    [
+        (["Transformer", "Pooling"], {"pooling_mode_cls_token": True}, "tokens_BTD[:, 0]"),
+        (["Transformer", "Pooling"], {"pooling_mode_mean_tokens": True}, ".sum(1) / weight"),
+        (["Transformer", "Pooling", "Dense"], {"pooling_mode_mean_tokens": True}, None),
+        (["Transformer", "Pooling"], {"pooling_mode_max_tokens": True}, None),
+        (
+            ["Transformer", "Pooling"],
+            {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+            None,
+        ),
+    ],
+)
+def test_texts_are_pooled_as_the_folder_says(tmp_path, modules, pooling, line):
+    bert(tmp_path / "hf", BertModel)
+    listed = [
+        {"type": f"sentence_transformers.models.{kind}", "path": f"{place}_{kind}"}
+        for place, kind in enumerate(modules)
+    ]
+    (tmp_path / "hf" / "modules.json").write_text(json.dumps(listed))
+    (tmp_path / "hf" / "1_Pooling").mkdir()
+    (tmp_path / "hf" / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    if line is None:
+        with pytest.raises(CannotStartRecipe, match=r"modules\.json asks for"):
+            recipe_from("hf", str(tmp_path / "hf"), "my_model")
+    else:
+        text = recipe_from("hf", str(tmp_path / "hf"), "my_model")
+        assert line in text
+        compile(text, "recipe", "exec")
+
+
+def test_a_model_of_torchvision_is_built_as_for_its_weights():
+    assert "transform_input=True" in recipe_from("torchvision", "googlenet", "my_model")
+    assert "image_size=518" in recipe_from("torchvision", "vit_h_14", "my_model")
+    for model in list_models(module=torchvision.models):
+        compile(recipe_from("torchvision", model, "my_model"), model, "exec")
 
 
 def test_unknown_names_are_refused_with_similar_ones():

@@ -109,6 +109,13 @@ def test_alpha_is_kept_where_the_program_takes_it(photo):
 
 
 @pytest.mark.parametrize("fit", ["squash", "letterbox"])
+@pytest.mark.parametrize("size", [(50, 6401), (6401, 50), (1, 60_000), (60_000, 3)])
+def test_a_jpeg_of_odd_proportions_is_decoded(fit, size):
+    found = decode_image(encoded(Image.new("RGB", size, "white"), "JPEG"), spec(fit=fit))
+    assert found.shape == (96, 64, 3) and (found == 255).any()
+
+
+@pytest.mark.parametrize("fit", ["squash", "letterbox"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 100_000), (100_000, 1), (3, 2)])
 def test_pictures_of_odd_proportions_take_little_memory(fit, size):
     data = encoded(Image.new("RGB", size, (10, 200, 30)))

@@ -555,10 +555,10 @@ def test_a_tokenizer_that_fails_on_one_text_answers_the_others(served, monkeypat
     one = served("classifier")
     encode = one.service._task._texts.encode
 
-    def explode(texts):
+    def explode(texts, **options):
         if "explode" in texts:
             raise RuntimeError("unforeseen")
-        return encode(texts)
+        return encode(texts, **options)
 
     monkeypatch.setattr(one.service._task._texts, "encode", explode)
     replies = one.service.answer([*map(one.natural, ("a cat", "explode", "a dog"))])

@@ -10,7 +10,7 @@ from ts.context import Context, RequestProcessor
 
 from shipway.artifact.bundle import open_artifact
 from shipway.engines.torchserve.handler import Handler
-from shipway.payloads.images import decode_image
+from shipway.payloads.images import decode_image, decode_photo
 from shipway.runtime.model import Model
 from shipway.runtime.program import open_program
 from shipway.tasks.classes import rank
@@ -96,9 +96,9 @@ def test_a_failure_nobody_foresaw_is_one_rows_own(handler, model_dir, monkeypatc
     def explode(body, spec):
         if body == b"explode":
             raise RuntimeError("unforeseen")
-        return decode_image(body, spec)
+        return decode_photo(body, spec)
 
-    monkeypatch.setattr("shipway.tasks.images.decode_image", explode)
+    monkeypatch.setattr("shipway.tasks.images.decode_photo", explode)
     replies, made = ask(handler, model_dir, [GOOD, b"explode"])
     assert made.get_response_status(1)[0] == 500
     assert replies[1]["type"] == "InternalError"

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from shipway.export.errors import BadInputs
 from shipway.export.pipeline import export
 from shipway.export.recipe_file import find_recipe
 from shipway.export.task_outputs import check_outputs
+from shipway.payloads.errors import ReplyTooLarge
 from shipway.payloads.image_fit import fitted_size, places
 from shipway.payloads.images import decode_image
 from shipway.payloads.request import Request
@@ -25,7 +27,13 @@ from shipway.recipe import ImagePreprocessing
 from shipway.runtime.model import Model
 from shipway.serving.openapi import describe
 from shipway.serving.service import Service
-from shipway.tasks.image_segmentation import UNSEEN, ImageSegmentation, mask_of, runs_of
+from shipway.tasks.image_segmentation import (
+    UNSEEN,
+    ImageSegmentation,
+    Mask,
+    Segmented,
+    mask_of,
+)
 from tests.conftest import PHOTOS, Silent
 from tests.payloads.test_image_fit import spec, stored
 
@@ -160,16 +168,54 @@ def test_every_pixel_of_a_photo_lies_in_one_cell_or_in_none():
     for fit in FITS:
         crop = {"crop_fraction": 0.9} if fit == "crop" else {}
         asked = spec(fit=fit, height=32, width=32, **crop)
-        for width, height in ((32, 32), (31, 64), (1000, 3), (1, 1)):
+        for width, height in ((32, 32), (31, 64), (1000, 3), (1, 1), (3, 50_000)):
             if fit == "crop" and int(0.9 * min(width, height)) < 1:
                 continue
-            mask_HW = mask_of(np.eye(8)[:, :, None].repeat(8, 2), width, height, asked)
-            assert mask_HW.shape == (height, width)
+            mask = mask_of(np.eye(8)[:, :, None].repeat(8, 2), width, height, asked)
+            drawn_HW = mask.drawn()
+            assert drawn_HW.shape == (height, width)
             rows, _ = places(width, height, asked)
-            seen = mask_HW[mask_HW != UNSEEN]
+            seen = drawn_HW[drawn_HW != UNSEEN]
             assert seen.size and seen.max() < 8 and rows.inner <= 32
-            classes, lengths = runs_of(mask_HW)
-            assert np.array_equal(np.repeat(classes, lengths).reshape(mask_HW.shape), mask_HW)
+            class_ids, lengths = mask.runs()
+            assert np.array_equal(np.repeat(class_ids, lengths).reshape(drawn_HW.shape), drawn_HW)
+            assert (class_ids[1:] != class_ids[:-1]).all()
+            assert np.array_equal(mask.pixels(), np.bincount(drawn_HW.ravel(), minlength=256))
+
+
+def test_the_largest_photos_take_little_time_and_memory():
+    logits_Khw = np.eye(2)[np.indices((64, 64)).sum(0) % 2].transpose(2, 0, 1)  # a chessboard
+    asked = spec(fit="squash", height=64, width=64)
+    tracemalloc.start()
+    for width, height in ((1, 25_000_000), (25_000_000, 1)):
+        mask_of(logits_Khw, width, height, asked).runs()
+    with pytest.raises(ReplyTooLarge, match=r"at most 1,000,000 .*Accept: image/png"):
+        mask_of(logits_Khw, 5_000, 50_000, asked).runs()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+def test_a_mask_that_is_too_fine_for_json_is_told_so_and_sent_as_a_picture(exported):
+    service = Service(Model(open_artifact(exported.parent / "segments-1.0")))
+    service._task = Fine(service.model)
+    data = (PHOTOS / "chelsea.png").read_bytes()
+    replies = [
+        service.answer([Request({"body": data}, {"accept": each})])[0]
+        for each in ("application/json", "image/png")
+    ]
+    assert [each.status for each in replies] == [413, 200]
+    assert b"Accept: image/png" in replies[0].body
+
+
+class Fine(ImageSegmentation):
+    """A task whose masks have a class of its own for each of many cells."""
+
+    def answers(self, outputs, notes):
+        """A chessboard of 1,100 by 1,000 pixels."""
+        cells = (np.indices((1000, 1100)).sum(0) % 2).astype(np.uint8)
+        mask = Mask(cells, np.ones(1000, int), np.ones(1100, int))
+        return [Segmented(mask, {"width": 1100, "height": 1000, "classes": []}) for _ in notes]
 
 
 @pytest.mark.parametrize(

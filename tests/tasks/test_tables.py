@@ -73,6 +73,7 @@ def test_a_table_of_pandas_may_have_nulls(task):
         ({"rooms": 2.5}, "'rooms' is 2.5; this model takes whole numbers"),
         ({"rooms": 21}, "'rooms' is 21; this model takes at least 1 and at most 20"),
         ({"rooms": "3"}, "do not fit the datatype"),
+        ({"rooms": True}, "'rooms' is a JSON boolean"),
         ({"age": -0.5}, "'age' is -0.5; this model takes at least 0 for it"),
         ({"height": None}, "'height' is null"),
         ({"street": "x"}, "Missing or unknown: street"),
@@ -95,12 +96,37 @@ def test_a_missing_column_without_a_value_for_it_is_named(task):
 
 def test_numbers_of_any_size_are_compared(task):
     wide = Column(name="x", integer=True)
-    assert number_of(10**30, wide) == 10**30
-    assert number_of(True, wide) is True
+    assert number_of(2**24, wide) == 2**24
+    with pytest.raises(BadRequest, match="whole numbers up to 16,777,216"):
+        number_of(2**24 + 1, wide)
     with pytest.raises(BadRequest, match="whole numbers"):
         number_of(math.pi, wide)
     [error] = task.decode([[1.5, "Oslo", 10**400, None, None]])
     assert isinstance(error, BadRequest) and len(str(error)) < 200
+
+
+def tensors(*row: float) -> bytes:
+    data = {"name": "features", "datatype": "FP32", "shape": [2, 5], "data": [*NUMBERS, *row]}
+    return json.dumps({"inputs": [data]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({1: 3}, "'city' is 3 in row 1, and this model takes 0 to 2 for it."),
+        ({1: 0.5}, "'city' is 0.5 in row 1"),
+        ({2: 2.5}, "takes whole numbers at least 1 and at most 20 for it."),
+        ({2: 21}, "'rooms' is 21"),
+        ({3: -0.5}, "takes at least 0, or -1 for it."),
+        ({4: 3}, "takes 0 to 1, or 2 for it."),
+    ],
+)
+def test_tensors_hold_the_same_numbers(artifact, changes, says):
+    row = [changes.get(place, number) for place, number in enumerate(NUMBERS)]
+    service = Service(Model(artifact))
+    good, bad = service.answer([Request({"body": tensors(*each)}) for each in (NUMBERS, row)])
+    assert good.status == 200, good.body
+    assert bad.status == 400 and says in bad.body.decode(), bad.body
 
 
 @pytest.mark.parametrize(
