@@ -6,9 +6,8 @@ Nothing that such a folder says is written into a recipe unchecked, since a reci
 import io
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
@@ -17,12 +16,17 @@ from shipway.artifact.bundle import problems_in
 from shipway.errors import ShipwayError
 from shipway.export.checkpoint_files import files_of
 from shipway.export.new import CannotStartRecipe
-from shipway.export.new_parts import IMAGES, filled, library, preprocessing_fields
+from shipway.export.new_parts import (
+    IMAGES,
+    checked,
+    filled,
+    json_of,
+    library,
+    preprocessing_fields,
+)
 from shipway.export.photos import example_photos
 from shipway.payloads.images import decode_image
 from shipway.recipe import ImagePreprocessing
-
-T = TypeVar("T", bound=BaseModel)
 
 _PIL_FILTERS = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """What preprocessor_config.json writes for Pillow's filters."""
@@ -155,13 +159,13 @@ def from_hf(model: str, name: str) -> str:
     """The recipe of a folder. Raises CannotStartRecipe."""
     # The recipe loads by `from_pretrained`, which knows the names that older versions gave.
     folder = Path(model).expanduser().absolute()
-    content = _json(folder / "config.json")
+    content = json_of(folder / "config.json")
     if "auto_map" in content:
         raise CannotStartRecipe(
             f"{folder} brings code of its own (auto_map in config.json), which is not run unread. "
             "Read it, copy it beside a recipe of your own (shipway new NAME), and import it there."
         )
-    config = _checked(_Config, content, folder / "config.json")
+    config = checked(_Config, content, folder / "config.json")
     library("transformers", "transformers")
     try:
         files_of(folder)
@@ -181,7 +185,7 @@ def from_hf(model: str, name: str) -> str:
 
 def _hf_images(folder: Path, config: _Config, name: str) -> str:
     path = folder / "preprocessor_config.json"
-    _json(path)
+    json_of(path)
     transformers = library("transformers", "transformers")
     try:
         # What the file does not say is as the processor's class says.
@@ -189,7 +193,7 @@ def _hf_images(folder: Path, config: _Config, name: str) -> str:
         settings = json.loads(processor.to_json_string())
     except Exception as error:  # of transformers, whatever the file makes it raise
         raise _unusable(path, error) from error
-    spec, cropped = _image_spec(_checked(_Processor, settings, path), path)
+    spec, cropped = _image_spec(checked(_Processor, settings, path), path)
     try:
         far = _far_from_processor(processor, spec)
     except Exception as error:
@@ -326,7 +330,7 @@ def _most_tokens(folder: Path, config: _Config) -> int:
         ("tokenizer_config.json", "model_max_length"),
     ):
         if (folder / file).is_file():
-            length = _json(folder / file).get(key)
+            length = json_of(folder / file).get(key)
             if isinstance(length, int | float) and length >= 1:
                 longest.append(int(length))
     return min(longest)
@@ -337,13 +341,13 @@ def _pooled(folder: Path) -> str:
     without it, the mean of the tokens."""
     modules = [{"type": "Pooling", "path": ""}]
     if (folder / "modules.json").is_file():
-        modules = _json(folder / "modules.json", list)
+        modules = json_of(folder / "modules.json", list)
     kinds = [str(each.get("type")).rpartition(".")[2] for each in modules]
     settings = {"pooling_mode_mean_tokens": True}
     for each, kind in zip(modules, kinds, strict=True):
         path = folder / str(each.get("path", "")) / "config.json"
         if kind == "Pooling" and each.get("path"):
-            settings = _json(path)
+            settings = json_of(path)
     ways = [key for key, value in settings.items() if "pooling_mode_" in key and value is True]
     if set(kinds) - {"Transformer", "Pooling", "Normalize"} or ways not in (
         [each] for each in _POOLINGS
@@ -386,23 +390,3 @@ def _side(size: int | dict[str, int] | None) -> int | None:
     if "shortest_edge" in size:
         return size["shortest_edge"]
     return size.get("height") if size.get("height") == size.get("width") else None
-
-
-def _checked(kind: type[T], content: Mapping[str, Any], path: Path) -> T:
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise CannotStartRecipe(f"{path} cannot be followed: {problems_in(error)}") from error
-
-
-def _json(path: Path, kind: type = dict) -> Any:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CannotStartRecipe(
-            f"{path} cannot be read: {error}. Give the folder that `save_pretrained` wrote."
-        ) from error
-    items = found if isinstance(found, list) else []
-    if not isinstance(found, kind) or not all(isinstance(each, dict) for each in items):
-        raise CannotStartRecipe(f"{path} is not what `save_pretrained` writes.")
-    return found

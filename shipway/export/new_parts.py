@@ -1,10 +1,18 @@
 """What the recipes have in common that `shipway new --from` writes."""
 
 import importlib
+import json
 import re
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from shipway.artifact.bundle import problems_in
 from shipway.export.new import CannotStartRecipe
+
+T = TypeVar("T", bound=BaseModel)
 
 IMAGES = '''\
 """__WHAT__. `shipway export __NAME__.py` works without changes.
@@ -79,3 +87,25 @@ def library(module: str, package: str) -> Any:
 def filled(template: str, **values: str) -> str:
     """A template with its `__KEYS__` replaced."""
     return re.sub(r"__([A-Z]+)__", lambda found: values[found[1]], template)
+
+
+def checked(kind: type[T], content: Mapping[str, Any], path: Path) -> T:
+    """What a file of settings says, checked. Raises CannotStartRecipe."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise CannotStartRecipe(f"{path} cannot be followed: {problems_in(error)}") from error
+
+
+def json_of(path: Path, kind: type = dict) -> Any:
+    """An object of a JSON file, or a list of objects. Raises CannotStartRecipe."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CannotStartRecipe(
+            f"{path} cannot be read: {error}. Give the folder that `save_pretrained` wrote."
+        ) from error
+    items = found if isinstance(found, list) else []
+    if not isinstance(found, kind) or not all(isinstance(each, dict) for each in items):
+        raise CannotStartRecipe(f"{path} is not what `save_pretrained` writes.")
+    return found
