@@ -8,7 +8,6 @@ from rich.text import Text
 
 from shipway.cli.output import out
 from shipway.export.new import new_recipe
-from shipway.export.new_from import recipe_from
 
 
 def new(
@@ -35,6 +34,11 @@ def new(
     ] = None,
 ) -> None:
     """Write a recipe that can be exported without changes."""
-    text = None if source is None else recipe_from(*source, name)
+    text = None
+    if source is not None:
+        # The libraries take seconds to import.
+        from shipway.export.new_from import recipe_from
+
+        text = recipe_from(*source, name)
     path = new_recipe(name, folder, text)
     out.print(Text.assemble(("wrote", "green"), f" {path}; next step: shipway export {path}"))

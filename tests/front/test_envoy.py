@@ -177,7 +177,7 @@ def test_a_worker_that_hangs_does_not_collect_the_clients_of_the_others(envoy):
     with (
         socket.socket(socket.AF_UNIX) as listener,
         envoy.running(Registered(workers=(alive, stuck), defaults={"cats": "1.0"})),
-        ThreadPoolExecutor(4) as crowd,
+        ThreadPoolExecutor(8) as crowd,
     ):
         listener.bind(stuck.socket)
         listener.listen()  # whoever connects waits
@@ -191,9 +191,11 @@ def test_a_worker_that_hangs_does_not_collect_the_clients_of_the_others(envoy):
                     except httpx.ReadTimeout:
                         return
 
-        for each in [crowd.submit(ask) for _ in range(4)]:
+        for each in [crowd.submit(ask) for _ in range(8)]:
             each.result()
-        assert answers.count("cats/1.0/1") >= 200
+        # It keeps half of the clients. Two threads of Envoy may choose it at the same instant, for
+        # one more.
+        assert answers.count("cats/1.0/1") >= 300
 
 
 def test_a_dead_worker_takes_no_time_of_others_while_nobody_takes_it_out(envoy):
