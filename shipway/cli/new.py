@@ -36,7 +36,7 @@ def new(
     """Write a recipe that can be exported without changes."""
     text = None
     if source is not None:
-        # The libraries take seconds to import.
+        # torch takes seconds to import.
         from shipway.export.new_from import recipe_from
 
         text = recipe_from(*source, name)
