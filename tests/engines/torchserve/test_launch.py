@@ -22,7 +22,9 @@ from tests.servers import SHIPWAY, running_server, until, write_config
 def foreground(folder: Path):
     """`shipway serve` as a person runs it, once it is ready; killed if the test forgets it."""
     write_config(folder)
-    command = [*SHIPWAY, "serve", "--state", str(folder / ".shipway")]
+    # A shell that runs the tests in its background has switched Ctrl-C off for all below it.
+    command = ["env", "--default-signal=INT", *SHIPWAY, "serve"]
+    command += ["--state", str(folder / ".shipway")]
     # What must not reach TorchServe, or come between it and its clients.
     hostile = {"TS_CONFIG_FILE": "/nowhere", "http_proxy": "http://127.0.0.1:9"}
     with subprocess.Popen(
@@ -32,8 +34,6 @@ def foreground(folder: Path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # A shell that runs the tests in its background has switched Ctrl-C off for all below it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             said = []
