@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from shipway.export.new import CannotStartRecipe
 from shipway.export.new_from_hf import from_hf
 from shipway.export.new_parts import IMAGES, filled, library, preprocessing_fields
+from shipway.recipe import ImagePreprocessing
 
 
 def recipe_from(source: str, model: str, name: str) -> str:
@@ -33,6 +34,15 @@ def _from_torchvision(model: str, name: str) -> str:
     weights = models.get_model_weights(model).DEFAULT
     preset = weights.transforms()
     (crop,), (resize,) = preset.crop_size, preset.resize_size
+    spec = ImagePreprocessing(
+        height=crop,
+        width=crop,
+        crop_fraction=crop / resize,
+        resample=preset.interpolation.value,
+        mean=tuple(255 * each for each in preset.mean),
+        std=tuple(255 * each for each in preset.std),
+        source=f"torchvision.models.{weights}.transforms()",
+    )
     # What its builder does where it loads the weights itself.
     extra = ""
     if model in ("googlenet", "inception_v3"):
@@ -49,15 +59,7 @@ def _from_torchvision(model: str, name: str) -> str:
         WEIGHTS=f"None,  # <-- path of a checkpoint; ImageNet's: {weights.url}",
         OUTPUTS="",
         LABELS='INFO["categories"]',
-        PREPROCESSING=preprocessing_fields(
-            height=crop,
-            width=crop,
-            crop=f"{crop} / {resize}" if resize > crop else "1.0",
-            resample=preset.interpolation.value,
-            mean=[255 * each for each in preset.mean],
-            std=[255 * each for each in preset.std],
-            source=f"torchvision.models.{weights}.transforms()",
-        ),
+        PREPROCESSING=preprocessing_fields(spec, f"{crop} / {resize}"),
     )
 
 

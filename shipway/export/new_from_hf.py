@@ -216,16 +216,7 @@ def _hf_images(folder: Path, config: _Config, name: str) -> str:
         WEIGHTS="None,  # `from_pretrained` has loaded them",
         OUTPUTS=_outputs(config, "image"),
         LABELS=_labels(config),
-        PREPROCESSING=preprocessing_fields(
-            height=spec.height,
-            width=spec.width,
-            crop=cropped,
-            resample=spec.resample,
-            mean=list(spec.mean),
-            std=list(spec.std),
-            channels=spec.channels,
-            source=spec.source,
-        ),
+        PREPROCESSING=preprocessing_fields(spec, cropped),
     )
 
 

@@ -3,7 +3,7 @@
 import importlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from shipway.artifact.bundle import problems_in
 from shipway.export.new import CannotStartRecipe
+from shipway.recipe import ImagePreprocessing
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -44,31 +45,22 @@ __PREPROCESSING__    ),
 '''
 
 
-def preprocessing_fields(
-    *,
-    height: int,
-    width: int,
-    crop: str | None,
-    resample: str,
-    mean: list[float],
-    std: list[float],
-    source: str,
-    channels: int = 3,
-) -> str:
-    """The fields of an ImagePreprocessing; without `crop`, it squashes."""
+def preprocessing_fields(spec: ImagePreprocessing, crop: str | None) -> str:
+    """The fields of an ImagePreprocessing. `crop` is its crop_fraction as a recipe writes it; None
+    if it squashes."""
 
-    def listed(values: list[float]) -> str:
+    def listed(values: Sequence[float]) -> str:
         return f"({', '.join(f'{each:.6g}' for each in values)},)"
 
     lines = [
-        f"height={height},",
-        f"width={width},",
+        f"height={spec.height},",
+        f"width={spec.width},",
         f"crop_fraction={crop}," if crop else 'fit="squash",',
-        *([f"channels={channels},"] if channels != 3 else []),
-        f'resample="{resample}",',
-        f"mean={listed(mean)},  # of each channel, from 0 to 255",
-        f"std={listed(std)},",
-        f'source="{source}",',
+        *([f"channels={spec.channels},"] if spec.channels != 3 else []),
+        f'resample="{spec.resample}",',
+        f"mean={listed(spec.mean)},  # of each channel, from 0 to 255",
+        f"std={listed(spec.std)},",
+        f'source="{spec.source}",',
     ]
     return "".join(f"        {line}\n" for line in lines)
 

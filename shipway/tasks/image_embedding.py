@@ -1,30 +1,15 @@
 """Image embedding: the bytes of an image, or of several, in; a vector for each out."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-
 from shipway.artifact.manifest import Manifest
 from shipway.payloads.schemas import Schema, an_object, one_or_several
 from shipway.tasks import TASKS
 from shipway.tasks.images import ImageTask, image_contents
-from shipway.tasks.values import VECTOR, vectors
+from shipway.tasks.values import VECTOR, EmbeddingTask
 
 
 @TASKS.register("image_embedding")
-class ImageEmbedding(ImageTask):
-    """The bytes of an image, or of several, in; a vector for each out. Pooling and normalisation
-    are part of the program."""
-
-    output = "embedding"
-    embeds = True
-
-    def answers(
-        self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
-    ) -> list[Any]:
-        """The vector of each image, from embeddings (B, K)."""
-        return vectors(outputs, notes)
+class ImageEmbedding(EmbeddingTask, ImageTask):
+    """The bytes of an image, or of several, in; a vector for each out."""
 
     @classmethod
     def native_schema(cls, manifest: Manifest) -> tuple[dict[str, Schema], Schema]:

@@ -1,4 +1,4 @@
-"""Numbers that a model predicts, as answers.
+"""The half that tasks share which answer with numbers: predicted values, and vectors.
 
 B = rows, K = values of a row.
 """
@@ -10,6 +10,7 @@ import numpy as np
 
 from shipway.artifact.manifest import Manifest
 from shipway.payloads.schemas import Schema, an_object
+from shipway.tasks.base import Task
 
 
 def valued(outputs: tuple[np.ndarray, ...], labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -37,16 +38,39 @@ def valued_schema(manifest: Manifest) -> dict[str, Schema]:
     return {"values": {"type": "array", "items": number}}
 
 
-def vectors(
-    outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
-) -> list[dict[str, Any]]:
-    """The vector of each row, from embeddings (B, K), with the notes on it."""
-    embeddings_BK = np.ascontiguousarray(outputs[0])
-    return [
-        {"embedding": embedding_K, **(note or {})}
-        for embedding_K, note in zip(embeddings_BK, notes, strict=True)
-    ]
+class RegressionTask(Task):
+    """Answers with the numbers that the model predicts. Labels, if there are any, name them.
+    Another base class says what is read."""
+
+    output = "prediction"
+    regresses = True
+    _manifest: Manifest
+
+    def answers(
+        self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
+    ) -> list[Any]:
+        """The values of each row, from predictions (B, …), with the notes on it."""
+        values = valued(outputs, self._manifest.labels)
+        return [{**each, **(note or {})} for each, note in zip(values, notes, strict=True)]
+
+
+class EmbeddingTask(Task):
+    """Answers with a vector. Pooling and normalisation are part of the program. Another base class
+    says what is read."""
+
+    output = "embedding"
+    embeds = True
+
+    def answers(
+        self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
+    ) -> list[Any]:
+        """The vector of each row, from embeddings (B, K), with the notes on it."""
+        embeddings_BK = np.ascontiguousarray(outputs[0])
+        return [
+            {"embedding": embedding_K, **(note or {})}
+            for embedding_K, note in zip(embeddings_BK, notes, strict=True)
+        ]
 
 
 VECTOR: dict[str, Schema] = {"embedding": {"type": "array", "items": {"type": "number"}}}
-"""The properties of what `vectors` gives for a row, for OpenAPI."""
+"""The properties of what an `EmbeddingTask` answers for a row, for OpenAPI."""

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from shipway.payloads.schemas import an_object
+from shipway.runtime.model import Model
 from shipway.serving.replies import encode
-from shipway.tasks.values import VECTOR, valued, valued_schema, vectors
+from shipway.tasks.text_embedding import TextEmbedding
+from shipway.tasks.values import VECTOR, valued, valued_schema
 
 
 @pytest.mark.parametrize(
@@ -34,9 +36,10 @@ def test_values_are_one_several_or_named(tiny_table, outputs, labels, answers):
         jsonschema.validate(each, an_object(valued_schema(manifest)))
 
 
-def test_a_vector_has_the_notes_of_its_row():
+def test_a_vector_has_the_notes_of_its_row(tiny_embedding):
+    task = TextEmbedding(Model(tiny_embedding))
     embeddings = np.arange(8, dtype="float32").reshape(4, 2).T
-    found = json.loads(encode(vectors((embeddings,), [None, {"tokens": 3}])))
+    found = json.loads(encode(task.answers((embeddings,), [None, {"tokens": 3}])))
     assert found == [
         {"embedding": [0.0, 2.0, 4.0, 6.0]},
         {"embedding": [1.0, 3.0, 5.0, 7.0], "tokens": 3},
