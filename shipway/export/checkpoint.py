@@ -89,6 +89,7 @@ class _Target:
                     "module with lazy layers once, in the recipe's `module`."
                 )
         self._expected: dict[str, Any] = module.state_dict()
+        self._twins = _twins_in(self._expected)
         try:
             self._trial = copy.deepcopy(module)
         except Exception:  # some modules cannot be copied
@@ -232,11 +233,11 @@ class _Target:
     def _completed(self, state: State) -> tuple[State, tuple[str, ...]]:
         """The tensors with those that are tied to them, and those that may be missing."""
         complete, how = dict(state.values), set[str]()
-        twins = self._twins()
         for name, value in self._expected.items():
             if name in complete:
                 continue
-            twin = next((each for each in twins.get(name, ()) if each in state.values), None)
+            twins = self._twins.get(name, ())
+            twin = next((each for each in twins if each in state.values), None)
             if twin is not None:
                 complete[name] = state.values[twin]
                 how.add("with tied weights")
@@ -244,15 +245,6 @@ class _Target:
                 complete[name] = value
                 how.add("with the module's own values where it may")
         return state.with_values(complete), tuple(sorted(how))
-
-    def _twins(self) -> dict[str, list[str]]:
-        """The names of the same tensor, for each that has several."""
-        same: dict[object, list[str]] = {}
-        for name, value in self._expected.items():
-            if isinstance(value, Tensor) and value.numel():
-                key = value.data_ptr(), value.shape, value.stride(), value.dtype
-                same.setdefault(key, []).append(name)
-        return {name: names for names in same.values() if len(names) > 1 for name in names}
 
     def _takes(self, named: State, complete: State) -> bool:
         """Whether `load_state_dict` does: hooks of a module may rename, and torch fills in counters
@@ -283,7 +275,7 @@ class _Target:
             whole = value.is_floating_point() and not expected.is_floating_point()
             if whole and not expected.is_complex() and not torch.equal(value, value.round()):
                 return f"{name} has fractions, and the module takes whole numbers"
-        for name, twins in self._twins().items():
+        for name, twins in self._twins.items():
             for other in twins:
                 one, two = values.get(name), values.get(other)
                 if (
@@ -294,6 +286,16 @@ class _Target:
                 ):
                     return f"{name} and {other} differ, and are one tensor in the module"
         return ""
+
+
+def _twins_in(state: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The names of the same tensor, for each that has several."""
+    same: dict[object, list[str]] = {}
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.numel():
+            key = value.data_ptr(), value.shape, value.stride(), value.dtype
+            same.setdefault(key, []).append(name)
+    return {name: names for names in same.values() if len(names) > 1 for name in names}
 
 
 def _without(prefix: str, name: str) -> str | None:

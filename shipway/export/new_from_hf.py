@@ -359,7 +359,11 @@ def _outputs(config: _Config, what: str) -> str:
     """The fields of a recipe that say what a classifier's logits are."""
     known = (None, "single_label_classification", "multi_label_classification", "regression")
     if config.problem_type not in known:
-        raise CannotStartRecipe(f"config.json has the problem_type {config.problem_type[:60]!r}.")
+        raise CannotStartRecipe(
+            f"config.json has the problem_type {config.problem_type[:60]!r}; there is a recipe for "
+            f"{', '.join(filter(None, known))}. Start from `shipway new`, and give the task "
+            "`tensors`."
+        )
     lines = '    outputs=["logits"],\n'
     if config.problem_type == "multi_label_classification":
         lines += '    scores="multi_label",\n'

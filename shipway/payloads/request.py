@@ -282,8 +282,9 @@ def from_base64(text: str, accepted: str) -> bytes:
 
 
 def json_type(value: Any) -> str:
-    """The type of a decoded value, as JSON names it."""
+    """The type of a decoded value, as JSON names it. Bytes were an object, {"b64": …}."""
     names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+    names[bytes] = "object"
     return names.get(type(value), "number")
 
 

@@ -32,7 +32,7 @@ def reader_of(task: Task) -> Callable[[Any], Any]:
     def read(instance: Any) -> Any:
         if _holds_bytes(instance):
             return task.parse_bytes(_bytes_of(instance))
-        if task.bytes_tensor and isinstance(instance, Mapping):
+        if isinstance(instance, Mapping):
             instance = {
                 name: _bytes_of(each) if _holds_bytes(each) else each
                 for name, each in instance.items()

@@ -148,7 +148,8 @@ class Task(ABC):
         self, outputs: tuple[np.ndarray, ...], notes: Sequence[Mapping[str, Any] | None]
     ) -> list[Any]:
         """One value for each row, to be written as JSON; it may hold arrays. Each of `outputs` is
-        (B, …), and `notes` has an entry for each row."""
+        (B, …), with zeros behind rows that are shorter than others, and `notes` has an entry for
+        each row."""
 
     def as_json(self, answer: Any) -> Any:
         """One of `answers`, as it is written in JSON. Raises ReplyTooLarge."""

@@ -124,12 +124,9 @@ class Mask:
         """The class and the length of each run of equal pixels, row by row. Raises
         ReplyTooLarge."""
         rows = [runs_of(row_w, self.widths_w) for row_w in self.cells_hw]
-        counts = [1 if len(ids) == 1 else len(ids) for ids, _ in rows]
-        most = int(
-            sum(
-                1 if count == 1 else count * height
-                for count, height in zip(counts, self.heights_h, strict=True)
-            )
+        most = sum(
+            1 if len(ids) == 1 else len(ids) * int(height)
+            for (ids, _), height in zip(rows, self.heights_h, strict=True)
         )
         if most > MOST_RUNS:
             raise ReplyTooLarge(

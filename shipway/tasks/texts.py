@@ -40,6 +40,9 @@ class TextTask(Task):
     """Reads texts. Subclasses say what the outputs mean."""
 
     bytes_tensor = "text"
+    needs_spans: ClassVar[bool] = False
+    """Whether `answers` needs each text and where its tokens are: as the notes `_text`, `_spans`,
+    which are not for clients."""
 
     def __init__(self, model: Model) -> None:
         spec = preprocessing_of(model.manifest, TextPreprocessing)
@@ -66,10 +69,6 @@ class TextTask(Task):
     def parse_bytes(self, data: bytes) -> str:
         """An element is one text in UTF-8."""
         return as_text(data)
-
-    needs_spans: ClassVar[bool] = False
-    """Whether `answers` needs each text and where its tokens are: as the notes `_text`, `_spans`,
-    which are not for clients."""
 
     def decode(self, items: Sequence[str]) -> list[Decoded | ShipwayError]:
         """The ids and mask of each text, int64 (T,), with the notes `tokens` and `truncated`."""

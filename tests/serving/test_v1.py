@@ -141,6 +141,14 @@ def test_the_only_input_needs_no_name(tiny_array, asked):
         (instances({"b64": 1}), 400, "Input 0: The b64 is a JSON number"),
         (instances({"b64": "%"}), 400, "Input 0: The input is not valid base64"),
         (instances(None), 400, "Input 0: The row is a JSON null"),
+        (instances({"rows": {"b64": "AAAA"}}), 400, "Input 0: The row is a JSON object"),
+        (
+            instances(
+                {key: {"b64": "AA"} for key in ("height", "width", "depth", "weight", "price")}
+            ),
+            400,
+            "a JSON object",
+        ),
         (instances("text"), 400, "Input 0: "),
     ],
 )
